@@ -1,0 +1,154 @@
+"""How to generate: the one home of every option's name, default, bounds and preset."""
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, Self
+
+from diffutron_ort.errors import OptionError
+
+REMASKING = ("low_confidence", "random")
+SCHEDULES = ("linear", "cosine")
+LEAST_TEMPERATURE = 0.01  # below it exp(logit / temperature) says no more than the best token does
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """The options of one generation, with the names of the reference sampler (dllm's).
+
+    An instance always holds meaningful values; derive another with `replace`. The defaults are the preset `short`.
+
+    Attributes:
+        steps: Denoising steps, shared among the blocks by ceiling. Steps that would commit nothing are left out.
+        max_new_tokens: Masks that are put after the prompt.
+        block_length: Positions that are denoised together, from left to right.
+        temperature: Divides the logits before a token is drawn; 0 takes the best token.
+        repetition_penalty: Divides the positive and multiplies the negative logits of tokens that the canvas holds.
+        remasking: Which predictions are committed first: the most confident, or random ones.
+        stochastic_transfer: Draw how many masks a step commits instead of rounding the expected number.
+        cfg_scale: Classifier-free guidance; 0 is none, and anything more costs a second pass a step.
+        cfg_keep_tokens: Ids that the unconditional pass still sees.
+        schedule: How fast masks are committed: `linear` or `cosine`.
+        seed: Of all random choices, 0 to 2**64 - 1; prompt i of a list has seed + i.
+        stop: Strings that end the answer, which is cut where the first of them begins.
+        early_end: Stop as soon as the shown answer is settled. The text is the same.
+        suppress_tokens: Ids that are never chosen.
+        penalty_exempt: Ids that the repetition penalty spares, besides `<mask>` and `<eos>`.
+    """
+
+    steps: int = 64
+    max_new_tokens: int = 64
+    block_length: int = 32
+    temperature: float = 0.1
+    repetition_penalty: float = 1.2
+    remasking: str = "low_confidence"
+    stochastic_transfer: bool = False
+    cfg_scale: float = 0.0
+    cfg_keep_tokens: tuple[int, ...] = ()
+    schedule: str = "linear"
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    early_end: bool = True
+    suppress_tokens: tuple[int, ...] = ()
+    penalty_exempt: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Normalise every value and refuse those without a meaning.
+
+        Raises:
+            OptionError: A value is out of bounds or of another type.
+        """
+        for name in ("steps", "max_new_tokens", "block_length"):
+            self._set(name, _integer(name, getattr(self, name), 1, 2**31 - 1))
+        self._set("seed", _integer("seed", self.seed, 0, 2**64 - 1))
+        for name in ("temperature", "repetition_penalty", "cfg_scale"):
+            self._set(name, _number(name, getattr(self, name)))
+        if 0 < self.temperature < LEAST_TEMPERATURE:
+            raise OptionError(f"temperature={self.temperature}: use 0 for the best token, or at least {LEAST_TEMPERATURE}")
+        if self.repetition_penalty == 0:
+            raise OptionError("repetition_penalty=0.0: must be above 0; 1 is no penalty")
+        for name, allowed in (("remasking", REMASKING), ("schedule", SCHEDULES)):
+            _one_of(name, getattr(self, name), allowed)
+        for name in ("stochastic_transfer", "early_end"):
+            _one_of(name, getattr(self, name), (True, False))
+        for name in ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt"):
+            self._set(name, _ids(name, getattr(self, name)))
+        self._set("stop", _strings("stop", self.stop))
+
+    def replace(self, **options: Any) -> Self:
+        """Return a copy in which the given options have other values.
+
+        Raises:
+            OptionError: A name is not an option's, or a value is not allowed.
+        """
+        unknown = sorted(options.keys() - OPTION_NAMES)
+        if unknown:
+            raise OptionError(f"unknown option {', '.join(map(repr, unknown))}: options are {', '.join(sorted(OPTION_NAMES))}")
+        return replace(self, **options)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+OPTION_NAMES = frozenset(field.name for field in fields(GenerationConfig))
+
+def _integer(name: str, value: Any, least: int, most: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not least <= number <= most:
+        raise OptionError(f"{name}={value!r}: must be an integer from {least} to {most}")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise OptionError(f"{name}={value!r}: must be a finite number, at least 0")
+    return number
+
+
+def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if type(value) is not type(allowed[0]) or value not in allowed:
+        raise OptionError(f"{name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
+
+
+def _ids(name: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise OptionError(f"{name}={value!r}: must be a list of token ids")
+    return tuple(_integer(name, item, 0, 2**31 - 1) for item in value)
+
+
+def _strings(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, Iterable):
+        raise OptionError(f"{name}={value!r}: must be a list of strings")
+    strings = tuple(value)
+    if not all(isinstance(item, str) and item for item in strings):
+        raise OptionError(f"{name}={value!r}: must hold strings that are not empty")
+    return strings
+
+
+PRESETS: Mapping[str, GenerationConfig] = MappingProxyType(
+    {
+        "short": GenerationConfig(),  # the model card's "shorter context"
+        "long": GenerationConfig(steps=128, max_new_tokens=128),  # and its "longer context"
+    }
+)
+
+
+def preset(name: str) -> GenerationConfig:
+    """Return the preset called `name`.
+
+    Raises:
+        OptionError: There is none of that name.
+    """
+    _one_of("preset", name, tuple(PRESETS))
+    return PRESETS[name]

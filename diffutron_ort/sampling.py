@@ -1,0 +1,176 @@
+"""Pure numpy over rows: uniforms, repetition penalty, reductions, sampling, confidence.
+
+A row is one masked position whose next token is wanted. `n` rows, `k` candidates a row, `vocab` pieces.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ids = NDArray[np.int64]
+
+CANDIDATES = 64
+
+
+class Stream(IntEnum):
+    """What a uniform is drawn for, so that one seed gives each purpose numbers of its own."""
+
+    TOKEN = 0
+    REMASKING = 1
+    TRANSFER = 2
+
+
+# (seed, stream, block, step, position) -> hash: what a port to another language checks itself against.
+UNIFORM_VECTORS = (
+    ((0, 0, 0, 0, 0), 118092924),
+    ((0, 0, 0, 0, 1), 1784371055),
+    ((0, 0, 0, 1, 0), 3869298764),
+    ((0, 1, 0, 0, 0), 3332498262),
+    ((1, 0, 0, 0, 64), 3566638648),
+    ((2**32, 0, 0, 0, 64), 811927051),
+    ((123456789012345, 2, 3, 31, 255), 1918158746),
+)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a pass says of its rows, after the repetition penalty.
+
+    Attributes:
+        top_ids: int64 [n, k], the best tokens, best first, the lower id first among equals.
+        top_logits: float32 [n, k], their logits.
+        rest: float [n], the sum of exp(logit - best) over all tokens but the best.
+        rest_tempered: float [n], the sum of exp((logit - best) / temperature) over all tokens but the best.
+        entropy: float [n], in nats.
+        logits: float32 [n, vocab] before the penalty, or None where they were not asked for.
+    """
+
+    top_ids: Ids
+    top_logits: Floats
+    rest: Floats
+    rest_tempered: Floats
+    entropy: Floats
+    logits: Floats | None = None
+
+
+def uniform_hash(seed: int, stream: int, block: int, step: int, position: Ids) -> NDArray[np.uint32]:
+    """Return 32 hashed bits a position, uint32 [n]: one multiply-xorshift round a word, all arithmetic wrapping."""
+    golden = np.uint32(0x9E3779B9)
+    words = (seed & 0xFFFFFFFF, seed >> 32, stream, block, step)
+    h = np.full(position.shape, golden)
+    for word in (*map(np.uint32, words), position.astype(np.uint32)):
+        h = _mix(h ^ word) + golden
+    return h
+
+
+def uniform(seed: int, stream: int, block: int, step: int, position: Ids) -> NDArray[np.float64]:
+    """Return one number in [0, 1) a position, float64 [n]: the upper 24 bits of `uniform_hash` over 2**24."""
+    return (uniform_hash(seed, stream, block, step, position) >> np.uint32(8)) / 2.0**24
+
+
+def _mix(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return `x` with its bits scattered (the finalizer "lowbias32" by C. Wellons)."""
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
+
+
+def penalise(logits: Floats, seen_ids: Ids, penalty: float) -> Floats:
+    """Return `logits` [n, vocab] with those of `seen_ids` [u] made less likely: l / penalty if l > 0, else l * penalty."""
+    penalised = logits.copy()
+    seen = logits[:, seen_ids]
+    penalised[:, seen_ids] = np.where(seen > 0, seen / np.float32(penalty), seen * np.float32(penalty))
+    return penalised
+
+
+def guide(conditional: Floats, unconditional: Floats, scale: float) -> Floats:
+    """Return logits [n, vocab] pushed away from what the model says without the given tokens (arXiv:2207.12598)."""
+    return unconditional + np.float32(scale + 1) * (conditional - unconditional)
+
+
+def reduce_logits(logits: Floats, temperature: float, candidates: int = CANDIDATES) -> Predictions:
+    """Return what the denoiser's graph would say of penalised `logits` [n, vocab]; a logit may be -inf.
+
+    Args:
+        logits: After the penalty. The result's own `logits` are None.
+        temperature: Of `rest_tempered`; 1 where none is used.
+        candidates: The k of the result, if the vocabulary has as many.
+    """
+    top_ids = np.stack([_best(row, min(candidates, logits.shape[1])) for row in logits])
+    top_logits = np.take_along_axis(logits, top_ids, axis=1)
+    others = logits.astype(np.float64) - top_logits[:, :1]  # [n, vocab]
+    np.put_along_axis(others, top_ids[:, :1], -np.inf, axis=1)
+    odds = np.exp(others)
+    rest = odds.sum(axis=1)
+    weighted = np.multiply(odds, others, where=odds > 0, out=np.zeros_like(odds)).sum(axis=1)
+    entropy = np.log1p(rest) - weighted / (1 + rest)
+    return Predictions(top_ids, top_logits, rest, np.exp(others / temperature).sum(axis=1), entropy)
+
+
+def _best(row: Floats, k: int) -> Ids:
+    """Return the ids of the `k` largest of `row` [vocab], largest first, the lower id first among equals."""
+    least = np.partition(row, -k)[-k]
+    ids = np.flatnonzero(row >= least)
+    return ids[np.argsort(-row[ids], kind="stable")][:k].astype(np.int64)
+
+
+def draw(predictions: Predictions, temperature: float, u: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return for each row which of its candidates the uniform `u` [n] picks, and k where it falls beyond them all.
+
+    Inverse sampling of softmax(logits / temperature): the cumulative sum of the candidates, best first, is walked
+    until it exceeds u times the sum over the vocabulary.
+    """
+    total = 1 + predictions.rest_tempered.astype(np.float64)
+    return (_cumulative(predictions.top_logits, temperature) <= (u * total)[:, None]).sum(axis=1)
+
+
+def missing_mass(predictions: Predictions, temperature: float) -> NDArray[np.float64]:
+    """Return the probability [n] that `draw` falls beyond a row's candidates."""
+    total = 1 + predictions.rest_tempered.astype(np.float64)
+    return np.clip(1 - _cumulative(predictions.top_logits, temperature)[:, -1] / total, 0, 1)
+
+
+def draw_beyond(logits: Floats, temperature: float, u: float, total: float, top_ids: Ids) -> int:
+    """Return the token that `u` picks in one row when it lies beyond the row's candidates.
+
+    Args:
+        logits: Penalised, [vocab].
+        temperature: Of the distribution.
+        u: The row's uniform.
+        total: The sum of exp((logit - best) / temperature) over the vocabulary.
+        top_ids: The candidates [k], which the walk has already passed.
+
+    Returns:
+        The walk goes on by ascending id over the other tokens; it ends at the last where rounding overshoots.
+    """
+    weights = np.exp((logits.astype(np.float64) - logits[top_ids[0]]) / temperature)
+    passed = np.cumsum(weights[top_ids])[-1]
+    weights[top_ids] = 0
+    others = np.flatnonzero(weights)
+    if not others.size:
+        return int(top_ids[-1])
+    place = np.searchsorted(passed + np.cumsum(weights[others]), u * total, side="right")
+    return int(others[min(int(place), others.size - 1)])
+
+
+def _cumulative(top_logits: Floats, temperature: float) -> NDArray[np.float64]:
+    best_first = top_logits.astype(np.float64)
+    return np.cumsum(np.exp((best_first - best_first[:, :1]) / temperature), axis=1)
+
+
+def doubt(chosen: Floats, best: Floats, rest: Floats) -> NDArray[np.float64]:
+    """Return the odds [n] against the chosen tokens, from their logits, the best ones and `Predictions.rest`.
+
+    Commits are ordered by it, lowest first, since confidences of 1 - 1e-9 and 1 - 1e-8 are both 1 in float32 while
+    these odds are 1e-9 and 1e-8.
+    """
+    likelihood = np.exp(chosen.astype(np.float64) - best)
+    return (rest + (1 - likelihood)) / likelihood
+
+
+def confidence(doubts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probabilities [n] whose odds against are `doubts`, for people to read."""
+    return 1 / (1 + doubts)
