@@ -1,0 +1,168 @@
+"""Writes a bundle: beside its place, checked, then renamed."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffutron_ort.config import OPTION_NAMES, GenerationConfig
+from diffutron_ort.errors import OptionError
+from diffutron_ort.prompt import CHAT_TEMPLATE
+from diffutron_ort.sampling import UNIFORM_VECTORS
+
+from .recipes import Recipe
+from .source import Source
+from .tokenizer import ANSWER_END
+
+MANIFEST = "diffutron.json"
+FORMAT = 1
+LEAST_ONNXRUNTIME = "1.23.2"
+TOOLS = ("torch", "onnx", "onnxscript", "transformers", "onnxruntime", "diffutron-ort")
+
+
+@contextlib.contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes `out` if all goes well, and is gone if not.
+
+    Raises:
+        OptionError: `out` is there already, and not an empty directory.
+    """
+    refuse_taken(out)
+    made = [parent for parent in out.absolute().parents if not parent.exists()]
+    folder = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.partial")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+        settle(folder)
+        refuse_taken(out)
+        folder.replace(out)  # an empty directory gives way
+        sync(out.absolute().parent)
+    except BaseException:  # Ctrl-C too
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def refuse_taken(out: Path) -> None:
+    """Refuses a place that holds something."""
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise OptionError(f"{out} is there already; give a place that is free, or an empty directory")
+
+
+def settle(folder: Path) -> None:
+    """Has the disk keep all that a folder holds."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Has the disk keep a file, or a directory's entries."""
+    if path.is_dir() and os.name == "nt":
+        return  # there is no such thing
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_settings(source: Source, folder: Path) -> None:
+    """Writes the files that are not of a variant: config, generation defaults and tokenizer."""
+    write_json(folder / "config.json", source.config)
+    write_json(folder / "generation_config.json", generation_defaults(source.generation))
+    for name, content in source.tokenizer.files.items():
+        (folder / name).write_bytes(content)
+
+
+def generation_defaults(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """What a source's generation_config.json says of the options there are.
+
+    Raises:
+        OptionError: a value has no meaning.
+    """
+    known = {name: value for name, value in generation.items() if name in OPTION_NAMES}
+    GenerationConfig(**known)
+    return known
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where a file of the bundle goes, its folder made."""
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def provenance(source: Source) -> dict[str, str]:
+    """Where a graph comes from, for its metadata."""
+    origin = {"source": source.name, "revision": source.revision, "adapter": source.adapter}
+    return {name: value for name, value in (origin | tools()).items() if value is not None}
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """One object, readable."""
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def write_manifest(
+    source: Source, folder: Path, context_length: int, cards: Mapping[Recipe, Mapping[str, Any]]
+) -> None:
+    """Writes diffutron.json, all other files being there.
+
+    Args:
+        source: the checkpoint.
+        folder: the bundle.
+        context_length: how long prompt and answer may be together.
+        cards: for each variant, its fidelity card.
+    """
+    manifest = {
+        "format": FORMAT,
+        "source": {"name": source.name, "revision": source.revision, "adapter": source.adapter},
+        "context_length": context_length,
+        "vocab_size": source.shape.vocab_size,
+        "layers": source.shape.layers,
+        "hidden_size": source.shape.hidden_size,
+        "special_ids": dict(source.tokenizer.special_ids),
+        "chat_template": dict(CHAT_TEMPLATE),
+        "stop_sequences": [{"text": ANSWER_END, "ids": list(source.tokenizer.answer_end)}],
+        "uniform": {"vectors": [uniform(*vector) for vector in UNIFORM_VECTORS]},
+        "least_onnxruntime": LEAST_ONNXRUNTIME,
+        "files": files(folder),
+        "variants": {
+            recipe.name: {"graph": recipe.graph, "weights": recipe.weights, "fidelity": dict(card)}
+            for recipe, card in cards.items()
+        },
+        "tools": tools(),
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def uniform(place: tuple[int, ...], value: int) -> dict[str, int]:
+    """One vector of the uniform's hash."""
+    return dict(zip(("seed", "stream", "block", "step", "position"), place, strict=True)) | {"hash": value}
+
+
+def files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file but the manifest."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths
+    }
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tools() -> dict[str, str]:
+    """Releases of what had a part in the export."""
+    return {name: importlib.metadata.version(name) for name in TOOLS}

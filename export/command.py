@@ -1,0 +1,125 @@
+"""`diffutron-ort export`: a checkpoint becomes a bundle."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffutron_ort.errors import OptionError
+
+from .progress import Report, progress, silent
+
+SHORT, LONG = 256, 512
+"""What the instruction-tuned models and Base were trained with; config.json says 8192 of both."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `diffutron-ort export`."""
+    parser.add_argument("source", metavar="SOURCE", help="directory in the Hugging Face layout, or hub id")
+    parser.add_argument("out", metavar="OUT", help="where the bundle goes; must be free, or an empty directory")
+    parser.add_argument("--variant", nargs="+", default=["fp32"], metavar="NAME", help="which variants (default: fp32)")
+    parser.add_argument("--adapter", metavar="DIR", help="peft LoRA adapter to merge")
+    parser.add_argument("--revision", metavar="SHA", help="of a hub id (default: the current one, which is recorded)")
+    parser.add_argument(
+        "--context-length",
+        type=int,
+        metavar="N",
+        help=f"how long prompt and answer may be together (default: {SHORT}, {LONG} for a name that ends in Base)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Does what the arguments say, and shows how far it is."""
+    with progress() as report:
+        write(
+            args.source,
+            Path(args.out),
+            variants=tuple(args.variant),
+            adapter=args.adapter,
+            revision=args.revision,
+            context_length=args.context_length,
+            report=report,
+        )
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    *,
+    variants: Sequence[str] = ("fp32",),
+    adapter: str | Path | None = None,
+    revision: str | None = None,
+    context_length: int | None = None,
+) -> None:
+    """Turns a checkpoint into a bundle; the bundle appears when it is whole and verified, or not at all.
+
+    Args:
+        source: a directory in the Hugging Face layout, or a hub id.
+        out: where the bundle goes; must be free, or an empty directory.
+        variants: names of rows of `recipes.RECIPES`.
+        adapter: directory of a peft LoRA adapter to merge.
+        revision: of a hub id; the current one unless given, and recorded either way.
+        context_length: how long prompt and answer may be together; 256 unless given, 512 for a name that ends in Base.
+
+    Raises:
+        CheckpointError: source or adapter cannot be exported.
+        FidelityError: the graph differs from transformers' model by more than the variant's tolerance.
+        OptionError: an option has no meaning here.
+    """
+    write(
+        str(source),
+        Path(out),
+        variants=variants,
+        adapter=None if adapter is None else str(adapter),
+        revision=revision,
+        context_length=context_length,
+        report=silent,
+    )
+
+
+def write(
+    name: str,
+    out: Path,
+    *,
+    variants: Sequence[str],
+    adapter: str | None,
+    revision: str | None,
+    context_length: int | None,
+    report: Report,
+) -> None:
+    """Does what `export` says it does."""
+    # torch and transformers take seconds to import, and --help needs neither.
+    from . import bundle
+    from .recipes import chosen
+    from .source import open_source
+    from .verify import verify
+
+    recipes = chosen(variants)
+    bundle.refuse_taken(out)
+    report(f"reading {name}", 0.2)
+    source = open_source(name, revision=revision, adapter=adapter)
+    length = context(context_length, source.name, source.shape.positions)
+    with bundle.staged(out) as folder:
+        bundle.write_settings(source, folder)
+        cards = {}
+        for recipe in recipes:
+            report(f"writing {recipe.name}", 0.35 / len(recipes))
+            recipe.write(source, bundle.place(folder, recipe.graph), bundle.provenance(source))
+            report(f"verifying {recipe.name}", 0.35 / len(recipes))
+            cards[recipe] = verify(source, folder / recipe.graph, recipe)
+        report(f"finishing {out}", 0.1)
+        bundle.write_manifest(source, folder, length, cards)
+
+
+def context(asked: int | None, name: str, most: int) -> int:
+    """How long prompt and answer may be together.
+
+    Raises:
+        OptionError: not from 1 to what the network has rotations for.
+    """
+    if asked is None:
+        return min(LONG if name.endswith("Base") else SHORT, most)
+    if not 1 <= asked <= most:
+        raise OptionError(
+            f"context length {asked}: allowed is 1 to max_position_embeddings, {most}; choose among these"
+        )
+    return asked
