@@ -75,7 +75,7 @@ class Canvas:
         return replace(self, ids=ids)
 
     def unconditional(self, first: Self, mask: int, keep: Sequence[int]) -> Self:
-        """Return the canvas with a mask for every token that was given in the `first` one, but for the ids to `keep`."""
+        """Return the canvas with a mask for each token that was given in the `first` one, but for the ids to `keep`."""
         given = (first.ids != mask) & ~np.isin(first.ids, keep)
         return replace(self, ids=np.where(given, mask, self.ids))
 

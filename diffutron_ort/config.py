@@ -66,7 +66,7 @@ class GenerationConfig:
         for name in ("temperature", "repetition_penalty", "cfg_scale"):
             self._set(name, _number(name, getattr(self, name)))
         if 0 < self.temperature < LEAST_TEMPERATURE:
-            raise OptionError(f"temperature={self.temperature}: use 0 for the best token, or at least {LEAST_TEMPERATURE}")
+            raise OptionError(f"temperature={self.temperature}: must be 0 or at least {LEAST_TEMPERATURE}")
         if self.repetition_penalty == 0:
             raise OptionError("repetition_penalty=0.0: must be above 0; 1 is no penalty")
         for name, allowed in (("remasking", REMASKING), ("schedule", SCHEDULES)):
@@ -85,7 +85,8 @@ class GenerationConfig:
         """
         unknown = sorted(options.keys() - OPTION_NAMES)
         if unknown:
-            raise OptionError(f"unknown option {', '.join(map(repr, unknown))}: options are {', '.join(sorted(OPTION_NAMES))}")
+            names = ", ".join(map(repr, unknown))
+            raise OptionError(f"unknown option {names}: options are {', '.join(sorted(OPTION_NAMES))}")
         return replace(self, **options)
 
     def _set(self, name: str, value: object) -> None:
@@ -93,6 +94,7 @@ class GenerationConfig:
 
 
 OPTION_NAMES = frozenset(field.name for field in fields(GenerationConfig))
+
 
 def _integer(name: str, value: Any, least: int, most: int) -> int:
     try:

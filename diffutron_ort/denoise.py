@@ -173,9 +173,7 @@ class _Predictor:
         self._temperature = config.temperature or 1.0
         self._miss_is_likely = False
 
-    def __call__(
-        self, rows: Sequence[_Row], block: int, step: int
-    ) -> list[tuple[Ids, Ids, NDArray[np.float64]]]:
+    def __call__(self, rows: Sequence[_Row], block: int, step: int) -> list[tuple[Ids, Ids, NDArray[np.float64]]]:
         """Return positions, tokens and doubts [n] of each row's candidates, positions ascending."""
         config, mask = self._config, self._special.mask
         positions = [row.canvas.candidates(row.canvas.block(block, config.block_length), mask) for row in rows]

@@ -60,9 +60,9 @@ def uniform_hash(seed: int, stream: int, block: int, step: int, position: Ids) -
     """Return 32 hashed bits a position, uint32 [n]: one multiply-xorshift round a word, all arithmetic wrapping."""
     golden = np.uint32(0x9E3779B9)
     words = (seed & 0xFFFFFFFF, seed >> 32, stream, block, step)
-    h = np.full(position.shape, golden)
-    for word in (*map(np.uint32, words), position.astype(np.uint32)):
-        h = _mix(h ^ word) + golden
+    h: NDArray[np.uint32] = np.full(position.shape, golden)
+    for word in (*words, position):
+        h = _mix(h ^ np.asarray(word, np.uint32)) + golden
     return h
 
 
@@ -79,7 +79,10 @@ def _mix(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def penalise(logits: Floats, seen_ids: Ids, penalty: float) -> Floats:
-    """Return `logits` [n, vocab] with those of `seen_ids` [u] made less likely: l / penalty if l > 0, else l * penalty."""
+    """Return `logits` [n, vocab] with those of `seen_ids` [u] made less likely.
+
+    A logit l becomes l / penalty if it is above 0, else l * penalty (CTRL, arXiv:1909.05858).
+    """
     penalised = logits.copy()
     seen = logits[:, seen_ids]
     penalised[:, seen_ids] = np.where(seen > 0, seen / np.float32(penalty), seen * np.float32(penalty))
@@ -114,7 +117,9 @@ def _best(row: Floats, k: int) -> Ids:
     """Return the ids of the `k` largest of `row` [vocab], largest first, the lower id first among equals."""
     least = np.partition(row, -k)[-k]
     ids = np.flatnonzero(row >= least)
-    return ids[np.argsort(-row[ids], kind="stable")][:k].astype(np.int64)
+    order: NDArray[np.intp] = np.argsort(-row[ids], kind="stable")
+    best: Ids = ids[order[:k]].astype(np.int64)
+    return best
 
 
 def draw(predictions: Predictions, temperature: float, u: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -168,7 +173,8 @@ def doubt(chosen: Floats, best: Floats, rest: Floats) -> NDArray[np.float64]:
     these odds are 1e-9 and 1e-8.
     """
     likelihood = np.exp(chosen.astype(np.float64) - best)
-    return (rest + (1 - likelihood)) / likelihood
+    odds: NDArray[np.float64] = (rest + (1 - likelihood)) / likelihood
+    return odds
 
 
 def confidence(doubts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ def main(folder: Path) -> int:
 def _passes(case: Case) -> bool:
     try:
         case.check()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         print(f"FAILED {case.name}: {type(error).__name__}: {error}")
         return False
     return True

@@ -20,7 +20,8 @@ class HashModel:
         sequence = batch.rows // batch.input_ids.shape[1]
         raw = self.logits(batch)
         rows = [
-            penalise(raw[i : i + 1], batch.seen_ids[s], float(batch.repetition_penalty[s])) for i, s in enumerate(sequence)
+            penalise(raw[i : i + 1], batch.seen_ids[s], float(batch.repetition_penalty[s]))
+            for i, s in enumerate(sequence)
         ]
         assert (batch.temperature == batch.temperature[0]).all()
         reduced = reduce_logits(np.concatenate(rows), float(batch.temperature[0]))

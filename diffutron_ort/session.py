@@ -1,0 +1,195 @@
+"""A variant of a bundle, running; the only importer of onnxruntime."""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from diffutron_ort.bundle import Bundle
+from diffutron_ort.denoise import Batch
+from diffutron_ort.errors import BundleError, OptionError, ProviderError
+from diffutron_ort.sampling import Predictions
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # short names
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+# The graph's contract: ONNX Runtime's name of the type, and the number of axes.
+INPUTS = {
+    "input_ids": ("tensor(int64)", 2),
+    "position_ids": ("tensor(int64)", 2),
+    "past_position_ids": ("tensor(int64)", 2),
+    "past_key": ("tensor(float)", 4),
+    "past_value": ("tensor(float)", 4),
+    "rows": ("tensor(int64)", 1),
+    "seen_ids": ("tensor(int64)", 2),
+    "repetition_penalty": ("tensor(float)", 1),
+    "temperature": ("tensor(float)", 1),
+}
+OUTPUTS = {
+    "top_ids": ("tensor(int64)", 2),
+    "top_logits": ("tensor(float)", 2),
+    "rest": ("tensor(float)", 1),
+    "rest_tempered": ("tensor(float)", 1),
+    "entropy": ("tensor(float)", 1),
+    "logits": ("tensor(float)", 2),
+    "key": ("tensor(float)", 4),
+    "value": ("tensor(float)", 4),
+}
+REDUCTIONS = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")
+
+
+class Session:
+    """The `Forward` of a bundle's variant. May be called from several threads, and after a fork."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: str = "fp32",
+        *,
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Open the graph.
+
+        Args:
+            bundle: Verified.
+            variant: Which of its graphs.
+            providers: `cpu`, `cuda`, or ONNX Runtime's own names, in order of preference; None takes CUDA where it is
+                there, else the CPU.
+            threads: Within an operator; None takes as many as this process may use.
+
+        Raises:
+            OptionError: An argument is not allowed, or the bundle has no such variant.
+            ProviderError: ONNX Runtime is missing or too old, or a provider that was asked for does not run.
+            BundleError: ONNX Runtime refuses the graph, or the graph is no denoiser.
+        """
+        self._path = bundle.folder / bundle.variant(variant).graph
+        self._least = bundle.least_onnxruntime
+        self._providers = _full_names(providers)
+        self.threads = usable_threads() if threads is None else threads
+        if type(self.threads) is not int or self.threads < 1:
+            raise OptionError(f"threads={threads!r}: must be an integer, at least 1")
+        self._no_past = (bundle.layers, bundle.hidden_size)
+        self._session = self._open()
+        self._process = os.getpid()
+
+    @property
+    def providers(self) -> list[str]:
+        """Names of the execution providers in use."""
+        return list(self._session.get_providers())
+
+    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
+        """Run one pass over all tokens of `batch`."""
+        if os.getpid() != self._process:  # threads do not survive a fork
+            self._session, self._process = self._open(), os.getpid()
+        names = (*REDUCTIONS, "logits") if logits else REDUCTIONS
+        return Predictions(*self._session.run(names, vars(batch) | self._empty_past(len(batch.input_ids))))
+
+    def _empty_past(self, size: int) -> dict[str, Any]:
+        layers, hidden = self._no_past
+        nothing = np.zeros((layers, size, 0, hidden), np.float32)
+        return {"past_position_ids": np.zeros((size, 0), np.int64), "past_key": nothing, "past_value": nothing}
+
+    def _open(self) -> Any:
+        ort = _onnxruntime(self._least)
+        providers = self._providers or _default_providers(ort)
+        missing = [name for name in providers if name not in ort.get_available_providers()]
+        if missing:
+            raise ProviderError(_no_provider(missing[0], ort.get_available_providers()))
+        try:
+            session = ort.InferenceSession(self._path, self._options(ort), providers=providers)
+        except Exception as error:  # ONNX Runtime's errors share no other base
+            raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {self._path}: {error}") from error
+        absent = [name for name in self._providers if name not in session.get_providers()]
+        if absent:
+            raise ProviderError(_no_provider(absent[0], session.get_providers()))
+        _check_contract(session, self._path)
+        return session
+
+    def _options(self, ort: ModuleType) -> Any:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3  # errors
+        return options
+
+
+def usable_threads() -> int:
+    """Return how many threads this process can keep busy: the lesser of its affinity and its cgroup's quota."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(affinity, int(quota)) if quota else affinity)
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the processors that the cgroup grants, from version 2's `cpu.max` or version 1's pair of files."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        except OSError:
+            return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
+
+
+@cache
+def _onnxruntime(least: str) -> ModuleType:
+    """Import onnxruntime with its telemetry off, and check its version."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default from 1.29 on Linux and macOS
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise ProviderError(
+            f"ONNX Runtime cannot be imported ({error}): pip install 'diffutron-ort[cpu]', or [gpu] for CUDA"
+        ) from error
+    if not hasattr(ort, "InferenceSession"):
+        raise ProviderError(f"the installed ONNX Runtime is broken. {_both_installed()}")
+    if _numbers(ort.__version__) < _numbers(least):
+        raise ProviderError(f"ONNX Runtime {ort.__version__} is too old: pip install 'onnxruntime>={least}'")
+    module: ModuleType = ort
+    return module
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
+
+
+def _full_names(providers: Sequence[str] | None) -> list[str]:
+    if isinstance(providers, str):
+        providers = [providers]
+    return [PROVIDERS.get(name, name) for name in providers or ()]
+
+
+def _default_providers(ort: ModuleType) -> list[str]:
+    available = ort.get_available_providers()
+    return [name for name in (PROVIDERS["cuda"], PROVIDERS["cpu"]) if name in available]
+
+
+def _no_provider(wanted: str, available: Sequence[str]) -> str:
+    return (
+        f"provider {wanted!r} is not there: ONNX Runtime has {', '.join(available)} here. {_both_installed()}".rstrip()
+    )
+
+
+def _both_installed() -> str:
+    """Return what to do about two packages of ONNX Runtime that overwrite each other, or about none for CUDA."""
+    installed = {name for name in RUNTIMES if any(True for _ in metadata.distributions(name=name))}
+    if len(installed) == len(RUNTIMES):
+        return (
+            f"{' and '.join(RUNTIMES)} are both installed, and overwrite each other: uninstall both, then install one"
+        )
+    return "For CUDA: pip install 'diffutron-ort[gpu]'" if "onnxruntime-gpu" not in installed else ""
+
+
+def _check_contract(session: Any, path: Path) -> None:
+    """Compare the graph's inputs and outputs with the denoiser's: names, types, number of axes."""
+    for kind, expected, actual in (("input", INPUTS, session.get_inputs()), ("output", OUTPUTS, session.get_outputs())):
+        found = {value.name: (value.type, len(value.shape)) for value in actual}
+        if found != expected:
+            wrong = sorted(set(found.items()) ^ set(expected.items()))
+            raise BundleError(f"{path} is no denoiser: its {kind}s differ in {wrong}; export the model again")

@@ -1,0 +1,133 @@
+"""Text to token ids and back; the only importer of tokenizers."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tokenizers
+
+from diffutron_ort.errors import BundleError, InputError
+
+Result = TypeVar("Result")
+
+SAMPLE = "[Question]\nİyi ki ışık var: ağaç, 12 + 5?\n[/Question]\n\n\U0001f600\x00"
+
+
+class Tokenizer:
+    """The tokenizer of a bundle.
+
+    Text that a user typed cannot become control tokens: `<mask>`, `<eos>` and the like are encoded letter by letter.
+    """
+
+    def __init__(self, path: Path, vocab_size: int, mask: int) -> None:
+        """Load and try out a tokenizer.json.
+
+        Args:
+            path: The file.
+            vocab_size: Of the model; no piece may have a higher id.
+            mask: Id of `<mask>`.
+
+        Raises:
+            BundleError: It cannot be loaded, or does not fit the model.
+        """
+        self._path, self._mask = path, mask
+        self._tokenizer = self._load(_read(path))
+        largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        if largest >= vocab_size:
+            raise BundleError(f"{path} has a piece with id {largest}, the model has {vocab_size}: they do not fit")
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._breaks = {number for number, token in added.items() if token.content.isspace()}
+        self._guard(lambda: self.decode(self.encode(SAMPLE)), "fails on a sample")
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`, without `<bos>` or `<eos>`.
+
+        Raises:
+            InputError: It is not a string, or has a lone surrogate.
+        """
+        return self._encode(self._tokenizer, text)
+
+    def encode_masked(self, text: str) -> tuple[list[int], list[str]]:
+        """Return the ids of `text` in which `<mask>` stands for a mask, and the pieces of text between the masks.
+
+        A mask swallows the white space before it: the pieces still have it.
+
+        Raises:
+            InputError: It is not a string, or has a lone surrogate.
+        """
+        ids = self._encode(self._mask_aware, text)
+        return ids, text.split(self._tokenizer.id_to_token(self._mask))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`, control tokens left out.
+
+        The space that the first piece after a run of newlines or tabs decodes to is dropped: it is none of the text's,
+        but the pre-tokenizer's, which puts one before every stretch of text.
+        """
+        parts = []
+        after_break = False
+        for is_break, group in groupby(ids, self._breaks.__contains__):
+            part = self._guard(self._tokenizer.decode, "cannot decode", list(group))
+            parts.append(part.removeprefix(" ") if after_break else part)
+            after_break = is_break
+        return "".join(parts)
+
+    @cached_property
+    def _mask_aware(self) -> tokenizers.Tokenizer:
+        """The same tokenizer, but with `<mask>` as an ordinary added token, which no setting neutralises."""
+        try:
+            specification = json.loads(_read(self._path))
+            for token in specification["added_tokens"]:
+                token["special"] &= token["id"] != self._mask
+        except (ValueError, TypeError, KeyError) as error:
+            raise BundleError(f"{self._path} is malformed: {error}; export the model again") from error
+        return self._load(json.dumps(specification))
+
+    def _load(self, specification: str) -> tokenizers.Tokenizer:
+        tokenizer = self._guard(tokenizers.Tokenizer.from_str, "cannot be loaded", specification)
+        tokenizer.encode_special_tokens = True  # control tokens in a text are text
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def _encode(self, tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
+        check_text(text)
+        encoding = self._guard(lambda: tokenizer.encode(text, add_special_tokens=False), "cannot encode")
+        return list(encoding.ids)
+
+    def _guard(self, call: Callable[..., Result], what: str, *arguments: Any) -> Result:
+        """Call the library, and turn whatever it raises into an error of ours."""
+        try:
+            return call(*arguments)
+        except BaseException as error:
+            # A Rust panic arrives as a BaseException of its own, which `except Exception` lets through.
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise BundleError(f"{self._path} {what}: {error}; export the model again") from error
+            raise
+
+
+def check_text(text: object, name: str = "text") -> None:
+    """Refuse what no tokenizer can encode.
+
+    Raises:
+        InputError: `text` is not a string, or has a lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"the {name} is {text!r}, of type {type(text).__name__}: must be a string")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the {name} has {text[error.start]!r} at position {error.start}, half of a surrogate pair, which is not "
+            "valid Unicode: decode the input as UTF-8"
+        ) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}; export the model again") from error
