@@ -30,6 +30,9 @@ AXES: Mapping[str, Mapping[int, str]] = {
 }
 """The graph's inputs in their order, and the names of their dynamic axes."""
 
+FLOATS = ("past_key", "past_value", "repetition_penalty", "temperature")
+"""The inputs that are float32; the others are int64."""
+
 
 def write_graph(source: Source, path: Path, provenance: Mapping[str, str]) -> None:
     """Writes the float32 graph to `path` and its weights to `path` + ".data".
@@ -59,15 +62,18 @@ def write_graph(source: Source, path: Path, provenance: Mapping[str, str]) -> No
 def example(shape: Shape) -> tuple[Tensor, ...]:
     """Inputs to trace with.
 
-    No dynamic axis is 0 or 1, for which tracing specialises, and no tensor is there twice: tracing takes one for both.
+    No dynamic axis is 0 or 1, for which tracing specialises. No tensor is there twice, for tracing takes one for both,
+    nor is one a view, whose base's sizes get in the way.
     """
-    batch, seq, past, n, u = 2, 6, 3, 4, 5
-    ids = torch.arange(batch * seq).view(batch, seq) % shape.vocab_size
-    places = torch.arange(seq).expand(batch, seq)
-    key, value = torch.zeros(2, shape.layers, batch, past, shape.hidden_size).unbind()
-    past_places = torch.full((batch, past), -1)
-    seen = torch.zeros(batch, u, dtype=torch.int64)
-    return ids, places, past_places, key, value, torch.arange(n), seen, *torch.ones(2, batch).unbind()
+    sizes = {"batch": 2, "seq": 6, "past": 3, "n": 4, "u": 5}
+    cached = {0: shape.layers, 3: shape.hidden_size}
+    fixed = {"past_key": cached, "past_value": cached}
+    inputs = []
+    for name, axes in AXES.items():
+        dims = {axis: sizes[dim] for axis, dim in axes.items()} | fixed.get(name, {})
+        size = [dims[axis] for axis in sorted(dims)]
+        inputs.append(torch.ones(size, dtype=torch.float32 if name in FLOATS else torch.int64))
+    return tuple(inputs)
 
 
 def forget_traces(model: object) -> None:

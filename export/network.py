@@ -65,14 +65,21 @@ class Attention(nn.Module):
         self.Wqkv = Projection(shape.hidden_size, 3 * shape.hidden_size)
         self.Wo = Projection(shape.hidden_size, shape.hidden_size)
 
-    def forward(self, x: Tensor, places: Tensor, past: KeyValue, mask: Tensor) -> tuple[Tensor, KeyValue]:
-        """[batch, seq, hidden] -> the same, and the keys and values of these tokens; mask [batch, 1, seq, total]."""
+    def forward(
+        self, x: Tensor, places: Tensor, past: KeyValue, mask: Tensor, rows: Tensor | None
+    ) -> tuple[Tensor, KeyValue]:
+        """[batch, seq, hidden] -> the same or, given rows, [1, n, hidden]; and the keys and values of these tokens.
+
+        The mask fits: [batch, 1, seq, total] or, given rows, [1, 1, n + 1, batch * total].
+        """
         query, key, value = self.Wqkv(x).chunk(3, dim=-1)
         query = self.rotary(query, places, self.heads)
         own = KeyValue(self.rotary(key, places, self.heads), value)
-        seen = torch.cat([past.key, own.key], dim=1), torch.cat([past.value, own.value], dim=1)
+        seen = [torch.cat(pair, dim=1) for pair in zip(past, own, strict=True)]
+        if rows is not None:
+            query, seen = pick(query, one_more(rows)), [part.flatten(0, 1)[None] for part in seen]
         mixed, *_ = torch.onnx.ops.attention(query, *seen, mask, q_num_heads=self.heads, kv_num_heads=self.heads)
-        return self.Wo(mixed), own
+        return self.Wo(mixed if rows is None else mixed[:, :-1]), own
 
 
 class GatedUnit(nn.Module):
@@ -99,10 +106,12 @@ class Layer(nn.Module):
         self.mlp_norm = norm(shape)
         self.mlp = GatedUnit(shape)
 
-    def forward(self, x: Tensor, places: Tensor, past: KeyValue, mask: Tensor) -> tuple[Tensor, KeyValue]:
-        """[batch, seq, hidden] -> the same, and the keys and values of these tokens."""
-        mixed, own = self.attn(self.attn_norm(x), places, past, mask)
-        x = x + mixed
+    def forward(
+        self, x: Tensor, places: Tensor, past: KeyValue, mask: Tensor, rows: Tensor | None = None
+    ) -> tuple[Tensor, KeyValue]:
+        """[batch, seq, hidden] -> the same or, given rows, [1, n, hidden]; and the keys and values of these tokens."""
+        mixed, own = self.attn(self.attn_norm(x), places, past, mask, rows)
+        x = mixed + (x if rows is None else pick(x, rows))
         return x + self.mlp(self.mlp_norm(x)), own
 
 
@@ -137,22 +146,54 @@ class Encoder(nn.Module):
         self.final_norm = norm(shape)
 
     def forward(
-        self, ids: Tensor, positions: Tensor, past_positions: Tensor, past: KeyValue
+        self, ids: Tensor, positions: Tensor, past_positions: Tensor, past: KeyValue, rows: Tensor
     ) -> tuple[Tensor, KeyValue]:
-        """Hidden states [batch, seq, hidden] and the tokens' keys and values, each [layers, batch, seq, hidden]."""
+        """Hidden states of the rows [n, hidden], and all tokens' keys and values, each [layers, batch, seq, hidden].
+
+        Nothing but the rows leaves the last layer, so all else is left out there behind its keys and values.
+        """
         x = self.embeddings(ids)
         places = positions.clamp(min=0)  # the operator rejects -1
-        far, near = masks(positions, torch.cat([past_positions, positions], dim=1), self.window)
+        seen = masks(positions, torch.cat([past_positions, positions], dim=1), self.window)
         computed = []
         for i, layer in enumerate(self.layers):
-            mask = far if self.is_global[i] else near
-            x, own = layer(x, places, KeyValue(past.key[i], past.value[i]), mask)
+            mask, cached = seen[self.is_global[i]], KeyValue(past.key[i], past.value[i])
+            if i < len(self.layers) - 1:
+                x, own = layer(x, places, cached, mask)
+            else:
+                x, own = layer(x, places, cached, flat_mask(mask, one_more(rows)), rows)
             computed.append(own)
-        return self.final_norm(x), KeyValue(*(torch.stack(part) for part in zip(*computed, strict=True)))
+        return self.final_norm(x[0]), KeyValue(*(torch.stack(part) for part in zip(*computed, strict=True)))
+
+
+def pick(x: Tensor, rows: Tensor) -> Tensor:
+    """The rows, flat indices into batch x seq, as one sequence: [batch, seq, hidden] -> [1, n, hidden]."""
+    return x.flatten(0, 1).index_select(0, rows)[None]
+
+
+def one_more(rows: Tensor) -> Tensor:
+    """[n] -> [n + 1]: with no query at all, ONNX Runtime's Attention is an error."""
+    return torch.cat([rows, rows.new_zeros(1)])
+
+
+def sequences(batch: int, seq: int, rows: Tensor) -> Tensor:
+    """Which sequence each row is of; int64 [n]."""
+    return torch.arange(batch)[:, None].expand(batch, seq).flatten().index_select(0, rows)
+
+
+def flat_mask(mask: Tensor, rows: Tensor) -> Tensor:
+    """The mask for rows as one sequence over the keys of all: [batch, 1, seq, total] -> [1, 1, n, batch * total].
+
+    A row sees the keys of its own sequence alone.
+    """
+    batch, _, seq, _ = mask.shape
+    wanted = mask.flatten(0, 2).index_select(0, rows)[:, None]  # [n, 1, total]
+    same = torch.arange(batch) == sequences(batch, seq, rows)[:, None]  # [n, batch]
+    return torch.where(same[:, :, None], wanted, MASKED).flatten(1)[None, None]
 
 
 def masks(queries: Tensor, keys: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """What is added to the scores of global and of local layers, each [batch, 1, seq, total].
+    """What is added to the scores of local and of global layers, each [batch, 1, seq, total].
 
     Args:
         queries: positions of the computed tokens, int64 [batch, seq].
@@ -162,7 +203,7 @@ def masks(queries: Tensor, keys: Tensor, window: int) -> tuple[Tensor, Tensor]:
     valid = (keys >= 0)[:, None, None, :].expand(-1, -1, queries.shape[1], -1)
     distance = (queries[:, None, :, None] - keys[:, None, None, :]).abs()
     near = valid & (distance <= window // 2)
-    return additive(valid), additive(near)
+    return additive(near), additive(valid)
 
 
 def additive(allowed: Tensor) -> Tensor:
@@ -243,17 +284,12 @@ class Denoiser(nn.Module):
             repetition_penalty: float32 [batch], 1 is none.
             temperature: float32 [batch].
         """
-        hidden, own = self.model(input_ids, position_ids, past_position_ids, KeyValue(past_key, past_value))
-        wanted = hidden.flatten(0, 1).index_select(0, rows)  # [n, hidden]
-        logits = self.decoder(self.head(wanted), self.model.embeddings.tok_embeddings.weight)  # [n, vocab]
-        sequence = sequences(input_ids).index_select(0, rows)  # [n], the sequence that a row is of
+        past = KeyValue(past_key, past_value)
+        hidden, own = self.model(input_ids, position_ids, past_position_ids, past, rows)  # [n, hidden]
+        logits = self.decoder(self.head(hidden), self.model.embeddings.tok_embeddings.weight)  # [n, vocab]
+        sequence = sequences(*input_ids.shape, rows)
         seen, penalty, tempering = (x.index_select(0, sequence) for x in (seen_ids, repetition_penalty, temperature))
         return Prediction(*reduce(penalise(logits, seen, penalty), tempering, self.top), logits, own.key, own.value)
-
-
-def sequences(ids: Tensor) -> Tensor:
-    """For each of batch x seq flat positions, which sequence it is of; int64 [batch * seq]."""
-    return torch.arange(ids.shape[0])[:, None].expand_as(ids).flatten()
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
