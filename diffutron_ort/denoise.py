@@ -59,6 +59,7 @@ class Step:
         positions: int64 [m], the committed positions, the most certain first.
         confidence: float64 [m], the probability that the model gave to each committed token.
         ids: int64 [length], the canvas after the step.
+        start: Where its generated span begins.
         masks_left: Masks in that canvas.
         text: The text so far, without what is still masked.
     """
@@ -69,6 +70,7 @@ class Step:
     positions: Ids
     confidence: NDArray[np.float64]
     ids: Ids
+    start: int
     masks_left: int
     text: str = ""
 
@@ -158,6 +160,7 @@ def _commit(
         positions=positions[order],
         confidence=sampling.confidence(doubts[order]),
         ids=row.canvas.ids,
+        start=row.canvas.start,
         masks_left=int((row.canvas.ids == mask).sum()),
     )
 

@@ -127,7 +127,7 @@ class Diffutron:
         config = self.config(preset, **options)
         canvas = self._canvas(prompt, template, config)
         return (
-            replace(step, text=self._text(step.ids[canvas.start :], config, template))
+            replace(step, text=self._text(step.ids[step.start :], config, template))
             for step in denoise(self.forward, [canvas], config, self.bundle.special, self._has_ended(config))
         )
 

@@ -129,7 +129,8 @@ def draw(predictions: Predictions, temperature: float, u: NDArray[np.float64]) -
     until it exceeds u times the sum over the vocabulary.
     """
     total = 1 + predictions.rest_tempered.astype(np.float64)
-    return (_cumulative(predictions.top_logits, temperature) <= (u * total)[:, None]).sum(axis=1)
+    walked = _cumulative(predictions.top_logits, temperature) <= (u * total)[:, None]
+    return np.count_nonzero(walked, axis=1).astype(np.intp)
 
 
 def missing_mass(predictions: Predictions, temperature: float) -> NDArray[np.float64]:

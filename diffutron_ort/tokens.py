@@ -75,6 +75,10 @@ class Tokenizer:
             after_break = is_break
         return "".join(parts)
 
+    def piece(self, token: int) -> str:
+        """Return what a token looks like on its own, with ▁ for the space before a word."""
+        return str(self._tokenizer.id_to_token(token))
+
     @cached_property
     def _mask_aware(self) -> tokenizers.Tokenizer:
         """The same tokenizer, but with `<mask>` as an ordinary added token, which no setting neutralises."""

@@ -1,0 +1,206 @@
+"""The command line: argument parsing and printing, no logic."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from diffutron_ort._version import __version__
+from diffutron_ort.config import PRESETS, REMASKING, SCHEDULES, GenerationConfig
+from diffutron_ort.denoise import Step
+from diffutron_ort.errors import DiffutronError, InputError, OptionError
+from diffutron_ort.model import Diffutron
+
+CHOICES = {"remasking": REMASKING, "schedule": SCHEDULES}
+HELP = {
+    "steps": "denoising steps",
+    "max_new_tokens": "length of the canvas after the prompt",
+    "block_length": "positions denoised together",
+    "temperature": "0 takes the best token",
+    "repetition_penalty": "1 is none",
+    "remasking": "which predictions are committed first",
+    "stochastic_transfer": "draw how many masks a step commits",
+    "cfg_scale": "classifier-free guidance, 0 is none",
+    "cfg_keep_tokens": "ids the unconditional pass still sees",
+    "schedule": "how fast masks are committed",
+    "seed": "of all random choices",
+    "stop": "a string that ends the answer",
+    "early_end": "stop as soon as the answer is settled",
+    "suppress_tokens": "ids that are never chosen",
+    "penalty_exempt": "ids that the penalty spares",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    try:
+        arguments = sys.argv[1:] if arguments is None else arguments
+        options = _parser(exporting=list(arguments[:1]) == ["export"]).parse_args(arguments)
+        options.run(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever was reading has gone: nothing is left to say, not even by the last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except DiffutronError as error:
+        print(f"diffutron-ort: {error}", file=sys.stderr)
+        return 2 if isinstance(error, OptionError) else 1
+    return 0
+
+
+def _parser(exporting: bool) -> argparse.ArgumentParser:
+    """Return the parser; the exporter, which needs many packages, adds its arguments only when it is asked for."""
+    parser = argparse.ArgumentParser(prog="diffutron-ort", description="Turkish text by masked diffusion")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_generate(commands.add_parser("generate", help="answer a prompt"))
+    _add_fill(commands.add_parser("fill", help="put words where a text says <mask>"))
+    export = commands.add_parser("export", help="turn a checkpoint into a bundle (needs the extra [export])")
+    if exporting:
+        _exporter().add_arguments(export)
+        export.set_defaults(run=_exporter().run)
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="?", default="-", help="the question; - reads it from standard input")
+    _add_model(parser)
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="options to start from (default: short)")
+    parser.add_argument("--no-template", dest="template", action="store_false", help="continue the prompt as raw text")
+    parser.add_argument("--show-steps", action="store_true", help="show the canvas as it denoises, on standard error")
+    parser.add_argument("--svg", metavar="FILE", help="write the denoising as an animated picture")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
+    _add_options(parser, [field.name for field in fields(GenerationConfig)])
+    parser.set_defaults(run=_generate)
+
+
+def _add_fill(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", nargs="?", default="-", help="a text with <mask>s; - reads it from standard input")
+    _add_model(parser)
+    _add_options(parser, ["steps", "temperature", "repetition_penalty", "remasking", "cfg_scale", "seed"])
+    parser.set_defaults(run=_fill)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", help="a bundle's folder or a hub id (default: the embedded demonstration)")
+    group.add_argument("--revision", help="commit, tag or branch of a hub id")
+    group.add_argument("--variant", help="which of the bundle's graphs (default: fp32)")
+    group.add_argument("--provider", action="append", metavar="NAME", help="cpu or cuda; may be given several times")
+    group.add_argument("--threads", type=int, help="within an operator (default: as many as may be used)")
+
+
+def _add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add the fields of `GenerationConfig` as flags; one that is not given is left to the preset and the bundle."""
+    group = parser.add_argument_group("options")
+    defaults = GenerationConfig()
+    for name in names:
+        flag, default = "--" + name.replace("_", "-"), getattr(defaults, name)
+        common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": HELP[name]}
+        if isinstance(default, bool):
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif name == "stop":
+            group.add_argument(flag, action="append", metavar="STRING", **common)
+        elif isinstance(default, tuple):
+            group.add_argument(flag, nargs="+", type=int, metavar="ID", **common)
+        else:
+            group.add_argument(flag, type=type(default), choices=CHOICES.get(name), **common)
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    prompt = _text_argument(arguments.prompt)
+    options = {name: value for name, value in vars(arguments).items() if name in _OPTIONS}
+    model = _load(arguments)
+    config = model.config(arguments.preset, **options)
+    begun = time.perf_counter()
+    steps = model.stream(prompt, template=arguments.template, preset=arguments.preset, **options)
+    if arguments.show_steps:
+        from diffutron_ort.show import show
+
+        steps = show(steps, model, sys.stderr)
+    taken = list(steps)
+    seconds = time.perf_counter() - begun
+    if arguments.svg:
+        from diffutron_ort.picture import write_svg
+
+        write_svg(arguments.svg, taken, model, prompt)
+    last = taken[-1]
+    if arguments.json:
+        _print_json(model, config, taken, seconds)
+    else:
+        print(printable(last.text))
+
+
+def _print_json(model: Diffutron, config: GenerationConfig, steps: Sequence[Step], seconds: float) -> None:
+    last = steps[-1]
+    result = {
+        "text": last.text,
+        "ids": last.ids[last.start :].tolist(),
+        "steps": len(steps),
+        "masks_left": last.masks_left,
+        "seconds": round(seconds, 4),
+        "model": dict(model.bundle.source),
+        "options": asdict(config),
+    }
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def _fill(arguments: argparse.Namespace) -> None:
+    text = _text_argument(arguments.text)
+    options = {name: value for name, value in vars(arguments).items() if name in _OPTIONS}
+    print(printable(_load(arguments).fill(text, **options)))
+
+
+def _exporter() -> ModuleType:
+    try:
+        return import_module("diffutron_ort_export.command")
+    except ImportError as error:
+        raise DiffutronError(
+            f"exporting needs more packages ({error}): pip install 'diffutron-ort[export]' "
+            "--extra-index-url https://download.pytorch.org/whl/cpu"
+        ) from error
+
+
+def _load(arguments: argparse.Namespace) -> Diffutron:
+    if arguments.model is None:
+        print("diffutron-ort: no --model given, so the embedded demonstration answers", file=sys.stderr)
+    return Diffutron.from_pretrained(
+        arguments.model,
+        variant=arguments.variant,
+        providers=arguments.provider,
+        revision=arguments.revision,
+        threads=arguments.threads,
+    )
+
+
+def _text_argument(text: str) -> str:
+    """Return a text given as an argument, or what standard input holds where it is `-`, without its last newline."""
+    if text != "-":
+        return text
+    if sys.stdin.isatty():
+        print("diffutron-ort: reading standard input, end it with Ctrl-D", file=sys.stderr)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8: {error}") from error
+
+
+def printable(text: str) -> str:
+    """Return `text` for standard output: on a terminal, without the control characters that could steer it."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+
+
+_OPTIONS = {field.name for field in fields(GenerationConfig)}
+
+if __name__ == "__main__":
+    sys.exit(main())
