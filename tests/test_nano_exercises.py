@@ -41,7 +41,7 @@ def questions(*arguments):
         (turkish.ablative, "evden okuldan kitaptan sokaktan saatten kalpten arabadan sütten otobüsten yoldan"),
         (
             turkish.accusative,
-            "kitabı ağacı rengi saati topu kalbi sokağı çocuğu arabayı kapıyı köprüyü kutuyu elmayı burnu ağzı şehri sütü",
+            "kitabı ağacı rengi saati topu kalbi sokağı çocuğu arabayı kapıyı köprüyü kutuyu elmayı burnu ağzı şehri",
         ),
     ],
 )
