@@ -172,9 +172,20 @@ def thetas(config: Mapping[str, Any]) -> tuple[float, float]:
     return theta(config, "global_rope_theta", GLOBAL), theta(config, "local_rope_theta", LOCAL)
 
 
+def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The newer spelling, empty where a config.json has the older alone."""
+    found = config.get("rope_parameters") or {}
+    if not isinstance(found, dict) or found.keys() - {GLOBAL, LOCAL}:
+        raise CheckpointError(
+            f"config.json: rope_parameters has {sorted(found)}, expected {GLOBAL} and {LOCAL}; "
+            "give each kind of layer its own"
+        )
+    return found
+
+
 def theta(config: Mapping[str, Any], older: str, layer_type: str) -> float:
     """One rotary base; where both spellings name it they have to agree."""
-    parameters = (config.get("rope_parameters") or {}).get(layer_type) or {}
+    parameters = rope_parameters(config).get(layer_type) or {}
     if (kind := parameters.get("rope_type", "default")) != "default":
         raise CheckpointError(
             f"config.json: rope_parameters.{layer_type}.rope_type is {kind!r}, and only 'default' is supported; "
@@ -199,9 +210,8 @@ def period(config: Mapping[str, Any], layers: int) -> int:
         if types == layer_types(layers, every):
             return every
     raise CheckpointError(
-        f"config.json: layer_types is {types!r}, expected {GLOBAL!r} at every "
-        f"{f'{older}th' if older else 'n-th'} of {layers} layers, beginning with the first, and {LOCAL!r} elsewhere; "
-        "make it agree with global_attn_every_n_layers"
+        f"config.json: layer_types is {types!r}, expected {GLOBAL!r} at the multiples of {older or 'one number'} among "
+        f"{layers} layers and {LOCAL!r} elsewhere; make it agree with global_attn_every_n_layers"
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
-from diffutron_ort.errors import OptionError
+from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.prompt import CHAT_TEMPLATE
 from diffutron_ort.sampling import UNIFORM_VECTORS
 
@@ -43,11 +43,13 @@ def staged(out: Path) -> Iterator[Path]:
         refuse_taken(out)
         folder.replace(out)  # an empty directory gives way
         sync(out.absolute().parent)
-    except BaseException:  # Ctrl-C too
+    except BaseException as error:  # Ctrl-C too
         shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
+        if isinstance(error, OSError):
+            raise DiffutronError(f"{out} cannot be written: {error}; make room, or choose another place") from error
         raise
 
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffutron_ort.errors import OptionError
+from diffutron_ort.errors import DiffutronError, OptionError
 
 from .progress import Report, progress, silent
 
@@ -87,11 +87,13 @@ def write(
     report: Report,
 ) -> None:
     """Does what `export` says it does."""
-    # torch and transformers take seconds to import, and --help needs neither.
-    from . import bundle
-    from .recipes import chosen
-    from .source import open_source
-    from .verify import verify
+    try:  # torch and transformers take seconds to import, and --help needs neither
+        from . import bundle
+        from .recipes import chosen
+        from .source import open_source
+        from .verify import verify
+    except ModuleNotFoundError as error:
+        raise DiffutronError(f"export needs {error.name}: pip install 'diffutron-ort[cpu,export]'") from error
 
     recipes = chosen(variants)
     bundle.refuse_taken(out)

@@ -172,7 +172,7 @@ def pick(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def one_more(rows: Tensor) -> Tensor:
-    """[n] -> [n + 1]: with no query at all, ONNX Runtime's Attention is an error."""
+    """[n] -> [n + 1], for n may be 0: ONNX Runtime's Attention refuses no queries, and 1.23's TopK divides by none."""
     return torch.cat([rows, rows.new_zeros(1)])
 
 
@@ -287,9 +287,11 @@ class Denoiser(nn.Module):
         past = KeyValue(past_key, past_value)
         hidden, own = self.model(input_ids, position_ids, past_position_ids, past, rows)  # [n, hidden]
         logits = self.decoder(self.head(hidden), self.model.embeddings.tok_embeddings.weight)  # [n, vocab]
-        sequence = sequences(*input_ids.shape, rows)
+        sequence = sequences(*input_ids.shape, one_more(rows))
         seen, penalty, tempering = (x.index_select(0, sequence) for x in (seen_ids, repetition_penalty, temperature))
-        return Prediction(*reduce(penalise(logits, seen, penalty), tempering, self.top), logits, own.key, own.value)
+        padded = F.pad(logits, (0, 0, 0, 1))  # the copy that scatter would make is made here
+        reduced = reduce(penalise(padded, seen, penalty), tempering, self.top)
+        return Prediction(*(part[:-1] for part in reduced), logits, own.key, own.value)
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:

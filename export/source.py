@@ -98,11 +98,10 @@ def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
 def download(repository: str, revision: str | None) -> Path:
     """The snapshot folder of a hub id, whose name is the commit."""
     from huggingface_hub import snapshot_download  # slow to import, and only needed for hub ids
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(DOWNLOADED)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # of the hub's client, of its HTTP library, or of the disk
         raise CheckpointError(
             f"source {repository!r} at revision {revision or 'main'!r} is no directory here, and the hub gave none: "
             f"{first_line(error)}; check the name, the revision and the network"
@@ -131,15 +130,15 @@ def read_source(folder: Path, name: str, commit: str | None) -> Source:
         adapter=None,
         shape=shape,
         config=portable_config(config, shape),
-        tensors=check_tensors(read_tensors(folder), shape),
+        tensors=check_tensors(read_tensors(folder), shape, tied=config.get("tie_word_embeddings", True)),
         tokenizer=tokenizer,
         generation=generation,
     )
 
 
-def check_tensors(tensors: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]:
+def check_tensors(tensors: Mapping[str, Tensor], shape: Shape, *, tied: bool) -> dict[str, Tensor]:
     """The tensors, if they are just the network's, without the second name of the tied table."""
-    check_tie(tensors)
+    check_tie(tensors, tied=tied)
     expected = parameter_shapes(shape)
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name != TIED}
     check_names(expected.keys(), found.keys())
@@ -149,8 +148,12 @@ def check_tensors(tensors: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]
     return {name: tensors[name] for name in expected}
 
 
-def check_tie(tensors: Mapping[str, Tensor]) -> None:
+def check_tie(tensors: Mapping[str, Tensor], *, tied: bool) -> None:
     """Refuses a head with a table of its own: the graph holds one for embedding and head."""
+    if not tied and TIED not in tensors:
+        raise CheckpointError(
+            f"config.json: tie_word_embeddings is {tied!r}, and there is no {TIED}; expected a tied table"
+        )
     if TIED in tensors and TABLE in tensors and not torch.equal(tensors[TIED], tensors[TABLE]):
         raise CheckpointError(
             f"{TIED} differs from {TABLE}, expected a tied table; export a checkpoint with tie_word_embeddings"

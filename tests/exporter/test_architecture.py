@@ -1,0 +1,88 @@
+"""config.json: both spellings, what is refused, and what a bundle says."""
+
+import json
+
+import pytest
+
+from diffutron_ort.errors import CheckpointError
+from diffutron_ort_export.architecture import portable_config, read_shape
+from tests.exporter.conftest import TINY
+
+OLDER = json.loads((TINY / "checkpoint" / "config.json").read_text())
+ROPE = {
+    "full_attention": {"rope_type": "default", "rope_theta": 160000},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 160000.0},
+}
+TYPES = [["full_attention", "sliding_attention", "sliding_attention"][i % 3] for i in range(7)]
+NEWER = {k: v for k, v in OLDER.items() if not k.startswith(("global_", "local_rope"))} | {
+    "rope_parameters": ROPE,
+    "layer_types": TYPES,
+}
+
+
+def test_both_spellings_are_one_shape() -> None:
+    assert read_shape(OLDER) == read_shape(NEWER) == read_shape(OLDER | NEWER)
+
+
+def test_shape_of_tiny() -> None:
+    shape = read_shape(OLDER)
+    assert (shape.layers, shape.hidden_size, shape.heads, shape.head_size, shape.window) == (7, 64, 4, 16, 16)
+    assert shape.is_global == (True, False, False, True, False, False, True)
+    assert shape.thetas == (160_000.0,) * 7
+
+
+def test_global_and_local_layers_have_their_own_theta() -> None:
+    shape = read_shape(OLDER | {"local_rope_theta": 10_000})
+    assert shape.thetas[:4] == (160_000.0, 10_000.0, 10_000.0, 160_000.0)
+
+
+def test_what_is_left_out_is_what_transformers_takes() -> None:
+    shape = read_shape({k: v for k, v in OLDER.items() if "theta" not in k and k != "max_position_embeddings"})
+    assert (shape.global_theta, shape.local_theta, shape.positions) == (160_000.0, 10_000.0, 8192)
+
+
+def test_the_config_of_a_bundle_carries_both_spellings() -> None:
+    shape = read_shape(NEWER)
+    portable = portable_config(NEWER, shape)
+    assert read_shape(portable) == shape
+    assert (portable["global_rope_theta"], portable["local_rope_theta"]) == (160_000.0, 160_000.0)
+    assert portable["rope_parameters"] == ROPE
+    assert portable["global_attn_every_n_layers"] == 3
+    assert portable["layer_types"] == TYPES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "bert"}, "model_type is 'bert', expected 'modernbert'"),
+        ({"model_type": None}, "model_type is None, expected 'modernbert'"),
+        ({"local_rope_theta": 10_000, "rope_parameters": ROPE}, "local_rope_theta is 10000 and .* have to agree"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type is 'yarn', and only 'default'"),
+        ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope_scaling is .* only None is supported"),
+        ({"rope_parameters": {"rope_theta": 160000}}, "rope_parameters has .*rope_theta.*, expected full_attention"),
+        ({"local_rope_theta": "many"}, "local_rope_theta is 'many', expected a positive number"),
+        ({"attention_bias": True}, "attention_bias is True, and only False is supported"),
+        ({"mlp_bias": True}, "mlp_bias is True"),
+        ({"norm_bias": True}, "norm_bias is True"),
+        ({"classifier_bias": True}, "classifier_bias is True"),
+        ({"decoder_bias": False}, "decoder_bias is False, and only True is supported"),
+        ({"hidden_activation": "silu"}, "hidden_activation is 'silu', and only 'gelu' is supported"),
+        ({"classifier_activation": "relu"}, "classifier_activation is 'relu'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is"),
+        ({"hidden_size": None}, "hidden_size is None, expected a positive whole number"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0, expected a positive whole number"),
+        ({"num_attention_heads": 3}, "hidden_size 64 over num_attention_heads 3"),
+        ({"norm_eps": 0}, "norm_eps is 0, expected a positive number"),
+        (
+            {"layer_types": ["full_attention"] * 7},
+            "layer_types is .* expected 'full_attention' at the multiples of 3 among",
+        ),
+        (
+            {"layer_types": TYPES[::-1][1:] + TYPES[:1], "global_attn_every_n_layers": None},
+            "layer_types is .* at the multiples of one number among 7 layers",
+        ),
+    ],
+)
+def test_refused(change: dict, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_shape(OLDER | change)
