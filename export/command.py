@@ -121,7 +121,5 @@ def context(asked: int | None, name: str, most: int) -> int:
     if asked is None:
         return min(LONG if name.endswith("Base") else SHORT, most)
     if not 1 <= asked <= most:
-        raise OptionError(
-            f"context length {asked}: allowed is 1 to max_position_embeddings, {most}; choose among these"
-        )
+        raise OptionError(f"context length {asked}: choose from 1 to max_position_embeddings, which is {most}")
     return asked

@@ -1,0 +1,193 @@
+"""What a bundle holds, and that it appears whole or not at all."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from diffutron_ort.errors import CheckpointError, DiffutronError, FidelityError, OptionError
+from diffutron_ort.prompt import CHAT_TEMPLATE
+from diffutron_ort_export import export, recipes
+from tests.exporter.conftest import TINY, edit_json
+
+FP32 = recipes.RECIPES["fp32"]
+
+
+@pytest.fixture
+def copied(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the tracing: the graph is the one exported before."""
+
+    def write(_source, path: Path, _provenance) -> None:
+        for name in (path.name, f"{path.name}.data"):
+            shutil.copy(tiny_bundle / "onnx" / name, path.parent / name)
+
+    use(monkeypatch, dataclasses.replace(FP32, write=write))
+
+
+def use(monkeypatch: pytest.MonkeyPatch, *rows: recipes.Recipe) -> None:
+    monkeypatch.setattr(recipes, "RECIPES", {row.name: row for row in rows})
+
+
+def manifest(bundle: Path) -> dict:
+    return json.loads((bundle / "diffutron.json").read_text())
+
+
+def test_files(tiny_bundle: Path) -> None:
+    found = sorted(path.relative_to(tiny_bundle).as_posix() for path in tiny_bundle.rglob("*") if path.is_file())
+    assert found == [
+        "config.json",
+        "diffutron.json",
+        "generation_config.json",
+        "onnx/denoiser.onnx",
+        "onnx/denoiser.onnx.data",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_the_manifest_has_size_and_hash_of_every_other_file(tiny_bundle: Path) -> None:
+    files = manifest(tiny_bundle)["files"]
+    for path in tiny_bundle.rglob("*"):
+        name = path.relative_to(tiny_bundle).as_posix()
+        if path.is_file() and name != "diffutron.json":
+            content = path.read_bytes()
+            assert files.pop(name) == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    assert not files
+
+
+def test_manifest(tiny_bundle: Path) -> None:
+    found = manifest(tiny_bundle)
+    assert found["format"] == 1
+    assert found["source"] == {"name": "checkpoint", "revision": None, "adapter": None}
+    assert (found["context_length"], found["vocab_size"], found["layers"], found["hidden_size"]) == (256, 512, 7, 64)
+    assert found["special_ids"] == {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
+    assert found["chat_template"] == dict(CHAT_TEMPLATE)
+    assert found["stop_sequences"] == [{"text": "[/Answer]", "ids": [310, 276, 267, 361, 312, 277]}]
+    assert found["least_onnxruntime"] == "1.23.2"
+    assert found["uniform"]["vectors"][4] == {
+        "seed": 1,
+        "stream": 0,
+        "block": 0,
+        "step": 0,
+        "position": 64,
+        "hash": 3566638648,
+    }
+    assert found["variants"].keys() == {"fp32"}
+    assert found["variants"]["fp32"]["graph"] == "onnx/denoiser.onnx"
+    assert found["variants"]["fp32"]["weights"] == "onnx/denoiser.onnx.data"
+    assert found["variants"]["fp32"]["fidelity"]["max_abs"] < 1e-4
+    assert {"torch", "onnx", "transformers", "onnxruntime", "diffutron-ort"} <= found["tools"].keys()
+
+
+def test_nothing_of_the_machine_is_in_the_settings(tiny_bundle: Path) -> None:
+    for path in tiny_bundle.glob("*.json"):
+        assert str(TINY.parent) not in path.read_text()
+
+
+def test_generation_defaults_of_the_source(checkpoint: Path, tmp_path: Path, copied: None) -> None:
+    options = {"temperature": 0.0, "repetition_penalty": 1.0, "eos_token_id": 1, "transformers_version": "5"}
+    (checkpoint / "generation_config.json").write_text(json.dumps(options))
+    export(checkpoint, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert found == {"temperature": 0.0, "repetition_penalty": 1.0}
+
+
+def test_generation_defaults_without_a_meaning(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "generation_config.json").write_text('{"temperature": -1}')
+    with pytest.raises(OptionError, match="temperature"):
+        export(checkpoint, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
+
+
+def test_an_empty_directory_gives_way(tmp_path: Path, copied: None) -> None:
+    (tmp_path / "out").mkdir()
+    export(TINY / "checkpoint", tmp_path / "out")
+    assert (tmp_path / "out" / "diffutron.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_folders_above_are_made(tmp_path: Path, copied: None) -> None:
+    export(TINY / "checkpoint", tmp_path / "a" / "b" / "out", context_length=300)
+    assert manifest(tmp_path / "a" / "b" / "out")["context_length"] == 300
+
+
+@pytest.mark.parametrize("kind", ["file", "full", "link"])
+def test_a_place_that_is_taken(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "file":
+        out.write_text("mine")
+    elif kind == "full":
+        out.mkdir()
+        (out / "mine").write_text("mine")
+    else:
+        out.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OptionError, match="is there already; give a place that is free, or an empty directory"):
+        export(TINY / "checkpoint", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_large_difference_leaves_nothing(tmp_path: Path, copied: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, dataclasses.replace(recipes.RECIPES["fp32"], max_error=0.0))
+    with pytest.raises(
+        FidelityError, match=r"a logit differs from transformers' by .* allowed is 0\. Nothing was writt"
+    ):
+        export(TINY / "checkpoint", tmp_path / "above" / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_variant_that_fails_takes_the_first_along(
+    tmp_path: Path, copied: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = recipes.RECIPES["fp32"]
+    use(
+        monkeypatch,
+        good,
+        dataclasses.replace(good, name="strict", stem="denoiser_strict", max_error=0.0, write=good.write),
+    )
+    with pytest.raises(DiffutronError):
+        export(TINY / "checkpoint", tmp_path / "out", variants=("fp32", "strict"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), DiffutronError)],
+)
+def test_an_interruption_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, raised: type[BaseException]
+) -> None:
+    def write(_source, path: Path, _provenance) -> None:
+        path.write_bytes(b"half of it")
+        raise error
+
+    use(monkeypatch, dataclasses.replace(FP32, write=write))
+    with pytest.raises(raised):
+        export(TINY / "checkpoint", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_is_refused_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    edit_json(checkpoint / "config.json", vocab_size=500)
+    with pytest.raises(CheckpointError):
+        export(checkpoint, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    program = (
+        f"from diffutron_ort_export import export; export({str(TINY / 'checkpoint')!r}, {str(tmp_path / 'out')!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.iterdir()):
+        time.sleep(0.05)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0
+    assert list(tmp_path.iterdir()) == []
