@@ -206,9 +206,23 @@ class Denoiser(nn.Module):
         self.model = Body(vocabulary)
         self.head = Head()
         self.decoder = Decoder(vocabulary)
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Small random weights, but values, outputs and the head near the identity.
+
+        A word that attention looks at then raises its own logit from the first step on, so that copying has a slope to
+        climb; from random weights alone it stayed at chance for a thousand steps.
+        """
         for matrix in self.parameters():
             if matrix.ndim == 2:
                 nn.init.trunc_normal_(matrix, std=0.02, a=-0.04, b=0.04)
+        identity = torch.eye(HIDDEN)
+        self.head.dense.weight.add_(identity)
+        for layer in self.model.layers:
+            layer.attn.Wqkv.weight[2 * HIDDEN :].add_(0.5 * identity)
+            layer.attn.Wo.weight.add_(0.5 * identity)
 
     def forward(self, ids: Tensor, wanted: Tensor) -> Tensor:
         """Predict the wanted positions, [batch, seq] ids and a mask of the same shape -> [n, vocab]."""

@@ -49,16 +49,14 @@ def losses(network: Denoiser, batch: Batch) -> Tensor:
     return F.cross_entropy(logits, batch.targets[batch.masked], reduction="none") * batch.weights[batch.masked]
 
 
-def optimizers(network: Denoiser, lr: float, workers: Workers) -> list[torch.optim.Optimizer]:
+def optimizers(network: Denoiser, lr: float, table_lr: float, workers: Workers) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for the table, the norms and the bias."""
     stacked = {"Wqkv": 3, "Wi": 2}
     hidden = {name: p for name, p in network.named_parameters() if p.ndim == 2 and "tok_embeddings" not in name}
     others = [p for name, p in network.named_parameters() if name not in hidden]
     matrices = [(p, stacked.get(name.split(".")[-2], 1)) for name, p in hidden.items()]
-    return [
-        Muon(matrices, workers, lr=lr),
-        torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
-    ]
+    adam = torch.optim.AdamW(others, lr=table_lr, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
+    return [Muon(matrices, workers, lr=lr), adam]
 
 
 class Run:
@@ -74,9 +72,10 @@ class Run:
         self.tokenizer = build()
         torch.manual_seed(options.seed)
         self.network = Denoiser(self.tokenizer.get_vocab_size())
+        self.rates = (options.lr, options.table_lr)
         self.workers = Workers(options.threads)
         self.replicas = [replica(self.network) for _ in range(options.threads)]
-        self.optimizers = optimizers(self.network, options.lr, self.workers)
+        self.optimizers = optimizers(self.network, *self.rates, self.workers)
         self.batches = self.streams()
         self.kind_loss = [1.0] * len(KINDS)
         self.history: list[dict[str, Any]] = []
@@ -129,9 +128,9 @@ class Run:
         for parameter, *copies in zip(*(n.parameters() for n in (self.network, *self.replicas)), strict=True):
             parameter.grad = torch.stack([copy.grad for copy in copies]).mean(0)
         factor = rate(self.step, self.seconds / (60 * self.options.minutes))
-        for optimizer in self.optimizers:
+        for optimizer, lr in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = self.options.lr * factor
+                group["lr"] = lr * factor
             optimizer.step()
         loss = sum(each.sum().item() / batch.content for batch, each in results) / len(results)
         self.smooth += (loss - self.smooth) * max(0.01, 1 / (self.step + 1))
@@ -194,10 +193,11 @@ class Run:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=85, help="training time; the learning rate's decay fits it")
+    parser.add_argument("--minutes", type=float, default=60, help="training time; the learning rate's decay fits it")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=96, help="sequences a step")
-    parser.add_argument("--lr", type=float, default=5e-3)
+    parser.add_argument("--batch", type=int, default=64, help="sequences a step")
+    parser.add_argument("--lr", type=float, default=3e-3, help="of the hidden matrices")
+    parser.add_argument("--table-lr", type=float, default=2e-3, help="of the embedding, the norms and the bias")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--restart", action="store_true", help="begin anew although the run folder holds a run")
     parser.add_argument("--save-every", type=float, default=3, metavar="MINUTES")
