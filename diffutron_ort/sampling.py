@@ -116,7 +116,7 @@ def reduce_logits(logits: Floats, temperature: float, candidates: int = CANDIDAT
 def _best(row: Floats, k: int) -> Ids:
     """Return the ids of the `k` largest of `row` [vocab], largest first, the lower id first among equals."""
     least = np.partition(row, -k)[-k]
-    ids = np.flatnonzero(row >= least)
+    ids = np.flatnonzero(~(row < least))  # with a NaN, which compares as neither, it is still k ids
     order: NDArray[np.intp] = np.argsort(-row[ids], kind="stable")
     best: Ids = ids[order[:k]].astype(np.int64)
     return best
@@ -130,7 +130,8 @@ def draw(predictions: Predictions, temperature: float, u: NDArray[np.float64]) -
     """
     total = 1 + predictions.rest_tempered.astype(np.float64)
     walked = _cumulative(predictions.top_logits, temperature) <= (u * total)[:, None]
-    return np.count_nonzero(walked, axis=1).astype(np.intp)
+    choice: NDArray[np.intp] = walked.sum(axis=1)
+    return choice
 
 
 def missing_mass(predictions: Predictions, temperature: float) -> NDArray[np.float64]:

@@ -1,0 +1,126 @@
+import json
+
+import pytest
+
+from diffutron_ort import Diffutron
+from diffutron_ort.bundle import MANIFEST, load_bundle
+from diffutron_ort.errors import BundleError, BundleFileError, OptionError
+
+
+def edit_manifest(folder, change):
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text("utf-8"))
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def no_libraries(monkeypatch):
+    """Fail when a byte of a bundle reaches ONNX Runtime or tokenizers."""
+
+    def reached(*_, **__):
+        pytest.fail("a broken bundle was handed on")
+
+    monkeypatch.setattr("diffutron_ort.model.Tokenizer", reached)
+    monkeypatch.setattr("diffutron_ort.model.Session", reached)
+
+
+def test_the_embedded_bundle_is_whole():
+    bundle = load_bundle()
+    assert bundle.context_length == 256
+    assert bundle.special.mask == 4
+    assert [text for text, _ in bundle.stop_sequences] == ["[/Answer]"]
+    assert bundle.variants["fp32"].graph == "onnx/denoiser.onnx"
+    assert bundle.generation_options() == {"repetition_penalty": 1.0, "temperature": 0.0}
+
+
+NAMES = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "onnx/denoiser.onnx",
+    "onnx/denoiser.onnx.data",
+]
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_file_is_named(broken, name):
+    (broken / name).unlink()
+    with pytest.raises(BundleFileError, match=f"{name} is missing"):
+        Diffutron.from_pretrained(broken)
+    with pytest.raises(FileNotFoundError):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_truncated_file_is_named(broken, name):
+    content = (broken / name).read_bytes()
+    (broken / name).write_bytes(content[:-1])
+    with pytest.raises(BundleError, match=f"{name} has {len(content) - 1} bytes, not {len(content)}"):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize("name", NAMES[:-1])  # loading maps the weights and does not read them
+def test_an_altered_file_is_named(broken, name):
+    content = bytearray((broken / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (broken / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} was changed"):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda m: m.update(format=2), "has format 2: this release reads 1"),
+        (lambda m: m.pop("format"), "has format None"),
+        (lambda m: m.pop("special_ids"), "malformed: KeyError: 'special_ids'"),
+        (lambda m: m.update(files=[]), "malformed"),
+        (lambda m: m.update(context_length=0), "context_length is 0"),
+        (lambda m: m.update(vocab_size="512"), "vocab_size is '512'"),
+        (lambda m: m["files"].pop("tokenizer.json"), "'tokenizer.json' is not among its files"),
+        (lambda m: m["variants"]["fp32"].update(graph="onnx/other.onnx"), "'onnx/other.onnx' is not among its files"),
+        *(
+            (lambda m, name=name: m["files"].update({name: {"size": 1, "sha256": ""}}), "leaves the bundle's folder")
+            for name in ("../secret", "/etc/passwd", "onnx/../../x", "C:x", "a\\b", "")
+        ),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(broken, change, found):
+    edit_manifest(broken, change)
+    with pytest.raises(BundleError, match=found):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\xff", "[" * 100_000])
+def test_a_manifest_that_is_no_object_is_refused(broken, content):
+    (broken / MANIFEST).write_text(content, "latin-1")
+    with pytest.raises(BundleError, match=MANIFEST):
+        load_bundle(broken)
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
+    with pytest.raises(BundleFileError, match=r"diffutron\.json is missing: a bundle is a folder that"):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./no/where", "/no/where", ""])
+def test_what_is_neither_folder_nor_hub_id_is_refused(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError):
+        load_bundle(name)
+
+
+def test_a_folder_has_no_revisions(broken):
+    with pytest.raises(OptionError, match="revision='main'"):
+        load_bundle(broken, "main")
+
+
+def test_a_variant_that_is_not_there_is_refused(broken):
+    with pytest.raises(OptionError, match="variant='int3'.*fp32"):
+        Diffutron.from_pretrained(broken, variant="int3")

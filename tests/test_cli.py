@@ -1,0 +1,230 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from diffutron_ort import __version__
+from diffutron_ort.cli import HELP, main
+from diffutron_ort.config import OPTION_NAMES
+
+QUESTION = "On iki artı beş kaç eder?"
+COMMAND = [sys.executable, "-m", "diffutron_ort.cli"]
+
+
+def run(*arguments, stdin=b"", **options):
+    """Run the command in a process of its own; its streams are bytes."""
+    return subprocess.run([*COMMAND, *arguments], input=stdin, capture_output=True, check=False, timeout=120, **options)
+
+
+def test_the_answer_and_nothing_else_is_on_standard_output():
+    done = run("generate", QUESTION)
+    assert (done.returncode, done.stdout.decode()) == (0, "on yedi\n")
+    assert b"embedded demonstration" in done.stderr
+
+
+def test_a_named_model_needs_no_notice(capsys, broken):
+    assert main(["generate", QUESTION, "--model", str(broken)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("arguments", [["generate", "-"], ["generate"]])
+def test_a_prompt_is_read_from_standard_input(arguments):
+    assert run(*arguments, stdin=f"{QUESTION}\n".encode()).stdout.decode() == "on yedi\n"
+
+
+def test_json_is_one_object_with_everything(capsys):
+    assert main(["generate", QUESTION, "--json", "--seed", "4"]) == 0
+    out = capsys.readouterr().out
+    result = json.loads(out)
+    assert out.count("\n") == 1
+    assert "artı" not in result["text"]
+    assert result["text"] == "on yedi"
+    assert len(result["ids"]) == 64
+    assert result["steps"] <= 32
+    assert result["seconds"] > 0
+    assert result["masks_left"] == result["ids"].count(4)
+    assert result["model"]["name"]
+    assert set(result["options"]) == OPTION_NAMES
+    assert result["options"]["seed"] == 4
+
+
+def test_every_option_is_a_flag_with_help(capsys):
+    assert set(HELP) == OPTION_NAMES
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all("--" + name.replace("_", "-") in out for name in OPTION_NAMES)
+
+
+def test_flags_reach_the_options(capsys):
+    flags = "--preset long --steps 9 --max-new-tokens 12 --block-length 4 --temperature 0.5 --repetition-penalty 1.1 "
+    flags += (
+        "--remasking random --stochastic-transfer --cfg-scale 0.5 --cfg-keep-tokens 5 6 --schedule cosine --seed 7 "
+    )
+    flags += "--stop x --stop y --no-early-end --suppress-tokens 8 --penalty-exempt 9"
+    assert main(["generate", "x", "--json", *flags.split()]) == 0
+    assert json.loads(capsys.readouterr().out)["options"] == {
+        "steps": 9,
+        "max_new_tokens": 12,
+        "block_length": 4,
+        "temperature": 0.5,
+        "repetition_penalty": 1.1,
+        "remasking": "random",
+        "stochastic_transfer": True,
+        "cfg_scale": 0.5,
+        "cfg_keep_tokens": [5, 6],
+        "schedule": "cosine",
+        "seed": 7,
+        "stop": ["x", "y"],
+        "early_end": False,
+        "suppress_tokens": [8],
+        "penalty_exempt": [9],
+    }
+
+
+def test_steps_are_plain_lines_where_there_is_no_terminal():
+    done = run("generate", QUESTION, "--show-steps")
+    assert done.stdout.decode() == "on yedi\n"
+    lines = [line for line in done.stderr.decode().splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == [str(i) for i in range(len(lines))]
+    assert lines[-1].endswith("| 'on yedi'")
+    assert "\x1b" not in done.stderr.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("rich", [True, False])
+def test_steps_are_live_on_a_terminal_that_has_rich(rich):
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    hide = "" if rich else "import sys; sys.modules['rich'] = None; "
+    code = f"{hide}from diffutron_ort.cli import main; main(['generate', {QUESTION!r}, '--show-steps'])"
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=slave, env=environment
+    ) as process:
+        os.close(slave)
+        screen = b""
+        while chunk := _read(master):
+            screen += chunk
+        assert process.stdout.read().decode() == "on yedi\n"
+    text = screen.decode()
+    assert ("masks left" in text) is rich
+    assert ("░░" in text) is rich
+    assert ("step 0 block 0" in text) is not rich
+
+
+def _read(master):
+    try:
+        return os.read(master, 65536)
+    except OSError:  # the other side has been closed
+        return b""
+
+
+def test_the_picture_shows_every_token(tmp_path, capsys):
+    assert main(["generate", QUESTION, "--svg", str(tmp_path / "canvas.svg")]) == 0
+    svg = (tmp_path / "canvas.svg").read_text("utf-8")
+    assert svg.startswith("<svg ")
+    assert all(text in svg for text in (QUESTION, "on yedi", "> yedi<", "@keyframes s0 "))
+    assert "<script" not in svg
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "found"),
+    [
+        (["--temperature", "nan"], 2, "temperature=nan: must be a finite number"),
+        (["--temperature", "inf"], 2, "temperature=inf"),
+        (["--temperature", "-1"], 2, "temperature=-1.0"),
+        (["--repetition-penalty", "0"], 2, "repetition_penalty=0"),
+        (["--steps", "0"], 2, "steps=0: must be an integer from 1"),
+        (["--max-new-tokens", "300"], 1, "the model's context is 256"),
+        (["--variant", "int3"], 2, "variant='int3'"),
+        (["--provider", "cuda"], 1, "provider 'CUDAExecutionProvider' is not there"),
+        (["--model", "nowhere"], 1, "nowhere is not there"),
+        (["--threads", "0"], 2, "threads=0"),
+        (["--suppress-tokens", "999999"], 2, "suppress_tokens holds 999999"),
+    ],
+)
+def test_bad_input_gets_one_line_and_no_traceback(arguments, code, found, capsys):
+    assert main(["generate", QUESTION, *arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert found in captured.err.splitlines()[-1]
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["generate", "x", "--temprature", "1"], ["generate", "x", "--steps", "x"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "stdin", "found"),
+    [("-", b"\xff\xfe", b"standard input is not UTF-8"), (b"ab\xff", b"", b"half of a surrogate pair")],
+)
+def test_bytes_that_are_no_text_are_refused(argument, stdin, found):
+    done = run("generate", argument, stdin=stdin)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert found in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_control_characters_do_not_reach_a_terminal(monkeypatch, capsys):
+    from diffutron_ort import cli
+
+    text = "a\x1b[31m\x07\nİ\t\u202e"
+    assert cli.printable(text) == text
+    monkeypatch.setattr(sys, "stdout", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    assert cli.printable(text) == "a[31m\nİ\t"
+
+
+def test_fill(capsys):
+    assert main(["fill", "bir <mask> iki"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("bir ")
+    assert out.endswith(" iki\n")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    with subprocess.Popen([*COMMAND, "generate", QUESTION], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
+def test_an_interrupt_ends_between_two_steps_with_130():
+    slow = (
+        "import sys, time; from diffutron_ort import cli, session; run = session.Session.__call__\n"
+        "def slowly(self, *a, **k):\n    print('pass', file=sys.stderr, flush=True); time.sleep(0.3); return run(self, *a, **k)\n"
+        f"session.Session.__call__ = slowly; sys.exit(cli.main(['generate', {QUESTION!r}]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while process.stderr.readline() != b"pass\n":
+            pass
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+    assert b"Traceback" not in err
+
+
+def test_export_without_its_packages_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffutron_ort_export.command", None)
+    assert main(["export", "a", "b"]) == 1
+    assert "pip install 'diffutron-ort[export]'" in capsys.readouterr().err

@@ -1,0 +1,206 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from diffutron_ort import Diffutron, GenerationConfig
+from diffutron_ort.errors import ContextError, InputError, OptionError
+
+QUESTION = "On iki artı beş kaç eder?"
+QUESTIONS = [QUESTION, "kitap sözcüğünün çoğulu nedir?", "Bugün salı, iki gün sonra hangi gündür?", "x"]
+SHORT = {"max_new_tokens": 24, "steps": 24, "block_length": 12}
+
+
+def test_it_answers(model):
+    assert model.generate(QUESTION) == "on yedi"
+
+
+def test_a_list_is_answered_in_order_as_each_would_be_alone(model):
+    options = SHORT | {"temperature": 1.0, "seed": 3}
+    together = model.generate(QUESTIONS * 3, **options)
+    alone = [model.generate(q, **(options | {"seed": 3 + i})) for i, q in enumerate(QUESTIONS * 3)]
+    assert together == alone
+
+
+def test_the_last_step_of_a_stream_has_the_answer(model):
+    steps = list(model.stream(QUESTION))
+    assert steps[-1].text == model.generate(QUESTION)
+    assert [step.index for step in steps] == list(range(len(steps)))
+    masks = [step.masks_left for step in steps]
+    assert masks == sorted(masks, reverse=True)
+    assert all(0 < c <= 1 for step in steps for c in step.confidence)
+
+
+def test_chat_is_generate_with_more_messages(model):
+    assert model.chat([{"role": "user", "content": QUESTION}]) == model.generate(QUESTION)
+
+
+def test_early_end_shows_the_same_and_takes_fewer_steps(model):
+    for question in QUESTIONS:
+        early, whole = (list(model.stream(question, early_end=end)) for end in (True, False))
+        assert early[-1].text == whole[-1].text
+        assert len(early) <= 32 < len(whole) == 64
+
+
+def test_the_bundles_options_override_the_presets_and_keywords_both(model):
+    assert model.config() == GenerationConfig(temperature=0.0, repetition_penalty=1.0)
+    assert model.config("long") == GenerationConfig(
+        steps=128, max_new_tokens=128, temperature=0.0, repetition_penalty=1.0
+    )
+    assert model.config("long", temperature=0.5, steps=9).steps == 9
+
+
+def test_the_same_seed_gives_the_same_text_in_another_process(model):
+    code = (
+        "from diffutron_ort import Diffutron; "
+        f"print(Diffutron.from_pretrained().generate({QUESTIONS!r}, temperature=1.5, seed=11, max_new_tokens=24))"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
+    mine = model.generate(QUESTIONS, temperature=1.5, seed=11, max_new_tokens=24)
+    assert other.stdout.strip() == str(mine)
+    assert mine != model.generate(QUESTIONS, temperature=1.5, seed=12, max_new_tokens=24)
+
+
+def test_temperature_0_ignores_the_seed(model):
+    assert model.generate(QUESTION, seed=2**64 - 1) == model.generate(QUESTION)
+
+
+def test_seeds_of_a_list_wrap(model):
+    options = SHORT | {"temperature": 1.0}
+    assert model.generate(["x", "x"], seed=2**64 - 1, **options)[1] == model.generate("x", seed=0, **options)
+
+
+def test_a_stop_string_cuts_the_text_and_ends_the_generation(model):
+    whole, cut = (list(model.stream(QUESTION, stop=stop)) for stop in ((), (" yedi",)))
+    assert (whole[-1].text, cut[-1].text) == ("on yedi", "on")
+    assert len(cut) <= len(whole)
+
+
+def test_a_template_strips_and_raw_text_is_continued(model):
+    assert model.generate(f"[Question]\n{QUESTION}\n[/Question]\n\n[Answer]\n", template=False).strip() == "on yedi"
+
+
+def test_an_empty_prompt_is_allowed(model):
+    assert isinstance(model.generate("", **SHORT), str)
+    assert isinstance(model.generate("", template=False, **SHORT), str)
+
+
+@pytest.mark.parametrize("preset", ["short", "long"])
+def test_both_presets_run(model, preset):
+    assert model.generate(QUESTION, preset=preset) == "on yedi"
+
+
+@pytest.mark.parametrize("prompt", [[], b"x", None, 5, [None], ["x", 3], "\ud800", ["\udfff"], {"a": 1}])
+def test_what_is_no_prompt_is_refused(model, prompt):
+    with pytest.raises(InputError):
+        model.generate(prompt)
+
+
+@pytest.mark.parametrize("call", ["generate", "stream"])
+def test_more_than_the_context_is_refused_with_both_numbers(model, call):
+    with pytest.raises(
+        ContextError, match=r"\d+ tokens of prompt and 250 new ones are \d+, the model's context is 256"
+    ):
+        getattr(model, call)(QUESTION, max_new_tokens=250)
+    with pytest.raises(ContextError, match="2147483647 new"):
+        getattr(model, call)(QUESTION, max_new_tokens=2**31 - 1)
+
+
+def test_too_long_a_prompt_in_a_list_is_refused_before_any_is_answered(model, monkeypatch):
+    monkeypatch.setattr(model, "forward", lambda *_, **__: pytest.fail("a pass was run"))
+    with pytest.raises(ContextError):
+        model.generate([QUESTION, "kitap " * 300])
+
+
+@pytest.mark.parametrize("call", ["generate", "stream", "fill"])
+def test_a_misspelt_option_is_refused(model, call):
+    with pytest.raises(OptionError, match="unknown option 'temprature'"):
+        getattr(model, call)("x <mask>", temprature=1)
+
+
+@pytest.mark.parametrize("name", ["cfg_keep_tokens", "suppress_tokens", "penalty_exempt"])
+def test_ids_beyond_the_vocabulary_are_refused(model, name):
+    with pytest.raises(OptionError, match=f"{name} holds {model.bundle.vocab_size}"):
+        model.generate("x", **{name: [model.bundle.vocab_size]})
+
+
+def test_every_option_of_the_reference_runs(model):
+    text = model.generate(
+        QUESTIONS[:2],
+        steps=6,
+        max_new_tokens=12,
+        block_length=4,
+        temperature=0.7,
+        repetition_penalty=1.3,
+        remasking="random",
+        stochastic_transfer=True,
+        cfg_scale=0.5,
+        cfg_keep_tokens=(5,),
+        schedule="cosine",
+        suppress_tokens=(0, 1),
+        penalty_exempt=(9,),
+    )
+    assert len(text) == 2
+
+
+def test_fill_leaves_the_rest_as_it_is(model):
+    text = "  Fransa'nın\tbaşkenti  <mask><mask> şehridir.\n\n<mask>!"
+    filled = model.fill(text)
+    begin, between, end = "  Fransa'nın\tbaşkenti  ", " şehridir.\n\n", "!"
+    assert filled.startswith(begin)
+    assert filled.endswith(end)
+    assert between in filled[len(begin) :]
+    assert "<mask>" not in filled
+
+
+def test_fill_without_a_mask_changes_nothing(model):
+    assert model.fill("  Türkiye\n") == "  Türkiye\n"
+
+
+def test_fill_of_a_list_is_each_alone(model):
+    texts = ["Bir <mask> iki.", "Üç <mask><mask>"]
+    options = {"temperature": 1.0, "seed": 5}
+    assert model.fill(texts, **options) == [model.fill(t, **(options | {"seed": 5 + i})) for i, t in enumerate(texts)]
+
+
+def test_fill_takes_one_mask_a_step_unless_told_otherwise(model):
+    passes = []
+
+    def forward(batch, **options):
+        passes.append(len(batch.rows))
+        return model.forward(batch, **options)
+
+    counting = Diffutron(model.bundle, model.tokenizer, forward)
+    counting.fill("<mask> <mask> ve <mask>")
+    assert passes == [3, 2, 1]
+    passes.clear()
+    counting.fill("<mask> <mask> ve <mask>", steps=1)
+    assert passes == [3]
+
+
+def test_fill_refuses_options_without_a_meaning(model):
+    with pytest.raises(OptionError, match="max_new_tokens, stop: fill has no such option"):
+        model.fill("<mask>", stop="x", max_new_tokens=3)
+
+
+def test_fill_refuses_more_than_the_context(model):
+    with pytest.raises(ContextError):
+        model.fill("kitap " * 300 + "<mask>")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "filled", "text"),
+    [
+        (["bir ", " iki"], "kitap", "bir kitap iki"),  # the text's own space serves
+        (["(", ")"], "kitap", "( kitap)"),  # the piece brings one
+        (["", " var"], "kitap", "kitap var"),
+        (["bir\n", ""], "kitap", "bir\nkitap"),
+        (["bir ", "", " iki"], "kitap ev", "bir kitap ev iki"),
+        (["bir ", " ve ", "!"], "kitap ev", "bir kitap ve ev!"),
+    ],
+)
+def test_what_is_filled_in_is_spliced_into_the_text_as_it_was_given(model, pieces, filled, text):
+    tokens = model.tokenizer.encode(filled)
+    assert len(tokens) == len(pieces) - 1
+    assert model._splice(pieces, np.array(tokens)) == text

@@ -1,0 +1,155 @@
+import os
+import threading
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from diffutron_ort import session as module
+from diffutron_ort.bundle import load_bundle
+from diffutron_ort.denoise import Batch
+from diffutron_ort.errors import BundleError, OptionError, ProviderError
+from diffutron_ort.sampling import penalise, reduce_logits
+from diffutron_ort.session import Session, usable_threads
+
+
+def batch(*rows, penalty=1.0, temperature=1.0, seen=(9,)):
+    """Return a batch that asks for every second token of right-padded `rows`."""
+    longest = max(map(len, rows))
+    ids = np.array([[*row, *[0] * (longest - len(row))] for row in rows])
+    positions = np.array([[*range(len(row)), *[-1] * (longest - len(row))] for row in rows])
+    size = len(rows)
+    return Batch(
+        ids,
+        positions,
+        np.flatnonzero(positions >= 0)[::2],
+        np.tile(np.array(seen), (size, 1)),
+        np.full(size, penalty, np.float32),
+        np.full(size, temperature, np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def forward():
+    return Session(load_bundle(), threads=1)
+
+
+def test_the_graphs_reductions_are_numpys(forward):
+    asked = batch(range(20, 60), penalty=1.3, temperature=0.5, seen=(25, 30, 31, 31))
+    found = forward(asked, logits=True)
+    assert found.logits.shape == (20, load_bundle().vocab_size)
+    expected = reduce_logits(penalise(found.logits, np.unique(asked.seen_ids), 1.3), 0.5)
+    np.testing.assert_array_equal(found.top_ids, expected.top_ids)
+    np.testing.assert_allclose(found.top_logits, expected.top_logits, rtol=1e-6)
+    for name in ("rest", "rest_tempered", "entropy"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=2e-4, err_msg=name)
+
+
+def test_logits_are_fetched_only_when_asked_for(forward):
+    assert forward(batch(range(20, 30))).logits is None
+
+
+def test_padding_is_invisible(forward):
+    short, long = range(20, 30), range(40, 90)
+    alone, together = forward(batch(short), logits=True).logits, forward(batch(short, long), logits=True).logits
+    np.testing.assert_allclose(together[: len(alone)], alone, atol=1e-4)
+
+
+def test_one_session_serves_many_threads(forward):
+    results = [None] * 4
+    expected = forward(batch(range(20, 60)), logits=True).logits
+
+    def work(i):
+        results[i] = forward(batch(range(20, 60)), logits=True).logits
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_opens_its_own_session(forward):
+    forward(batch(range(20, 30)))
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        before = forward._session
+        forward(batch(range(20, 30)))
+        os.write(write, b"new" if forward._session is not before else b"old")
+        os._exit(0)
+    assert os.read(read, 3) == b"new"
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("providers", ["cuda", ["cuda", "cpu"], ["CUDAExecutionProvider"], ["NoSuchProvider"]])
+def test_a_provider_that_is_asked_for_and_not_there_is_an_error(providers):
+    with pytest.raises(ProviderError, match=r"provider '\w+' is not there: ONNX Runtime has .*CPUExecutionProvider"):
+        Session(load_bundle(), providers=providers)
+
+
+def test_a_provider_that_is_there_but_does_not_start_is_an_error(monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    real = ort.InferenceSession
+    monkeypatch.setattr(ort, "InferenceSession", lambda path, options, **_: real(path, options))
+    with pytest.raises(ProviderError, match="'CUDAExecutionProvider' is not there"):
+        Session(load_bundle(), providers=["cuda"])
+
+
+def test_without_a_wish_it_runs_on_what_is_there(forward):
+    assert forward.providers == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+def test_threads_must_be_a_number_of_threads(threads):
+    with pytest.raises(OptionError, match="threads="):
+        Session(load_bundle(), threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000"}, 1),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({}, 8),
+    ],
+)
+def test_threads_follow_affinity_and_the_cgroups_quota(files, expected, tmp_path, monkeypatch):
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    quota = module._cgroup_quota(tmp_path)
+    monkeypatch.setattr(module, "_cgroup_quota", lambda: quota)
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    assert usable_threads() == expected
+
+
+def test_garbage_that_the_manifest_vouches_for_is_an_error_of_ours(broken):
+    (broken / "onnx" / "denoiser.onnx").write_bytes(b"garbage")
+    bundle = module.Bundle(**(vars(load_bundle()) | {"folder": broken}))
+    with pytest.raises(BundleError, match=r"cannot open .*denoiser\.onnx"):
+        Session(bundle)
+
+
+def test_a_graph_with_another_signature_is_an_error_of_ours(monkeypatch):
+    monkeypatch.setitem(module.INPUTS, "guidance", ("tensor(float)", 1))
+    with pytest.raises(BundleError, match="is no denoiser: its inputs differ in .*guidance"):
+        Session(load_bundle())
+
+
+def test_an_onnxruntime_that_is_too_old_is_named():
+    with pytest.raises(ProviderError, match=r"is too old: pip install 'onnxruntime>=999\.0'"):
+        module._onnxruntime("999.0")
+
+
+def test_two_onnxruntimes_that_overwrite_each_other_are_named(monkeypatch):
+    monkeypatch.setattr(module.metadata, "distributions", lambda name: iter([name]))
+    with pytest.raises(ProviderError, match="onnxruntime and onnxruntime-gpu are both installed"):
+        Session(load_bundle(), providers=["cuda"])
