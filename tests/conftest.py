@@ -1,8 +1,12 @@
-"""What several folders of tests share."""
+"""What several files of tests share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+
+from diffutron_ort import Diffutron
+from diffutron_ort.bundle import load_bundle
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -15,3 +19,19 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundles") / "tiny"
     export(GOLDEN / "tiny" / "checkpoint", out)
     return out
+
+
+@pytest.fixture(scope="session")
+def model() -> Diffutron:
+    """The embedded model."""
+    return Diffutron.from_pretrained()
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A copy of the embedded bundle that a test may damage."""
+    bundle, copy = load_bundle(), tmp_path / "bundle"
+    for name in ("diffutron.json", *bundle.files):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.folder / name, copy / name)
+    return copy

@@ -1,4 +1,6 @@
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,6 +116,55 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(name, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError):
         load_bundle(name)
+
+
+@pytest.fixture
+def hub(broken, tmp_path, monkeypatch):
+    """Play the Hub's cache, in which files are links into a folder of blobs, and note what is asked of it."""
+    cache, asked = tmp_path / "snapshots" / ("0" * 40), []
+    for path in sorted(broken.rglob("*.*")):
+        blob, link = tmp_path / "blobs" / path.name, cache / path.relative_to(broken)
+        blob.parent.mkdir(exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(blob)
+        link.symlink_to(blob)
+
+    def snapshot_download(hub_id, **options):
+        asked.append((hub_id, options["revision"]))
+        return str(cache)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    return SimpleNamespace(asked=asked, blobs=tmp_path / "blobs")
+
+
+def test_a_bundle_of_the_hub_runs_from_its_cache(hub, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    model = Diffutron.from_pretrained("owner/name", revision="v1")
+    assert hub.asked == [("owner/name", "v1")]
+    assert isinstance(model.generate("x", max_new_tokens=2, steps=1), str)
+
+
+def test_weights_are_hashed_when_they_are_downloaded(hub, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    weights = hub.blobs / "denoiser.onnx.data"
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(BundleError, match=r"denoiser\.onnx\.data was changed"):
+        load_bundle("owner/name")
+
+
+def test_a_download_that_fails_is_an_error_of_ours(monkeypatch, tmp_path):
+    def snapshot_download(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    with pytest.raises(BundleFileError, match="owner/name cannot be downloaded: no route to host"):
+        load_bundle("owner/name")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(BundleFileError, match=r"pip install 'diffutron-ort\[hub\]'"):
+        load_bundle("owner/name")
 
 
 def test_a_folder_has_no_revisions(broken):

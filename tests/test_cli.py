@@ -210,7 +210,7 @@ def test_a_reader_that_goes_away_is_no_traceback():
 def test_an_interrupt_ends_between_two_steps_with_130():
     slow = (
         "import sys, time; from diffutron_ort import cli, session; run = session.Session.__call__\n"
-        "def slowly(self, *a, **k):\n    print('pass', file=sys.stderr, flush=True); time.sleep(0.3); return run(self, *a, **k)\n"
+        "def slowly(*a, **k):\n    print('pass', file=sys.stderr, flush=True); time.sleep(0.3); return run(*a, **k)\n"
         f"session.Session.__call__ = slowly; sys.exit(cli.main(['generate', {QUESTION!r}]))"
     )
     with subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -13,7 +13,8 @@ sockets = []
 sys.addaudithook(lambda event, _: sockets.append(event) if event.startswith("socket.") else None)
 from diffutron_ort import Diffutron
 {then}
-links = [os.readlink(f"/proc/self/fd/{{fd}}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{{fd}}")]
+files = [f"/proc/self/fd/{{number}}" for number in os.listdir("/proc/self/fd")]
+links = [os.readlink(file) for file in files if os.path.lexists(file)]
 print(json.dumps({{
     "modules": sorted({{name.partition(".")[0] for name in sys.modules}}),
     "sockets": sockets + [link for link in links if link.startswith("socket:")],
