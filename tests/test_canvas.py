@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from diffutron_ort.canvas import SpecialIds, Span, answer, block_count, for_generation, for_infilling, settled
+from diffutron_ort.canvas import Span, SpecialIds, answer, block_count, for_generation, for_infilling, settled
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 STOP = [(20, 21)]

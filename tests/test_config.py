@@ -22,7 +22,11 @@ def test_presets_are_the_model_cards():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, value) for name in ("steps", "max_new_tokens", "block_length") for value in (0, -1, 1.5, None, True, "8")),
+        *(
+            (name, value)
+            for name in ("steps", "max_new_tokens", "block_length")
+            for value in (0, -1, 1.5, None, True, "8")
+        ),
         *(("temperature", value) for value in (-0.1, math.nan, math.inf, 0.009, 1e-300, None, "hot", True)),
         *(("repetition_penalty", value) for value in (0, -1.2, math.nan, math.inf, None)),
         *(("cfg_scale", value) for value in (-0.5, math.nan, math.inf)),
@@ -30,7 +34,11 @@ def test_presets_are_the_model_cards():
         *(("remasking", value) for value in ("low_conf", "", None, 1)),
         *(("schedule", value) for value in ("quadratic", None)),
         *((name, value) for name in ("stochastic_transfer", "early_end") for value in (1, 0, None, "yes")),
-        *((n, v) for n in ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt") for v in ("12", 3, [-1], [1.5], ["a"])),
+        *(
+            (n, v)
+            for n in ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt")
+            for v in ("12", 3, [-1], [1.5], ["a"])
+        ),
         *(("stop", value) for value in ("", [""], [3], 5, [None])),
     ],
 )

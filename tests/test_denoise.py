@@ -152,7 +152,9 @@ def test_suppressed_tokens_are_never_chosen():
 def test_guidance_is_the_formula():
     class Pair(Fake):
         def __call__(self, batch, *, logits=False):
-            raw = np.where(batch.input_ids[0, 0] == SPECIAL.mask, [[0, 0, 0, 0, 0, 1.0, 1.5]], [[0, 0, 0, 0, 0, 2.0, 2.4]])
+            raw = np.where(
+                batch.input_ids[0, 0] == SPECIAL.mask, [[0, 0, 0, 0, 0, 1.0, 1.5]], [[0, 0, 0, 0, 0, 2.0, 2.4]]
+            )
             self.passes += 1
             return replace(reduce_logits(raw.astype(np.float32), 1.0), logits=raw.astype(np.float32))
 

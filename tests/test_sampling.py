@@ -106,7 +106,9 @@ def sample(logits, temperature, candidates, count):
     choice = draw(repeated, temperature, u)
     total = 1 + float(reduced.rest_tempered[0])
     return [
-        int(reduced.top_ids[0, c]) if c < candidates else draw_beyond(logits, temperature, float(v), total, reduced.top_ids[0])
+        int(reduced.top_ids[0, c])
+        if c < candidates
+        else draw_beyond(logits, temperature, float(v), total, reduced.top_ids[0])
         for c, v in zip(choice, u, strict=True)
     ]
 
