@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -178,6 +177,8 @@ def _no_provider(wanted: str, available: Sequence[str]) -> str:
 
 def _both_installed() -> str:
     """Return what to do about two packages of ONNX Runtime that overwrite each other, or about none for CUDA."""
+    from importlib import metadata  # takes 10 ms to import, and only an error needs it
+
     installed = {name for name in RUNTIMES if any(True for _ in metadata.distributions(name=name))}
     if len(installed) == len(RUNTIMES):
         return (
