@@ -27,8 +27,8 @@ Floats = NDArray[np.floating]
 Outputs = Mapping[str, NDArray[Any]]
 
 SEED = 20260323
-MOST_LOGITS = 2**25
-"""How many logits a case compares at most: 128 rows of 256,000."""
+MOST_LOGITS = 2**24
+"""How many logits a case compares at most: 65 rows of 256,000."""
 
 EXACT = 1e-4
 """How far sums and entropy may be from float64's, relatively: float32 over 256,000 terms, with room."""
@@ -73,12 +73,17 @@ class Reference:
 
     def __init__(self, source: Source) -> None:
         config = transformers.ModernBertConfig(**source.config)
-        config._attn_implementation = "eager"  # the only name it has in 4.57 and in 5
         config.reference_compile = False  # 4.57 would compile
         config.sparse_prediction = False  # it would leave out rows
-        self.model = transformers.ModernBertForMaskedLM(config).eval().requires_grad_(False)
-        tensors = {**source.tensors, TIED: source.tensors[TABLE]}
-        self.model.load_state_dict(tensors, assign=True)
+        transformers.utils.logging.disable_progress_bar()
+        model = transformers.ModernBertForMaskedLM.from_pretrained(
+            None,  # no path: the constructor would spend minutes on random weights first
+            config=config,
+            state_dict={**source.tensors, TIED: source.tensors[TABLE]},
+            dtype=torch.float32,
+            attn_implementation="eager",
+        )
+        self.model = model.eval().requires_grad_(False)
 
     def logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
         """[batch, seq] tokens, and which are no padding -> [batch, seq, vocab]."""
