@@ -40,8 +40,8 @@ class Batch(NamedTuple):
     """[batch, seq]: what is to be predicted."""
     weights: Tensor
     """[batch, seq]: n / k for a row of which k of n were masked."""
-    content: int
-    """Tokens that are no padding, which the loss is divided by."""
+    lengths: Tensor
+    """[batch]: tokens of the answer without the padding, which losses are divided by."""
     kinds: list[int]
     """The kind of every row; empty for sentences."""
 
@@ -121,15 +121,14 @@ class Batches:
         place = torch.arange(length)
         batch = self._mask(targets, (place >= start[:, None]) & (place < length - later))
         batch.ids[:, length - later :] = MASK
-        return batch._replace(content=sum(len(row.answer) for row in rows), kinds=[row.kind for row in rows])
+        return batch._replace(lengths=torch.tensor([len(row.answer) for row in rows]), kinds=[row.kind for row in rows])
 
     def _sentences(self) -> Batch:
         """Sentences of one length without a template, up to half of their tokens masked."""
         texts = self._encode([sentence(self.rng) for _ in range(2 * self.size)])
         length = len(self.rng.choice(texts))
         targets = torch.tensor([ids for ids in texts if len(ids) == length])
-        batch = self._mask(targets, torch.ones_like(targets, dtype=torch.bool), most=0.5)
-        return batch._replace(content=targets.numel())
+        return self._mask(targets, torch.ones_like(targets, dtype=torch.bool), most=0.5)
 
     def _mask(self, targets: Tensor, maskable: Tensor, most: float = 1.0) -> Batch:
         """Mask k of each row's n tokens, k uniform in 1..n and stratified over the batch, with weight n / k.
@@ -143,4 +142,4 @@ class Batches:
         order = torch.rand(targets.shape, generator=self.noise).masked_fill(~maskable, 2.0).argsort(1).argsort(1)
         masked = order < k[:, None]
         weights = (n / k).clamp(max=MOST_WEIGHT)[:, None].expand_as(targets)
-        return Batch(targets.masked_fill(masked, MASK), targets, masked, weights, 0, [])
+        return Batch(targets.masked_fill(masked, MASK), targets, masked, weights, n, [])

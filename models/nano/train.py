@@ -36,6 +36,8 @@ DECAY = 0.35
 """Last share of the time, over which the rate falls to zero."""
 SMOOTHING = 0.98
 """Of each kind's running loss."""
+LEAST, MOST = 0.3, 3.0
+"""Bounds of a kind's share of the data."""
 
 
 def rate(step: int, done: float) -> float:
@@ -119,7 +121,7 @@ class Run:
         batch = next(batches)
         each = losses(network, batch)
         network.zero_grad()
-        (each.sum() / batch.content).backward()
+        (each.sum() / batch.lengths.sum()).backward()
         return batch, each.detach()
 
     def update(self) -> None:
@@ -132,24 +134,25 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = lr * factor
             optimizer.step()
-        loss = sum(each.sum().item() / batch.content for batch, each in results) / len(results)
+        loss = sum(each.sum().item() / batch.lengths.sum() for batch, each in results) / len(results)
         self.smooth += (loss - self.smooth) * max(0.01, 1 / (self.step + 1))
         self.step += 1
         for batch, each in results:
             self.balance(batch, each)
 
     def balance(self, batch: Batch, each: Tensor) -> None:
-        """Draw kinds with a high training loss more often, up to three times the easiest."""
+        """Draw kinds with a high training loss a token more often."""
         if not batch.kinds:
             return
+        owner = batch.masked.nonzero()[:, 0]
+        rows = torch.zeros(len(batch.kinds)).index_add_(0, owner, each) / batch.lengths
         kinds = torch.tensor(batch.kinds)
         for kind in set(batch.kinds):
-            rows = kinds == kind
-            mean = each[rows[batch.masked.nonzero()[:, 0]]].sum().item() / int(rows.sum())
+            mean = rows[kinds == kind].mean().item()
             self.kind_loss[kind] = SMOOTHING * self.kind_loss[kind] + (1 - SMOOTHING) * mean
         middle = sum(self.kind_loss) / len(self.kind_loss)
         for batches in self.batches:
-            batches.shares = [min(1.8, max(0.6, loss / middle)) for loss in self.kind_loss]
+            batches.shares = [min(MOST, max(LEAST, loss / middle)) for loss in self.kind_loss]
 
     def watch(self, count: int) -> None:
         """Measure exact match on held-out questions, print it, log it."""
