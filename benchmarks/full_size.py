@@ -1,0 +1,148 @@
+"""Write a random checkpoint of exactly DiffutronLM's size, to measure size and speed without the real weights.
+
+    python benchmarks/full_size.py OUT [--seed S]
+
+The shape is mmBERT-base's (22 layers of 768, 256,000 pieces, 307,786,240 parameters in 137 tensors, bfloat16), and the
+tokenizer has its pipeline over made-up pieces. Nothing that comes out of the model means anything.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+VOCAB_SIZE, HIDDEN, INTERMEDIATE, LAYERS, HEADS = 256_000, 768, 1152, 22, 12
+PARAMETERS = 307_786_240
+THETA = 160_000.0
+
+CONFIG = {
+    "architectures": ["ModernBertForMaskedLM"],
+    "attention_bias": False,
+    "bos_token_id": 2,
+    "classifier_activation": "gelu",
+    "classifier_pooling": "mean",
+    "cls_token_id": 1,
+    "decoder_bias": True,
+    "eos_token_id": 1,
+    "global_attn_every_n_layers": 3,
+    "global_rope_theta": THETA,
+    "hidden_activation": "gelu",
+    "hidden_size": HIDDEN,
+    "intermediate_size": INTERMEDIATE,
+    "layer_norm_eps": 1e-05,
+    "local_attention": 128,
+    "local_rope_theta": THETA,
+    "mask_token_id": 4,
+    "max_position_embeddings": 8192,
+    "mlp_bias": False,
+    "model_type": "modernbert",
+    "norm_bias": False,
+    "norm_eps": 1e-05,
+    "num_attention_heads": HEADS,
+    "num_hidden_layers": LAYERS,
+    "pad_token_id": 0,
+    "position_embedding_type": "sans_pos",
+    "sep_token_id": 1,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "vocab_size": VOCAB_SIZE,
+}
+TOKENIZER_CONFIG = {
+    "bos_token": "<bos>",
+    "eos_token": "<eos>",
+    "mask_token": "<mask>",
+    "model_max_length": 8192,
+    "pad_token": "<pad>",
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "unk_token": "<unk>",
+}
+CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<2mass>", "[@BOS@]", *(f"<unused{i}>" for i in range(99))]
+TURNS = ["<start_of_turn>", "<end_of_turn>"]  # ids 106 and 107, as in Gemma 2
+RUNS = [character * n for character in "\n\t" for n in range(1, 32)]
+LETTERS = "▁abcçdefgğhıijklmnoöprsştuüvyzqwxABCÇDEFGĞHIİJKLMNOÖPRSŞTUÜVYZQWXâîû0123456789.,:;?!'\"()-+=*/[]_%&"
+SHORT = 2000
+"""How many pieces are joined with each other; all others are their pairs."""
+
+
+def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and shape of each tensor."""
+    yield "model.embeddings.tok_embeddings.weight", (VOCAB_SIZE, HIDDEN)
+    yield "model.embeddings.norm.weight", (HIDDEN,)
+    for i in range(LAYERS):
+        layer = f"model.layers.{i}"
+        if i:
+            yield f"{layer}.attn_norm.weight", (HIDDEN,)
+        yield f"{layer}.attn.Wqkv.weight", (3 * HIDDEN, HIDDEN)
+        yield f"{layer}.attn.Wo.weight", (HIDDEN, HIDDEN)
+        yield f"{layer}.mlp_norm.weight", (HIDDEN,)
+        yield f"{layer}.mlp.Wi.weight", (2 * INTERMEDIATE, HIDDEN)
+        yield f"{layer}.mlp.Wo.weight", (HIDDEN, INTERMEDIATE)
+    yield "model.final_norm.weight", (HIDDEN,)
+    yield "head.dense.weight", (HIDDEN, HIDDEN)
+    yield "head.norm.weight", (HIDDEN,)
+    yield "decoder.bias", (VOCAB_SIZE,)
+
+
+def tensors(seed: int) -> dict[str, torch.Tensor]:
+    """Return matrices of small random numbers, norms of ones and a bias of zeros."""
+    noise = torch.Generator().manual_seed(seed)
+    result = {}
+    for name, shape in shapes():
+        if len(shape) == 2:
+            result[name] = (torch.randn(shape, generator=noise) * 0.02).to(torch.bfloat16)
+        else:
+            result[name] = torch.full(shape, float("norm" in name), dtype=torch.bfloat16)
+    return result
+
+
+def tokenizer(seed: int) -> Tokenizer:
+    """Return a tokenizer in mmBERT's pipeline, whose merges join random pieces that are there already."""
+    random = Random(seed)
+    vocab = [*CONTROL, *TURNS, *RUNS, *(f"<0x{byte:02X}>" for byte in range(256)), *LETTERS]
+    known, pieces, merges = set(vocab), list(LETTERS), []
+    while len(vocab) < VOCAB_SIZE:
+        left, right = random.choice(pieces), random.choice(pieces)
+        merged = left + right
+        if merged in known or "▁" in right:
+            continue
+        known.add(merged)
+        vocab.append(merged)
+        merges.append((left, right))
+        if len(pieces) < SHORT:
+            pieces.append(merged)
+    model = models.BPE(
+        {piece: i for i, piece in enumerate(vocab)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True
+    )
+    result = Tokenizer(model)
+    result.normalizer = normalizers.Replace(" ", "▁")
+    result.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)
+    result.post_processor = processors.TemplateProcessing("<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)])
+    result.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = [AddedToken(t, lstrip=t == "<mask>", normalized=False, special=True) for t in (*CONTROL[:7], *TURNS)]
+    result.add_special_tokens(special)
+    result.add_tokens([AddedToken(t, normalized=False) for t in (*CONTROL[7:], *RUNS)])
+    return result
+
+
+def main() -> None:
+    """Write the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True)
+    weights = tensors(options.seed)
+    assert (len(weights), sum(t.numel() for t in weights.values())) == (137, PARAMETERS)
+    save_file(weights, options.out / "model.safetensors", metadata={"format": "pt"})
+    for name, content in (("config.json", CONFIG), ("tokenizer_config.json", TOKENIZER_CONFIG)):
+        (options.out / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    tokenizer(options.seed).save(str(options.out / "tokenizer.json"))
+
+
+if __name__ == "__main__":
+    main()
