@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def write_graph(source: Source, path: Path, provenance: Mapping[str, str]) -> No
     """
     dims = {name: Dim(name) for name in ("batch", "seq", "past", "n", "u")}
     with quiet():
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             build(source.shape, source.tensors),
             example(source.shape),
             dynamo=True,
@@ -76,8 +77,8 @@ def example(shape: Shape) -> tuple[Tensor, ...]:
     return tuple(inputs)
 
 
-def forget_traces(model: object) -> None:
-    """Takes out what torch notes for its own debugging, the paths of its source files among it."""
+def forget_traces(model: Any) -> None:
+    """Takes out of an onnx_ir.Model what torch notes for its own debugging, the paths of its source files among it."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None

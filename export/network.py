@@ -40,8 +40,8 @@ class Rotary(nn.Module):
         super().__init__()
         frequencies = 1.0 / (theta ** (torch.arange(0, head_size, 2, dtype=torch.float) / head_size))
         angles = torch.arange(positions, dtype=torch.float)[:, None] * frequencies  # [positions, head_size / 2]
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.cos = nn.Buffer(angles.cos(), persistent=False)
+        self.sin = nn.Buffer(angles.sin(), persistent=False)
 
     def forward(self, x: Tensor, places: Tensor, heads: int) -> Tensor:
         """Rotates x [batch, seq, hidden] by its places [batch, seq], which are not negative."""
@@ -75,10 +75,10 @@ class Attention(nn.Module):
         query, key, value = self.Wqkv(x).chunk(3, dim=-1)
         query = self.rotary(query, places, self.heads)
         own = KeyValue(self.rotary(key, places, self.heads), value)
-        seen = [torch.cat(pair, dim=1) for pair in zip(past, own, strict=True)]
+        keys, values = (torch.cat(pair, dim=1) for pair in zip(past, own, strict=True))
         if rows is not None:
-            query, seen = pick(query, one_more(rows)), [part.flatten(0, 1)[None] for part in seen]
-        mixed, *_ = torch.onnx.ops.attention(query, *seen, mask, q_num_heads=self.heads, kv_num_heads=self.heads)
+            query, keys, values = pick(query, one_more(rows)), keys.flatten(0, 1)[None], values.flatten(0, 1)[None]
+        mixed, *_ = torch.onnx.ops.attention(query, keys, values, mask, q_num_heads=self.heads, kv_num_heads=self.heads)
         return self.Wo(mixed if rows is None else mixed[:, :-1]), own
 
 
@@ -287,7 +287,7 @@ class Denoiser(nn.Module):
         past = KeyValue(past_key, past_value)
         hidden, own = self.model(input_ids, position_ids, past_position_ids, past, rows)  # [n, hidden]
         logits = self.decoder(self.head(hidden), self.model.embeddings.tok_embeddings.weight)  # [n, vocab]
-        sequence = sequences(*input_ids.shape, one_more(rows))
+        sequence = sequences(input_ids.shape[0], input_ids.shape[1], one_more(rows))
         seen, penalty, tempering = (x.index_select(0, sequence) for x in (seen_ids, repetition_penalty, temperature))
         padded = F.pad(logits, (0, 0, 0, 1))  # the copy that scatter would make is made here
         reduced = reduce(penalise(padded, seen, penalty), tempering, self.top)

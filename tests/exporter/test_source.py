@@ -1,6 +1,7 @@
 """A checkpoint on disk: what is read, and what is refused with what was found and what was expected."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_a_missing_shard(checkpoint: Path) -> None:
 
 def test_an_index_that_leaves_its_folder(checkpoint: Path) -> None:
     shard(checkpoint)
+    shutil.copytree(TINY / "checkpoint", checkpoint.parent / "other")
     edit_json(checkpoint / f"{WEIGHTS}.index.json", weight_map={TABLE: "../other/model.safetensors"})
     refused(checkpoint, "names '../other/model.safetensors', which is no file beside it")
 
