@@ -74,6 +74,14 @@ def test_ties_put_the_lower_id_first_and_leave_out_one_token_alone(reduce: Reduc
     np.testing.assert_allclose(found["entropy"][0], np.log(VOCAB), rtol=1e-6)
 
 
+def test_the_lowest_temperature_there_is(reduce: Reduce) -> None:
+    logits = np.zeros(VOCAB)
+    logits[:2] = 0.03, 0.02
+    found = reduce(logits, temperature=0.01)
+    np.testing.assert_allclose(found["rest_tempered"][0], np.exp(-1) + 98 * np.exp(-3), rtol=1e-5)
+    assert np.isfinite(found["entropy"][0])
+
+
 def test_ties_further_down(reduce: Reduce) -> None:
     logits = np.arange(VOCAB) // 2
     assert reduce(logits)["top_ids"][0, :6].tolist() == [98, 99, 96, 97, 94, 95]
