@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HELD_OUT_PERCENT = 10
 GAP = "___"
-DISTANCE = 4
+DISTANCE = 2
 """The farthest day or month that is asked for."""
 SPLITS = ("held-out", "training")
 
@@ -122,12 +122,20 @@ DAY = (
     "bugün {x}, {n} gün {when} hangi gündür?",
     "{x} için {n} gün {when} ne olur?",
     "{n} gün {when} hangi gün, bugün {x} ise?",
+    "{x} gününden {n} gün {when} ne olur?",
+    "bugün {x} ise {n} gün {when} hangi gündür?",
+    "{n} gün {when} ne olur, bugün {x} ise?",
+    "{x} için {n} gün {when} hangi gündür?",
 )
 MONTH = (
     "{x} ayından {n} ay {when} hangi aydır?",
     "bu ay {x}, {n} ay {when} hangi aydır?",
     "{x} için {n} ay {when} ne olur?",
     "{n} ay {when} hangi ay, bu ay {x} ise?",
+    "{x} ayından {n} ay {when} ne olur?",
+    "bu ay {x} ise {n} ay {when} hangi aydır?",
+    "{n} ay {when} ne olur, bu ay {x} ise?",
+    "{x} için {n} ay {when} hangi aydır?",
 )
 
 

@@ -108,6 +108,7 @@ class Run:
             optimizer.load_state_dict(saved)
         for name, value in state["scalars"].items():
             setattr(self, name, value)
+        self.smooth = float(self.smooth)
         self.batches = self.streams()
         print(f"going on at step {self.step}, {self.seconds / 60:.1f} minutes in")
 
@@ -134,7 +135,7 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = lr * factor
             optimizer.step()
-        loss = sum(each.sum().item() / batch.lengths.sum() for batch, each in results) / len(results)
+        loss = sum((each.sum() / batch.lengths.sum()).item() for batch, each in results) / len(results)
         self.smooth += (loss - self.smooth) * max(0.01, 1 / (self.step + 1))
         self.step += 1
         for batch, each in results:
