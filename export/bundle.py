@@ -1,7 +1,6 @@
 """Writes a bundle: beside its place, checked, then renamed."""
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from diffutron_ort.bundle import FORMAT, MANIFEST, sha256
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.prompt import CHAT_TEMPLATE
@@ -20,8 +20,6 @@ from .recipes import Recipe
 from .source import Source
 from .tokenizer import ANSWER_END
 
-MANIFEST = "diffutron.json"
-FORMAT = 1
 LEAST_ONNXRUNTIME = "1.23.2"
 TOOLS = ("torch", "onnx", "onnxscript", "transformers", "onnxruntime", "diffutron-ort")
 
@@ -157,12 +155,6 @@ def files(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths
     }
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tools() -> dict[str, str]:
