@@ -188,6 +188,7 @@ class Run:
         """Write the checkpoint, measure what was written, draw the curves."""
         self.save()
         checkpoint.write(self.network, self.tokenizer, self.options.out)
+        print(f"largest difference from transformers' logits: {checkpoint.difference(self.options.out):.1e}")
         self.network = checkpoint.read(self.options.out)
         self.watch(self.options.final_count)
         (self.options.run / "result.json").write_text(json.dumps(self.history[-1], indent=1) + "\n")
