@@ -1,8 +1,7 @@
 """The loop: canvases in, a `Step` for everything that is committed out. It knows ids and a callable, nothing else."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,42 +9,9 @@ from numpy.typing import NDArray
 from diffutron_ort import sampling
 from diffutron_ort.canvas import Canvas, SpecialIds, block_count
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.errors import NumericsError
-from diffutron_ort.sampling import Floats, Ids, Predictions, Stream
+from diffutron_ort.predict import Forward, Guess, Predictor
+from diffutron_ort.sampling import Ids, Stream
 from diffutron_ort.schedule import commit_counts, drawn_counts
-
-# Where more draws than this are expected to fall beyond the candidates, the next pass fetches the whole logits at
-# once: copying them costs about a twentieth of the second pass that they save.
-LIKELY_MISS = 0.05
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The inputs of one pass that computes every token, named as in the denoiser's graph.
-
-    Attributes:
-        input_ids: int64 [batch, seq]; shorter sequences are padded on the right.
-        position_ids: int64 [batch, seq]; -1 is padding.
-        rows: int64 [n], flat indices into batch x seq, ascending.
-        seen_ids: int64 [batch, u], the ids under repetition penalty, padded by repeating one.
-        repetition_penalty: float32 [batch].
-        temperature: float32 [batch].
-    """
-
-    input_ids: Ids
-    position_ids: Ids
-    rows: Ids
-    seen_ids: Ids
-    repetition_penalty: NDArray[np.float32]
-    temperature: NDArray[np.float32]
-
-
-class Forward(Protocol):
-    """What the loop asks of a model."""
-
-    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
-        """Return the predictions of `batch.rows`; with `logits`, the raw ones of the whole vocabulary too."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +73,7 @@ def denoise(
     Raises:
         NumericsError: The model returned something that is not finite.
     """
-    predict = _Predictor(forward, config, special)
+    predict = Predictor(forward, config, special)
     rows = [_Row(index, canvas, canvas) for index, canvas in enumerate(canvases)]
     blocks = block_count(canvases, config.block_length)
     steps = -(-config.steps // blocks)
@@ -117,9 +83,10 @@ def denoise(
             active = [row for row in rows if not row.ended and step < len(counts[row.index])]
             if not active:
                 break
-            for row, (positions, tokens, doubts) in zip(active, predict(active, block, step), strict=True):
-                order = _commit_order(row.canvas.seed, positions, doubts, block, step, config.remasking)
-                yield _commit(row, block, order[: counts[row.index][step]], positions, tokens, doubts, special.mask)
+            guesses = predict([row.canvas for row in active], [row.first for row in active], block, step)
+            for row, guess in zip(active, guesses, strict=True):
+                order = _commit_order(guess, row.canvas.seed, block, step, config.remasking)
+                yield _commit(row, guess, order[: counts[row.index][step]], block, special.mask)
                 row.ended = has_ended(row.canvas)
 
 
@@ -132,141 +99,26 @@ def _counts(canvas: Canvas, block: int, steps: int, config: GenerationConfig, ma
     return commit_counts(masks, steps, config.schedule)
 
 
-def _commit_order(
-    seed: int, positions: Ids, doubts: NDArray[np.float64], block: int, step: int, remasking: str
-) -> NDArray[np.intp]:
+def _commit_order(guess: Guess, seed: int, block: int, step: int, remasking: str) -> NDArray[np.intp]:
     """Return in which order [n] the candidates are committed: ties go to the lowest position."""
+    doubts = guess.doubts
     if remasking == "random":
-        doubts = -sampling.uniform(seed, Stream.REMASKING, block, step, positions)
+        doubts = -sampling.uniform(seed, Stream.REMASKING, block, step, guess.positions)
     return np.argsort(doubts, kind="stable")
 
 
-def _commit(
-    row: _Row,
-    block: int,
-    order: NDArray[np.intp],
-    positions: Ids,
-    tokens: Ids,
-    doubts: NDArray[np.float64],
-    mask: int,
-) -> Step:
-    """Put the tokens that `order` picks onto the row's canvas, and say so."""
-    row.canvas = row.canvas.commit(positions[order], tokens[order])
+def _commit(row: _Row, guess: Guess, order: NDArray[np.intp], block: int, mask: int) -> Step:
+    """Put what `order` [m] picks of a guess onto the row's canvas, and say so."""
+    positions = guess.positions[order]
+    row.canvas = row.canvas.commit(positions, guess.tokens[order])
     row.steps += 1
     return Step(
         row=row.index,
         index=row.steps - 1,
         block=block,
-        positions=positions[order],
-        confidence=sampling.confidence(doubts[order]),
+        positions=positions,
+        confidence=sampling.confidence(guess.doubts[order]),
         ids=row.canvas.ids,
         start=row.canvas.start,
         masks_left=int((row.canvas.ids == mask).sum()),
     )
-
-
-class _Predictor:
-    """From canvases to a token and a doubt for every candidate position."""
-
-    def __init__(self, forward: Forward, config: GenerationConfig, special: SpecialIds) -> None:
-        self._forward = forward
-        self._config = config
-        self._special = special
-        self._exempt = (special.mask, special.eos, *config.penalty_exempt)
-        self._temperature = config.temperature or 1.0
-        self._miss_is_likely = False
-
-    def __call__(self, rows: Sequence[_Row], block: int, step: int) -> list[tuple[Ids, Ids, NDArray[np.float64]]]:
-        """Return positions, tokens and doubts [n] of each row's candidates, positions ascending."""
-        config, mask = self._config, self._special.mask
-        positions = [row.canvas.candidates(row.canvas.block(block, config.block_length), mask) for row in rows]
-        batch = self._batch([row.canvas for row in rows], positions)
-        predictions = self._predict(batch, rows, positions)
-        _check_finite(predictions, block, step)
-        ends = np.cumsum([len(p) for p in positions])[:-1]
-        if config.temperature:
-            pairs = zip(rows, positions, strict=True)
-            u = [sampling.uniform(row.canvas.seed, Stream.TOKEN, block, step, p) for row, p in pairs]
-            tokens, logits = self._draw(predictions, batch, np.concatenate(u))
-        else:
-            tokens, logits = predictions.top_ids[:, 0], predictions.top_logits[:, 0]
-        doubts = sampling.doubt(logits, predictions.top_logits[:, 0], predictions.rest)
-        return list(zip(positions, np.split(tokens, ends), np.split(doubts, ends), strict=True))
-
-    def _batch(self, canvases: Sequence[Canvas], positions: Sequence[Ids]) -> Batch:
-        """Pad canvases to one batch."""
-        size, longest = len(canvases), max(canvas.length for canvas in canvases)
-        input_ids = np.full((size, longest), self._special.pad, np.int64)
-        position_ids = np.full((size, longest), -1, np.int64)
-        for i, canvas in enumerate(canvases):
-            input_ids[i, : canvas.length] = canvas.ids
-            position_ids[i, : canvas.length] = np.arange(canvas.length)
-        seen_ids, penalties = self._seen(canvases)
-        rows = np.concatenate([i * longest + p for i, p in enumerate(positions)])
-        return Batch(input_ids, position_ids, rows, seen_ids, penalties, np.full(size, self._temperature, np.float32))
-
-    def _seen(self, canvases: Sequence[Canvas]) -> tuple[Ids, NDArray[np.float32]]:
-        """Return the ids under penalty [batch, u] and the penalty [batch] of each canvas."""
-        seen = [np.setdiff1d(canvas.ids, self._exempt) for canvas in canvases]
-        penalties = np.array([self._config.repetition_penalty if ids.size else 1 for ids in seen], np.float32)
-        width = max(1, *(ids.size for ids in seen))
-        filled = [ids if ids.size else np.zeros(1, np.int64) for ids in seen]
-        return np.stack([np.pad(ids, (0, width - ids.size), mode="edge") for ids in filled]), penalties
-
-    def _predict(self, batch: Batch, rows: Sequence[_Row], positions: Sequence[Ids]) -> Predictions:
-        """Run the pass or, under guidance, both, and reduce what they say where the graph cannot."""
-        config = self._config
-        if not config.cfg_scale and not config.suppress_tokens:
-            return self._forward(batch, logits=self._miss_is_likely)
-        logits = _raw_logits(self._forward, batch)
-        if config.cfg_scale:
-            canvases = [row.canvas.unconditional(row.first, self._special.mask, config.cfg_keep_tokens) for row in rows]
-            blind = replace(batch, input_ids=self._batch(canvases, positions).input_ids)
-            logits = sampling.guide(logits, _raw_logits(self._forward, blind), config.cfg_scale)
-        if config.suppress_tokens:
-            logits[:, config.suppress_tokens] = -np.inf
-        penalised = _penalise(logits, batch, np.arange(len(batch.rows)))
-        return replace(sampling.reduce_logits(penalised, self._temperature), logits=logits)
-
-    def _draw(self, predictions: Predictions, batch: Batch, u: NDArray[np.float64]) -> tuple[Ids, Floats]:
-        """Return a token [n] drawn for each row, and its logit [n]."""
-        temperature, last = self._temperature, predictions.top_ids.shape[1] - 1
-        choice = sampling.draw(predictions, temperature, u)
-        pick = np.minimum(choice, last)[:, None]
-        tokens = np.take_along_axis(predictions.top_ids, pick, axis=1)[:, 0]
-        logits = np.take_along_axis(predictions.top_logits, pick, axis=1)[:, 0]
-        beyond = np.flatnonzero(choice > last)
-        if beyond.size:
-            raw = predictions.logits if predictions.logits is not None else _raw_logits(self._forward, batch)
-            for i, row in zip(beyond, _penalise(raw[beyond], batch, beyond), strict=True):
-                total = 1 + float(predictions.rest_tempered[i])
-                tokens[i] = sampling.draw_beyond(row, temperature, float(u[i]), total, predictions.top_ids[i])
-                logits[i] = row[tokens[i]]
-        self._miss_is_likely = float(sampling.missing_mass(predictions, temperature).sum()) > LIKELY_MISS
-        return tokens, logits
-
-
-def _raw_logits(forward: Forward, batch: Batch) -> Floats:
-    """Return the raw logits [n, vocab], as an array that may be written."""
-    logits = forward(batch, logits=True).logits
-    assert logits is not None, "a forward that is asked for logits returns them"
-    return np.array(logits)
-
-
-def _penalise(logits: Floats, batch: Batch, which: NDArray[np.intp]) -> Floats:
-    """Return `logits` [m, vocab] of the rows `which` [m] of a batch after their sequences' repetition penalties."""
-    penalised = np.empty_like(logits)
-    sequences = batch.rows[which] // batch.input_ids.shape[1]
-    for i in np.unique(sequences):
-        own = sequences == i
-        penalised[own] = sampling.penalise(logits[own], batch.seen_ids[i], float(batch.repetition_penalty[i]))
-    return penalised
-
-
-def _check_finite(predictions: Predictions, block: int, step: int) -> None:
-    best = predictions.top_logits[:, 0]
-    if not all(np.isfinite(values).all() for values in (best, predictions.rest, predictions.rest_tempered)):
-        raise NumericsError(
-            f"the model returned logits that are not finite in step {step} of block {block}: its weights, or the "
-            "precision it runs in, are broken; check the bundle's files, or use the variant fp32"
-        )

@@ -8,8 +8,9 @@ from typing import Any, Self, overload
 from diffutron_ort.bundle import Bundle, load_bundle
 from diffutron_ort.canvas import Canvas, answer, for_generation, for_infilling, settled
 from diffutron_ort.config import GenerationConfig, preset
-from diffutron_ort.denoise import Forward, Step, denoise
+from diffutron_ort.denoise import Step, denoise
 from diffutron_ort.errors import BundleError, ContextError, InputError, OptionError
+from diffutron_ort.predict import Forward
 from diffutron_ort.prompt import render_chat
 from diffutron_ort.sampling import Ids
 from diffutron_ort.session import Session

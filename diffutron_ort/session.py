@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from diffutron_ort.bundle import Bundle
-from diffutron_ort.denoise import Batch
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
+from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import Predictions
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # short names

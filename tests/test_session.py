@@ -7,8 +7,8 @@ import pytest
 
 from diffutron_ort import session as module
 from diffutron_ort.bundle import load_bundle
-from diffutron_ort.denoise import Batch
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
+from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import penalise, reduce_logits
 from diffutron_ort.session import Session, usable_threads
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diffutron_ort.denoise import Batch
+from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import Floats, Predictions, penalise, reduce_logits
 
 NEIGHBOURS = np.array([0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1, 0xD3A2646C], np.uint32)

@@ -12,7 +12,8 @@ import numpy as np
 
 from diffutron_ort.canvas import SpecialIds, for_generation, for_infilling
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.denoise import Batch, Forward, Step, denoise
+from diffutron_ort.denoise import Step, denoise
+from diffutron_ort.predict import Batch, Forward
 from diffutron_ort.sampling import confidence, doubt, penalise, reduce_logits
 from diffutron_ort.schedule import commit_counts
 from tests.golden.hash_model import HashModel
