@@ -44,7 +44,7 @@ options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(prompt, min_size=2, max_size=4), options)
 def test_a_row_of_a_batch_yields_what_it_yields_alone(prompts, given_options):
     together = run(prompts, **given_options)
@@ -58,7 +58,7 @@ def test_a_row_of_a_batch_yields_what_it_yields_alone(prompts, given_options):
             assert (a.index, a.block, a.masks_left) == (b.index, b.block, b.masks_left)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(prompt, options)
 def test_the_prompt_and_committed_tokens_never_change(one, given_options):
     [steps] = run([one], **given_options)
@@ -72,7 +72,7 @@ def test_the_prompt_and_committed_tokens_never_change(one, given_options):
         before = step.ids
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(prompt, options)
 def test_every_place_is_committed_once_unless_as_a_mask(one, given_options):
     [steps] = run([one], **given_options)
@@ -82,7 +82,7 @@ def test_every_place_is_committed_once_unless_as_a_mask(one, given_options):
 
 
 @given(prompt, st.integers(0, 2**64 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_temperature_0_ignores_the_seed(one, seed):
     [a], [b] = run([one], temperature=0.0), run([one], temperature=0.0, seed=seed)
     np.testing.assert_array_equal(a[-1].ids, b[-1].ids)
