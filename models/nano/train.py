@@ -32,6 +32,8 @@ from workers import Workers, replica
 
 HERE = Path(__file__).parent
 WARMUP_STEPS = 100
+BOLD, BOLDNESS = 0.35, 3.0
+"""First share of the time, and by how much its rate is higher: copying is learnt there, and little else settles."""
 DECAY = 0.35
 """Last share of the time, over which the rate falls to zero."""
 SMOOTHING = 0.98
@@ -41,8 +43,9 @@ LEAST, MOST = 0.3, 3.0
 
 
 def rate(step: int, done: float) -> float:
-    """Warm-up, plateau, decay; by the clock, so that the schedule fits whatever the machine manages in the time."""
-    return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, 1 - done) / DECAY)
+    """Warm-up, bold start, plateau, decay; by the clock, so that it fits whatever the machine manages in the time."""
+    start = min(1.0, (step + 1) / WARMUP_STEPS) * (BOLDNESS if done < BOLD else 1.0)
+    return start * min(1.0, max(0.0, 1 - done) / DECAY)
 
 
 def losses(network: Denoiser, batch: Batch) -> Tensor:
@@ -201,8 +204,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="training time; the learning rate's decay fits it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64, help="sequences a step")
-    parser.add_argument("--lr", type=float, default=3e-3, help="of the hidden matrices")
-    parser.add_argument("--table-lr", type=float, default=2e-3, help="of the embedding, the norms and the bias")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of the hidden matrices")
+    parser.add_argument("--table-lr", type=float, default=7e-4, help="of the embedding, the norms and the bias")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--restart", action="store_true", help="begin anew although the run folder holds a run")
     parser.add_argument("--save-every", type=float, default=3, metavar="MINUTES")
