@@ -102,8 +102,12 @@ ASCENDING = ("küçükten büyüğe sırala: {x}", "artan sırayla yaz: {x}", "k
 DESCENDING = ("büyükten küçüğe sırala: {x}", "azalan sırayla yaz: {x}", "büyükten başlayarak diz: {x}")
 
 
+ROUND = (*range(10), *range(10, 100, 10))
+"""Numbers of one word."""
+
+
 def _order(rng: Random) -> Draw:
-    numbers = rng.sample(range(100), rng.choice((3, 3, 4)))
+    numbers = rng.sample(ROUND, rng.choice((3, 4)))
     descending = rng.random() < 0.5
     wording = rng.choice(DESCENDING if descending else ASCENDING)
     return wording.format(x=_list(map(number, numbers))), _list(map(number, sorted(numbers, reverse=descending)))
@@ -194,7 +198,7 @@ def _sequence(rng: Random) -> list[str]:
         names = rng.choice((DAYS, MONTHS))
         start = rng.randrange(len(names))
         return [names[(start + i) % len(names)] for i in range(4)]
-    step = rng.choice((1, 2, 5, 10))
+    step = rng.choice((1, 10))
     start = rng.randrange(100 - 3 * step)
     terms = [number(start + i * step) for i in range(4)]
     return terms if rng.random() < 0.5 else terms[::-1]
