@@ -4,17 +4,18 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diffutron_ort.canvas import SpecialIds
-from diffutron_ort.config import OPTION_NAMES
+from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.errors import BundleError, BundleFileError, OptionError
+from diffutron_ort.prompt import CHAT_TEMPLATE, ROLES
 
 FORMAT = 1
 MANIFEST = "diffutron.json"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PACKAGE = Path(__file__).parent
 EMBEDDED = (PACKAGE / "nano", PACKAGE.parent / "models" / "nano")  # as package data, or in a checkout
 
@@ -43,7 +44,9 @@ class Bundle:
         chat_template: What each role's message becomes.
         stop_sequences: What ends an answer, as text and as ids.
         least_onnxruntime: The oldest release that runs the graphs.
-        variants: By name.
+        files: Size and SHA-256 of each.
+        variants: By name; at least one.
+        options: The generation options in which this model differs from the package's defaults.
     """
 
     folder: Path
@@ -58,6 +61,7 @@ class Bundle:
     least_onnxruntime: str
     files: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Variant]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def variant(self, name: str) -> Variant:
         """Return the variant called `name`.
@@ -69,14 +73,6 @@ class Bundle:
             there = ", ".join(sorted(self.variants))
             raise OptionError(f"variant={name!r}: {self.folder} has {there}; export it to add one")
         return self.variants[name]
-
-    def generation_options(self) -> dict[str, Any]:
-        """Return the options in which this model differs from the package's defaults, by name.
-
-        The file is the ecosystem's own, and may say other things, which are passed over.
-        """
-        options = _read_json(self.folder / "generation_config.json")
-        return {name: options[name] for name in OPTION_NAMES & options.keys()}
 
 
 def load_bundle(model: str | Path | None = None, revision: str | None = None) -> Bundle:
@@ -97,7 +93,18 @@ def load_bundle(model: str | Path | None = None, revision: str | None = None) ->
     weights = {variant.weights for variant in bundle.variants.values()}
     for name, expected in bundle.files.items():
         check_file(folder, name, expected, hashed=name not in weights)
-    return bundle
+    return replace(bundle, options=_options(folder / "generation_config.json"))
+
+
+def _options(path: Path) -> dict[str, Any]:
+    """Return what a generation_config.json says of our options; it is the ecosystem's, and may say other things."""
+    content = _read_json(path)
+    options = {name: content[name] for name in OPTION_NAMES & content.keys() if content[name] is not None}
+    try:
+        GenerationConfig(**options)
+    except OptionError as error:
+        raise BundleError(f"{path}: {error}") from error
+    return options
 
 
 def read_manifest(folder: Path) -> Bundle:
@@ -142,16 +149,23 @@ def sha256(path: Path) -> str:
 
 
 def _find(model: str | Path | None, revision: str | None) -> Path:
-    if model is None:
-        return _embedded()
-    folder = Path(model)
-    if folder.is_dir():
+    if not isinstance(model, str | Path | None):
+        raise OptionError(f"model={model!r}: must be a folder or a hub id")
+    folder = _embedded() if model is None else Path(model)
+    if _is_folder(folder):
         if revision is not None:
             raise OptionError(f"revision={revision!r}: {folder} is a folder; only a hub id has revisions")
         return folder
     if isinstance(model, str) and HUB_ID.fullmatch(model):
         return _download(model, revision)
-    raise BundleFileError(f"{folder} is not there: give a folder with a {MANIFEST}, or a hub id such as owner/name")
+    raise BundleFileError(f"{folder} is no folder: give one with a {MANIFEST}, or a hub id such as owner/name")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        return False
 
 
 def _embedded() -> Path:
@@ -162,7 +176,7 @@ def _embedded() -> Path:
 
 
 def _download(hub_id: str, revision: str | None) -> Path:
-    """Fetch a bundle into the Hub's cache, and hash its weights, which loading does not."""
+    """Fetch a bundle into the Hub's cache, and hash the weights, which loading does not, if they are new there."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -170,12 +184,16 @@ def _download(hub_id: str, revision: str | None) -> Path:
             f"{hub_id} is no folder here, and downloading it needs huggingface_hub: pip install 'diffutron-ort[hub]'"
         ) from error
     try:
+        before = set(Path(snapshot_download(hub_id, revision=revision, local_files_only=True)).rglob("*"))
+    except Exception:  # it raises dozens of kinds, from OSError to its own
+        before = set()
+    try:
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=["*.json", "onnx/*"]))
-    except Exception as error:  # it raises dozens of kinds, from OSError to its own
+    except Exception as error:
         raise BundleFileError(f"{hub_id} cannot be downloaded: {error}") from error
     bundle = read_manifest(folder)
-    for variant in bundle.variants.values():
-        check_file(folder, variant.weights, bundle.files[variant.weights], hashed=True)
+    for name in {variant.weights for variant in bundle.variants.values()}:
+        check_file(folder, name, bundle.files[name], hashed=folder / name not in before)
     return folder
 
 
@@ -199,6 +217,8 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         name: Variant(_listed(v["graph"], files), _listed(v["weights"], files), v.get("fidelity", {}))
         for name, v in manifest["variants"].items()
     }
+    if not variants:
+        raise ValueError("it has no variant")
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         _listed(name, files)
     return Bundle(
@@ -208,10 +228,10 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         vocab_size=_positive(manifest, "vocab_size"),
         layers=_positive(manifest, "layers"),
         hidden_size=_positive(manifest, "hidden_size"),
-        special=SpecialIds(**manifest["special_ids"]),
-        chat_template={role: str(text) for role, text in manifest["chat_template"].items()},
-        stop_sequences=[(str(stop["text"]), tuple(map(int, stop["ids"]))) for stop in manifest["stop_sequences"]],
-        least_onnxruntime=str(manifest["least_onnxruntime"]),
+        special=_special(manifest["special_ids"], _positive(manifest, "vocab_size")),
+        chat_template=_template(manifest["chat_template"]),
+        stop_sequences=[_stop(**stop) for stop in manifest["stop_sequences"]],
+        least_onnxruntime=_release(manifest["least_onnxruntime"]),
         files=files,
         variants=variants,
     )
@@ -223,6 +243,30 @@ def _inside(name: str) -> str:
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
         raise ValueError(f"file name {name!r} leaves the bundle's folder")
     return name
+
+
+def _special(ids: Mapping[str, Any], vocab_size: int) -> SpecialIds:
+    if len(set(ids.values())) < len(ids) or not all(type(i) is int and 0 <= i < vocab_size for i in ids.values()):
+        raise ValueError(f"special_ids are {dict(ids)}, not different ids below {vocab_size}")
+    return SpecialIds(**ids)
+
+
+def _template(template: Mapping[str, Any]) -> dict[str, str]:
+    if template.keys() != CHAT_TEMPLATE.keys() or not all("{content}" in template[role] for role in ROLES):
+        raise ValueError(f"chat_template is {dict(template)}: it lacks a role, or a role its {{content}}")
+    return {role: str(text) for role, text in template.items()}
+
+
+def _stop(text: str, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    if not text or not ids:
+        raise ValueError("a stop sequence is empty")
+    return str(text), tuple(map(int, ids))
+
+
+def _release(version: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)*", version):
+        raise ValueError(f"least_onnxruntime is {version!r}, not a release")
+    return version
 
 
 def _listed(name: str, files: Mapping[str, Any]) -> str:

@@ -103,18 +103,21 @@ def settled(ids: Ids, mask: int) -> Ids:
     return ids[: masks[0]] if masks.size else ids
 
 
-def answer(ids: Ids, special: SpecialIds, stop_sequences: Sequence[Sequence[int]]) -> tuple[Ids, bool]:
-    """Return the tokens of `ids` [m] before the answer's end, and whether it has one.
-
-    The end is the first `<pad>` (which the model was taught to fill up with), `<eos>` or stop sequence of ids. A mask
-    does not end an answer.
-    """
-    ends = [*np.flatnonzero(np.isin(ids, (special.pad, special.eos)))[:1]]
-    ends += [place for sequence in stop_sequences if (place := _find(ids, sequence)) is not None]
-    return (ids[: min(ends)], True) if ends else (ids, False)
+def shown(ids: Ids, special: SpecialIds) -> Ids:
+    """Return the tokens of `ids` [m] before the first `<pad>`, with which the model fills up, or `<eos>`."""
+    ends = np.flatnonzero(np.isin(ids, (special.pad, special.eos)))
+    return ids[: ends[0]] if ends.size else ids
 
 
-def _find(ids: Ids, sequence: Sequence[int]) -> int | None:
-    """Return where `sequence` first stands in `ids`."""
-    places = np.flatnonzero(ids[: len(ids) - len(sequence) + 1] == sequence[0]) if len(sequence) <= len(ids) else ()
-    return next((int(p) for p in places if np.array_equal(ids[p : p + len(sequence)], sequence)), None)
+def has_ended(ids: Ids, special: SpecialIds, stop_sequences: Sequence[Sequence[int]]) -> bool:
+    """Return whether `<pad>`, `<eos>` or a stop sequence stands in `ids` [m] with no mask before it."""
+    ids = settled(ids, special.mask)
+    return len(shown(ids, special)) < len(ids) or any(_holds(ids, sequence) for sequence in stop_sequences)
+
+
+def _holds(ids: Ids, sequence: Sequence[int]) -> bool:
+    """Return whether `sequence` stands somewhere in `ids`."""
+    if len(sequence) > len(ids):
+        return False
+    windows = np.lib.stride_tricks.sliding_window_view(ids, len(sequence))
+    return bool((windows == np.array(sequence)).all(axis=1).any())

@@ -6,17 +6,20 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+from unicodedata import category
 
 from diffutron_ort._version import __version__
 from diffutron_ort.config import PRESETS, REMASKING, SCHEDULES, GenerationConfig
 from diffutron_ort.denoise import Step
 from diffutron_ort.errors import DiffutronError, InputError, OptionError
-from diffutron_ort.model import Diffutron
+from diffutron_ort.model import FILL_IGNORES, Diffutron
 
+BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what a terminal shows
 CHOICES = {"remasking": REMASKING, "schedule": SCHEDULES}
 HELP = {
     "steps": "denoising steps",
@@ -39,21 +42,30 @@ HELP = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    for stream, errors in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
+        if stream is not None:  # it is where a caller closed it
+            stream.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
         options = _parser(exporting=list(arguments[:1]) == ["export"]).parse_args(arguments)
         options.run(options)
+        print(end="", flush=True)  # what cannot be written is found out here, not at the interpreter's end
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever was reading has gone: nothing is left to say, not even by the last flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except DiffutronError as error:
+    except BrokenPipeError:  # whoever was reading has gone
+        return _drop_output()
+    except (DiffutronError, OSError) as error:
         print(f"diffutron-ort: {error}", file=sys.stderr)
-        return 2 if isinstance(error, OptionError) else 1
+        return 2 if isinstance(error, OptionError) else _drop_output()
     return 0
+
+
+def _drop_output() -> int:
+    """Send what is still to be written nowhere, so that the interpreter does not try again; return the exit code 1."""
+    if sys.stdout is not None:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _parser(exporting: bool) -> argparse.ArgumentParser:
@@ -85,7 +97,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 def _add_fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", default="-", help="a text with <mask>s; - reads it from standard input")
     _add_model(parser)
-    _add_options(parser, ["steps", "temperature", "repetition_penalty", "remasking", "cfg_scale", "seed"])
+    _add_options(parser, [field.name for field in fields(GenerationConfig) if field.name not in FILL_IGNORES])
     parser.set_defaults(run=_fill)
 
 
@@ -128,15 +140,14 @@ def _generate(arguments: argparse.Namespace) -> None:
         steps = show(steps, model, sys.stderr)
     taken = list(steps)
     seconds = time.perf_counter() - begun
+    if arguments.json:
+        _print_json(model, config, taken, seconds)
+    else:
+        print(printable(taken[-1].text))
     if arguments.svg:
         from diffutron_ort.picture import write_svg
 
         write_svg(arguments.svg, taken, model, prompt)
-    last = taken[-1]
-    if arguments.json:
-        _print_json(model, config, taken, seconds)
-    else:
-        print(printable(last.text))
 
 
 def _print_json(model: Diffutron, config: GenerationConfig, steps: Sequence[Step], seconds: float) -> None:
@@ -150,7 +161,7 @@ def _print_json(model: Diffutron, config: GenerationConfig, steps: Sequence[Step
         "model": dict(model.bundle.source),
         "options": asdict(config),
     }
-    print(json.dumps(result, ensure_ascii=False))
+    print(printable(json.dumps(result, ensure_ascii=False)))
 
 
 def _fill(arguments: argparse.Namespace) -> None:
@@ -185,6 +196,8 @@ def _text_argument(text: str) -> str:
     """Return a text given as an argument, or what standard input holds where it is `-`, without its last newline."""
     if text != "-":
         return text
+    if sys.stdin is None:
+        raise InputError("standard input is closed: give the text as an argument")
     if sys.stdin.isatty():
         print("diffutron-ort: reading standard input, end it with Ctrl-D", file=sys.stderr)
     try:
@@ -195,9 +208,9 @@ def _text_argument(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return `text` for standard output: on a terminal, without the control characters that could steer it."""
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return text
-    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+    return "".join(c for c in text if c in "\n\t" or (category(c) != "Cc" and c not in BIDI_CONTROLS))
 
 
 _OPTIONS = {field.name for field in fields(GenerationConfig)}

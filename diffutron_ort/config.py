@@ -12,6 +12,8 @@ from diffutron_ort.errors import OptionError
 REMASKING = ("low_confidence", "random")
 SCHEDULES = ("linear", "cosine")
 LEAST_TEMPERATURE = 0.01  # below it exp(logit / temperature) says no more than the best token does
+MOST_STEPS = 2**16  # steps beyond the masks commit nothing, but are counted one by one
+MOST = 1000.0  # of temperature, penalty and guidance: long before float32 overflows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,8 @@ class GenerationConfig:
     An instance always holds meaningful values; derive another with `replace`. The defaults are the preset `short`.
 
     Attributes:
-        steps: Denoising steps, shared among the blocks by ceiling. Steps that would commit nothing are left out.
+        steps: Denoising steps, at most 65536, shared among the blocks by ceiling. Those that would commit nothing are
+            left out.
         max_new_tokens: Masks that are put after the prompt.
         block_length: Positions that are denoised together, from left to right.
         temperature: Divides the logits before a token is drawn; 0 takes the best token.
@@ -32,7 +35,7 @@ class GenerationConfig:
         cfg_keep_tokens: Ids that the unconditional pass still sees.
         schedule: How fast masks are committed: `linear` or `cosine`.
         seed: Of all random choices, 0 to 2**64 - 1; prompt i of a list has seed + i.
-        stop: Strings that end the answer, which is cut where the first of them begins.
+        stop: Strings that end the answer. It is cut where the one that is complete first begins.
         early_end: Stop as soon as the shown answer is settled. The text is the same.
         suppress_tokens: Ids that are never chosen.
         penalty_exempt: Ids that the repetition penalty spares, besides `<mask>` and `<eos>`.
@@ -60,15 +63,13 @@ class GenerationConfig:
         Raises:
             OptionError: A value is out of bounds or of another type.
         """
-        for name in ("steps", "max_new_tokens", "block_length"):
-            self._set(name, _integer(name, getattr(self, name), 1, 2**31 - 1))
+        for name, most in (("steps", MOST_STEPS), ("max_new_tokens", 2**31 - 1), ("block_length", 2**31 - 1)):
+            self._set(name, _integer(name, getattr(self, name), 1, most))
         self._set("seed", _integer("seed", self.seed, 0, 2**64 - 1))
-        for name in ("temperature", "repetition_penalty", "cfg_scale"):
-            self._set(name, _number(name, getattr(self, name)))
+        for name, least in (("temperature", 0.0), ("repetition_penalty", 1 / MOST), ("cfg_scale", 0.0)):
+            self._set(name, _number(name, getattr(self, name), least))
         if 0 < self.temperature < LEAST_TEMPERATURE:
             raise OptionError(f"temperature={self.temperature}: must be 0 or at least {LEAST_TEMPERATURE}")
-        if self.repetition_penalty == 0:
-            raise OptionError("repetition_penalty=0.0: must be above 0; 1 is no penalty")
         for name, allowed in (("remasking", REMASKING), ("schedule", SCHEDULES)):
             _one_of(name, getattr(self, name), allowed)
         for name in ("stochastic_transfer", "early_end"):
@@ -106,13 +107,13 @@ def _integer(name: str, value: Any, least: int, most: int) -> int:
     return number
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, value: Any, least: float) -> float:
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise OptionError(f"{name}={value!r}: must be a finite number, at least 0")
+    if not least <= number <= MOST:  # NaN is in no range
+        raise OptionError(f"{name}={value!r}: must be a finite number from {least:g} to {MOST:g}")
     return number
 
 
@@ -133,9 +134,14 @@ def _strings(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, Iterable):
         raise OptionError(f"{name}={value!r}: must be a list of strings")
     strings = tuple(value)
-    if not all(isinstance(item, str) and item for item in strings):
-        raise OptionError(f"{name}={value!r}: must hold strings that are not empty")
+    if not all(isinstance(item, str) and item and _is_unicode(item) for item in strings):
+        raise OptionError(f"{name}={value!r}: must hold strings of valid Unicode that are not empty")
     return strings
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether `text` is free of lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8") == text
 
 
 PRESETS: Mapping[str, GenerationConfig] = MappingProxyType(

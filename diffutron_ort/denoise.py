@@ -61,7 +61,9 @@ def denoise(
 ) -> Iterator[Step]:
     """Yield the steps that take `canvases` from masks to text, block by block from left to right.
 
-    Sequences that run together share passes, and nothing else: each takes the steps that it takes alone.
+    Sequences that run together share passes, and nothing else: each takes the steps that it takes alone. (Only when
+    infilling texts of several lengths in several blocks, the reference shares the steps by the longest, and so does
+    this.)
 
     Args:
         forward: The model.

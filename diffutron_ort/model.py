@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 from diffutron_ort.bundle import Bundle, load_bundle
-from diffutron_ort.canvas import Canvas, answer, for_generation, for_infilling, settled
+from diffutron_ort.canvas import Canvas, for_generation, for_infilling, has_ended, settled, shown
 from diffutron_ort.config import GenerationConfig, preset
 from diffutron_ort.denoise import Step, denoise
-from diffutron_ort.errors import BundleError, ContextError, InputError, OptionError
+from diffutron_ort.errors import ContextError, InputError, OptionError
 from diffutron_ort.predict import Forward
 from diffutron_ort.prompt import render_chat
 from diffutron_ort.sampling import Ids
@@ -60,23 +60,21 @@ class Diffutron:
             ProviderError: ONNX Runtime cannot run the model where it was asked to.
         """
         bundle = load_bundle(model, revision)
-        tokenizer = Tokenizer(bundle.folder / "tokenizer.json", bundle.vocab_size, bundle.special.mask)
-        variant = variant or next((name for name in ("fp32", *bundle.variants) if name in bundle.variants), "fp32")
+        tokenizer = Tokenizer(bundle.folder / "tokenizer.json", bundle.vocab_size, bundle.special)
+        if variant is None:
+            variant = "fp32" if "fp32" in bundle.variants else next(iter(bundle.variants))
         return cls(bundle, tokenizer, Session(bundle, variant, providers=providers, threads=threads))
 
-    def config(self, preset_name: str | None = None, **options: Any) -> GenerationConfig:
+    def config(self, preset_name: str | None = None, /, **options: Any) -> GenerationConfig:
         """Return the options of a generation: a preset's, overridden by the bundle's own, overridden by `options`.
 
         Raises:
             OptionError: A name is not an option's, or a value is not allowed.
         """
-        try:
-            base = preset(preset_name or "short").replace(**self.bundle.generation_options())
-        except OptionError as error:
-            if preset_name is None:
-                raise BundleError(f"generation_config.json of {self.bundle.folder}: {error}") from error
-            raise
-        config = base.replace(**options)
+        base = preset("short" if preset_name is None else preset_name)
+        config = base.replace(**self.bundle.options).replace(**options)
+        if len(set(config.suppress_tokens)) >= self.bundle.vocab_size:
+            raise OptionError("suppress_tokens holds the whole vocabulary: leave a token to choose")
         for name in ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt"):
             largest = max(getattr(config, name), default=0)
             if largest >= self.bundle.vocab_size:
@@ -107,15 +105,13 @@ class Diffutron:
             InputError: A prompt is not text, or is too long for the model's context.
             OptionError: An option is unknown or not allowed.
         """
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        if not isinstance(prompts, Sequence) or isinstance(prompts, bytes) or not prompts:
-            raise InputError(f"prompt={prompt!r}: must be a string, or a list of at least one")
+        prompts = _texts("prompt", prompt)
         config = self.config(preset, **options)
         canvases = [self._canvas(text, template, config, i) for i, text in enumerate(prompts)]
         texts = []
         for first in range(0, len(canvases), BATCH_SIZE):
             final = self._final(canvases[first : first + BATCH_SIZE], config)
-            texts += [self._text(canvas.generated, config, template) for canvas in final]
+            texts += [self._text(canvas.ids, canvas.start, config, template) for canvas in final]
         return texts[0] if isinstance(prompt, str) else texts
 
     def stream(
@@ -128,8 +124,8 @@ class Diffutron:
         config = self.config(preset, **options)
         canvas = self._canvas(prompt, template, config)
         return (
-            replace(step, text=self._text(step.ids[step.start :], config, template))
-            for step in denoise(self.forward, [canvas], config, self.bundle.special, self._has_ended(config))
+            replace(step, text=self._text(step.ids, step.start, config, template))
+            for step in denoise(self.forward, [canvas], config, self.bundle.special, self._end_test(config))
         )
 
     def chat(self, messages: Sequence[Mapping[str, str]], *, preset: str | None = None, **options: Any) -> str:
@@ -141,7 +137,7 @@ class Diffutron:
         """
         config = self.config(preset, **options)
         [canvas] = self._final([self._prompt_canvas(render_chat(messages, self.bundle.chat_template), config)], config)
-        return self._text(canvas.generated, config, template=True)
+        return self._text(canvas.ids, canvas.start, config, template=True)
 
     @overload
     def fill(self, text: str, **options: Any) -> str: ...
@@ -163,10 +159,9 @@ class Diffutron:
         useless = sorted(options.keys() & set(FILL_IGNORES))
         if useless:
             raise OptionError(f"{', '.join(useless)}: fill has no such option; a text is as long as it is")
-        if isinstance(text, str):
-            return self._fill(text, options)
-        seed = self.config(**options).seed
-        return [self._fill(item, options | {"seed": (seed + i) % 2**64}) for i, item in enumerate(text)]
+        texts, seed = _texts("text", text), self.config(**options).seed
+        filled = [self._fill(item, options | {"seed": (seed + i) % 2**64}) for i, item in enumerate(texts)]
+        return filled[0] if isinstance(text, str) else filled
 
     def _fill(self, text: str, options: Mapping[str, Any]) -> str:
         ids, pieces = self.tokenizer.encode_masked(text)
@@ -187,9 +182,11 @@ class Diffutron:
         white space, or begins, needs none of its own.
         """
         text, run = pieces[0], []
-        for last, (token, piece) in enumerate(zip(tokens.tolist(), pieces[1:], strict=True), 1 - len(tokens)):
+        left = len(tokens)
+        for token, piece in zip(tokens.tolist(), pieces[1:], strict=True):
             run.append(token)
-            if piece or not last:
+            left -= 1
+            if piece or not left:
                 filled = self.tokenizer.decode(run)
                 text += (filled.removeprefix(" ") if not text or text[-1].isspace() else filled) + piece
                 run = []
@@ -208,33 +205,52 @@ class Diffutron:
 
     def _check_length(self, prompt: int, new: int) -> None:
         """Refuse what the model was not trained for, before anything of that size is made."""
-        if prompt + new > self.bundle.context_length:
-            raise ContextError(
-                f"{prompt} tokens of prompt and {new} new ones are {prompt + new}, the model's context is "
-                f"{self.bundle.context_length}: shorten the text, or lower max_new_tokens"
-            )
+        context = self.bundle.context_length
+        if prompt + new > context:
+            length = f"{prompt} tokens of prompt and {new} new ones are {prompt + new}" if new else f"{prompt} tokens"
+            remedy = "shorten the prompt, or lower max_new_tokens" if new else "shorten the text"
+            raise ContextError(f"{length}, the model's context is {context}: {remedy}")
 
-    def _has_ended(self, config: GenerationConfig) -> Callable[[Canvas], bool]:
+    def _end_test(self, config: GenerationConfig) -> Callable[[Canvas], bool]:
         """Return the test of whether everything that will be shown of a canvas is settled."""
 
-        def has_ended(canvas: Canvas) -> bool:
-            tokens, ended = answer(settled(canvas.generated, special.mask), special, stops)
-            return ended or any(stop in self.tokenizer.decode(tokens.tolist()) for stop in config.stop)
+        def is_settled(canvas: Canvas) -> bool:
+            if has_ended(canvas.generated, special, stop_ids):
+                return True
+            text = self.tokenizer.decode(settled(canvas.generated, special.mask).tolist()) if config.stop else ""
+            return any(stop in text for stop in config.stop)
 
-        special, stops = self.bundle.special, [ids for _, ids in self.bundle.stop_sequences]
-        return has_ended if config.early_end else lambda _: False
+        special, stop_ids = self.bundle.special, [ids for _, ids in self.bundle.stop_sequences]
+        return is_settled if config.early_end else lambda _: False
 
     def _final(self, canvases: Sequence[Canvas], config: GenerationConfig) -> list[Canvas]:
         """Denoise `canvases` and return them as they end."""
         ids = [canvas.ids for canvas in canvases]
-        for step in denoise(self.forward, canvases, config, self.bundle.special, self._has_ended(config)):
+        for step in denoise(self.forward, canvases, config, self.bundle.special, self._end_test(config)):
             ids[step.row] = step.ids
         return [replace(canvas, ids=last) for canvas, last in zip(canvases, ids, strict=True)]
 
-    def _text(self, generated: Ids, config: GenerationConfig, template: bool) -> str:
-        """Return the answer in `generated` [m], cut at its end and without what is still masked."""
-        tokens, _ = answer(generated, self.bundle.special, [ids for _, ids in self.bundle.stop_sequences])
-        text = self.tokenizer.decode(tokens.tolist())
-        for stop in (*(text for text, _ in self.bundle.stop_sequences), *config.stop):
-            text = text.partition(stop)[0]
+    def _text(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
+        """Return the answer on a canvas [length] whose generated span begins at `start`, without what is still masked.
+
+        It is cut where the stop string begins that is complete first: more text after it can change nothing, which
+        is what lets a generation end early.
+        """
+        previous = ids[start - 1].item() if start else None
+        text = self.tokenizer.decode(shown(ids[start:], self.bundle.special).tolist(), previous)
+        stops = (*(stop for stop, _ in self.bundle.stop_sequences), *config.stop)
+        found = [(place + len(stop), place) for stop in stops if (place := text.find(stop)) >= 0]
+        text = text[: min(found)[1]] if found else text
         return text.strip() if template else text
+
+
+def _texts(name: str, given: object) -> Sequence[str]:
+    """Return one text or several as several.
+
+    Raises:
+        InputError: It is neither.
+    """
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Sequence) or isinstance(texts, bytes) or not texts:
+        raise InputError(f"{name}={given!r}: must be a string, or a list of at least one")
+    return texts

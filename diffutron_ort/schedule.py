@@ -26,10 +26,12 @@ def commit_counts(masks: int, steps: int, schedule: str = "linear") -> list[int]
     """
     counts = []
     for step in range(steps):
-        count = min(round(masks * transfer_probability(step, steps, schedule)), masks)
-        masks -= count
-        counts.append(count)
-    return [count for count in counts if count]
+        if count := min(round(masks * transfer_probability(step, steps, schedule)), masks):
+            counts.append(count)
+            masks -= count
+        if not masks:
+            break
+    return counts
 
 
 def drawn_counts(masks: int, steps: int, schedule: str, *, seed: int, block: int) -> list[int]:
@@ -40,10 +42,12 @@ def drawn_counts(masks: int, steps: int, schedule: str, *, seed: int, block: int
     counts = []
     for step in range(steps):
         [u] = uniform(seed, Stream.TRANSFER, block, step, np.zeros(1, np.int64))
-        count = binomial_quantile(masks, transfer_probability(step, steps, schedule), float(u))
-        masks -= count
-        counts.append(count)
-    return [count for count in counts if count]
+        if count := binomial_quantile(masks, transfer_probability(step, steps, schedule), float(u)):
+            counts.append(count)
+            masks -= count
+        if not masks:
+            break
+    return counts
 
 
 def transfer_probability(step: int, steps: int, schedule: str) -> float:

@@ -14,6 +14,7 @@ from diffutron_ort.errors import BundleError, OptionError, ProviderError
 from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import Predictions
 
+MOST_THREADS = 1024
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # short names
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
@@ -71,9 +72,9 @@ class Session:
         self._least = bundle.least_onnxruntime
         self._providers = _full_names(providers)
         self.threads = usable_threads() if threads is None else threads
-        if type(self.threads) is not int or self.threads < 1:
-            raise OptionError(f"threads={threads!r}: must be an integer, at least 1")
-        self._no_past = (bundle.layers, bundle.hidden_size)
+        if type(self.threads) is not int or not 1 <= self.threads <= MOST_THREADS:
+            raise OptionError(f"threads={threads!r}: must be an integer from 1 to {MOST_THREADS}")
+        self._bundle = bundle
         self._session = self._open()
         self._process = os.getpid()
 
@@ -83,15 +84,22 @@ class Session:
         return list(self._session.get_providers())
 
     def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
-        """Run one pass over all tokens of `batch`."""
+        """Run one pass over all tokens of `batch`.
+
+        Raises:
+            ProviderError: ONNX Runtime fails.
+        """
         if os.getpid() != self._process:  # threads do not survive a fork
             self._session, self._process = self._open(), os.getpid()
         names = (*REDUCTIONS, "logits") if logits else REDUCTIONS
-        return Predictions(*self._session.run(names, vars(batch) | self._empty_past(len(batch.input_ids))))
+        feeds = vars(batch) | self._empty_past(len(batch.input_ids))
+        try:
+            return Predictions(*self._session.run(names, feeds))
+        except Exception as error:  # ONNX Runtime's errors share no other base
+            raise ProviderError(f"ONNX Runtime failed to run {self._path}: {error}") from error
 
     def _empty_past(self, size: int) -> dict[str, Any]:
-        layers, hidden = self._no_past
-        nothing = np.zeros((layers, size, 0, hidden), np.float32)
+        nothing = np.zeros((self._bundle.layers, size, 0, self._bundle.hidden_size), np.float32)
         return {"past_position_ids": np.zeros((size, 0), np.int64), "past_key": nothing, "past_value": nothing}
 
     def _open(self) -> Any:
@@ -107,7 +115,7 @@ class Session:
         absent = [name for name in self._providers if name not in session.get_providers()]
         if absent:
             raise ProviderError(_no_provider(absent[0], session.get_providers()))
-        _check_contract(session, self._path)
+        _check_contract(session, self._path, self._bundle)
         return session
 
     def _options(self, ort: ModuleType) -> Any:
@@ -161,6 +169,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _full_names(providers: Sequence[str] | None) -> list[str]:
     if isinstance(providers, str):
         providers = [providers]
+    if providers is not None and not (isinstance(providers, Sequence) and all(isinstance(p, str) for p in providers)):
+        raise OptionError(f"providers={providers!r}: must be names, such as {', '.join(PROVIDERS)}")
     return [PROVIDERS.get(name, name) for name in providers or ()]
 
 
@@ -187,10 +197,17 @@ def _both_installed() -> str:
     return "For CUDA: pip install 'diffutron-ort[gpu]'" if "onnxruntime-gpu" not in installed else ""
 
 
-def _check_contract(session: Any, path: Path) -> None:
-    """Compare the graph's inputs and outputs with the denoiser's: names, types, number of axes."""
+def _check_contract(session: Any, path: Path, bundle: Bundle) -> None:
+    """Compare the graph's inputs and outputs with the denoiser's, and its sizes with the manifest's."""
     for kind, expected, actual in (("input", INPUTS, session.get_inputs()), ("output", OUTPUTS, session.get_outputs())):
         found = {value.name: (value.type, len(value.shape)) for value in actual}
         if found != expected:
             wrong = sorted(set(found.items()) ^ set(expected.items()))
             raise BundleError(f"{path} is no denoiser: its {kind}s differ in {wrong}; export the model again")
+    sizes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
+    layers, _, _, hidden = sizes["past_key"]
+    if (layers, hidden, sizes["logits"][1]) != (bundle.layers, bundle.hidden_size, bundle.vocab_size):
+        raise BundleError(
+            f"{path} has {layers} layers of {hidden} and {sizes['logits'][1]} pieces, its manifest says "
+            f"{bundle.layers}, {bundle.hidden_size} and {bundle.vocab_size}; export the model again"
+        )

@@ -51,7 +51,7 @@ def _live(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[S
 
 
 def _panel(step: Step, model: Diffutron) -> "Panel":
-    """Return the canvas from the first committed or masked position on: masks dim, new tokens bright, settled plain."""
+    """Return the canvas: given tokens and masks dim, new ones bright, settled ones plain."""
     from rich.panel import Panel
     from rich.text import Text
 

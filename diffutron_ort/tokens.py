@@ -1,6 +1,7 @@
 """Text to token ids and back; the only importer of tokenizers."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -9,10 +10,12 @@ from typing import Any, TypeVar
 
 import tokenizers
 
+from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.errors import BundleError, InputError
 
 Result = TypeVar("Result")
 
+CONTROL = re.compile(r"<(pad|eos|bos|unk|mask|start_of_turn|end_of_turn|2mass|unused\d+)>|\[@BOS@\]")
 SAMPLE = "[Question]\nİyi ki ışık var: ağaç, 12 + 5?\n[/Question]\n\n\U0001f600\x00"
 
 
@@ -22,22 +25,25 @@ class Tokenizer:
     Text that a user typed cannot become control tokens: `<mask>`, `<eos>` and the like are encoded letter by letter.
     """
 
-    def __init__(self, path: Path, vocab_size: int, mask: int) -> None:
+    def __init__(self, path: Path, vocab_size: int, special: SpecialIds) -> None:
         """Load and try out a tokenizer.json.
 
         Args:
             path: The file.
             vocab_size: Of the model; no piece may have a higher id.
-            mask: Id of `<mask>`.
+            special: Ids of the control tokens.
 
         Raises:
             BundleError: It cannot be loaded, or does not fit the model.
         """
-        self._path, self._mask = path, mask
+        self._path, self._mask = path, special.mask
         self._tokenizer = self._load(_read(path))
         largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         if largest >= vocab_size:
             raise BundleError(f"{path} has a piece with id {largest}, the model has {vocab_size}: they do not fit")
+        for name, number in vars(special).items():
+            if self._tokenizer.token_to_id(f"<{name}>") != number:
+                raise BundleError(f"{path} has not <{name}> at {number}, where the manifest says: they do not fit")
         added = self._tokenizer.get_added_tokens_decoder()
         self._breaks = {number for number, token in added.items() if token.content.isspace()}
         self._guard(lambda: self.decode(self.encode(SAMPLE)), "fails on a sample")
@@ -61,17 +67,17 @@ class Tokenizer:
         ids = self._encode(self._mask_aware, text)
         return ids, text.split(self._tokenizer.id_to_token(self._mask))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of `ids`, control tokens left out.
+    def decode(self, ids: Sequence[int], previous: int | None = None) -> str:
+        """Return the text of `ids`, which follow the token `previous`, control tokens left out.
 
-        The space that the first piece after a run of newlines or tabs decodes to is dropped: it is none of the text's,
-        but the pre-tokenizer's, which puts one before every stretch of text.
+        The one space that a piece after a run of newlines or tabs decodes to is dropped: it is none of the text's, but
+        the pre-tokenizer's, which puts one before every stretch of text that has none.
         """
         parts = []
-        after_break = False
+        after_break = previous in self._breaks
         for is_break, group in groupby(ids, self._breaks.__contains__):
             part = self._guard(self._tokenizer.decode, "cannot decode", list(group))
-            parts.append(part.removeprefix(" ") if after_break else part)
+            parts.append(part.removeprefix(" ") if after_break and not part.startswith("  ") else part)
             after_break = is_break
         return "".join(parts)
 
@@ -81,18 +87,23 @@ class Tokenizer:
 
     @cached_property
     def _mask_aware(self) -> tokenizers.Tokenizer:
-        """The same tokenizer, but with `<mask>` as an ordinary added token, which no setting neutralises."""
+        """The same tokenizer, but with `<mask>` as an ordinary added token, which is taken out of any text."""
         try:
             specification = json.loads(_read(self._path))
             for token in specification["added_tokens"]:
-                token["special"] &= token["id"] != self._mask
+                token["special"] = token["special"] and token["id"] != self._mask
         except (ValueError, TypeError, KeyError) as error:
             raise BundleError(f"{self._path} is malformed: {error}; export the model again") from error
-        return self._load(json.dumps(specification))
+        return self._load(json.dumps(specification), spare=self._mask)
 
-    def _load(self, specification: str) -> tokenizers.Tokenizer:
+    def _load(self, specification: str, spare: int | None = None) -> tokenizers.Tokenizer:
+        """Return a tokenizer to which all control tokens in a text are text, but for the one with the id to `spare`."""
         tokenizer = self._guard(tokenizers.Tokenizer.from_str, "cannot be loaded", specification)
-        tokenizer.encode_special_tokens = True  # control tokens in a text are text
+        for number, token in tokenizer.get_added_tokens_decoder().items():
+            if CONTROL.fullmatch(token.content) and not token.special and number != spare:
+                token.special = True  # whatever the file says of it
+                tokenizer.add_special_tokens([token])
+        tokenizer.encode_special_tokens = True
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer

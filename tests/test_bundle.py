@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from diffutron_ort import Diffutron
-from diffutron_ort.bundle import MANIFEST, load_bundle
+from diffutron_ort.bundle import MANIFEST, load_bundle, sha256
 from diffutron_ort.errors import BundleError, BundleFileError, OptionError
 
 
@@ -33,7 +33,7 @@ def test_the_embedded_bundle_is_whole():
     assert bundle.special.mask == 4
     assert [text for text, _ in bundle.stop_sequences] == ["[/Answer]"]
     assert bundle.variants["fp32"].graph == "onnx/denoiser.onnx"
-    assert bundle.generation_options() == {"repetition_penalty": 1.0, "temperature": 0.0}
+    assert bundle.options == {"repetition_penalty": 1.0, "temperature": 0.0}
 
 
 NAMES = [
@@ -87,6 +87,16 @@ def test_an_altered_file_is_named(broken, name):
         (lambda m: m.update(vocab_size="512"), "vocab_size is '512'"),
         (lambda m: m["files"].pop("tokenizer.json"), "'tokenizer.json' is not among its files"),
         (lambda m: m["variants"]["fp32"].update(graph="onnx/other.onnx"), "'onnx/other.onnx' is not among its files"),
+        (lambda m: m.update(variants={}), "it has no variant"),
+        *(
+            (lambda m, ids=ids: m["special_ids"].update(ids), "special_ids are")
+            for ids in ({"mask": "4"}, {"mask": None}, {"mask": 10**9}, {"mask": -1}, {"mask": 0}, {"mask": True})
+        ),
+        (lambda m: m.update(chat_template={}), "it lacks a role"),
+        (lambda m: m["chat_template"].update(user="[Question]"), "a role its {content}"),
+        (lambda m: m["stop_sequences"][0].update(ids=[]), "a stop sequence is empty"),
+        (lambda m: m["stop_sequences"][0].update(text=""), "a stop sequence is empty"),
+        (lambda m: m.update(least_onnxruntime="x"), "least_onnxruntime is 'x'"),
         *(
             (lambda m, name=name: m["files"].update({name: {"size": 1, "sha256": ""}}), "leaves the bundle's folder")
             for name in ("../secret", "/etc/passwd", "onnx/../../x", "C:x", "a\\b", "")
@@ -97,6 +107,34 @@ def test_a_manifest_that_makes_no_sense_is_refused(broken, change, found):
     edit_manifest(broken, change)
     with pytest.raises(BundleError, match=found):
         Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.parametrize("name", ["layers", "hidden_size", "vocab_size"])
+def test_a_manifest_of_another_size_than_its_graph_is_refused(broken, name):
+    edit_manifest(broken, lambda m: m.update({name: m[name] + 1}))
+    with pytest.raises(BundleError, match=r"denoiser\.onnx has 6 layers of 256"):
+        Diffutron.from_pretrained(broken)
+
+
+def edit_options(folder, **options):
+    """Write generation options, and vouch for them in the manifest."""
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(options))
+    entry = {"size": path.stat().st_size, "sha256": sha256(path)}
+    edit_manifest(folder, lambda m: m["files"].update({"generation_config.json": entry}))
+
+
+def test_options_of_a_bundle_are_read_once_and_others_are_the_ecosystems(broken):
+    edit_options(broken, steps=9, do_sample=True, suppress_tokens=None)
+    bundle = load_bundle(broken)
+    assert bundle.options == {"steps": 9}
+
+
+@pytest.mark.parametrize("option", [{"temperature": -1}, {"steps": "many"}])
+def test_options_of_a_bundle_without_a_meaning_are_named_with_their_file(broken, option):
+    edit_options(broken, **option)
+    with pytest.raises(BundleError, match=r"generation_config\.json: (temperature|steps)="):
+        load_bundle(broken)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\xff", "[" * 100_000])
@@ -111,7 +149,7 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
         load_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["nowhere", "./no/where", "/no/where", ""])
+@pytest.mark.parametrize("name", ["nowhere", "./no/where", "/no/where", "", "../x", "a" * 5000, "a\0b"])
 def test_what_is_neither_folder_nor_hub_id_is_refused(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError):
@@ -129,8 +167,10 @@ def hub(broken, tmp_path, monkeypatch):
         path.rename(blob)
         link.symlink_to(blob)
 
-    def snapshot_download(hub_id, **options):
-        asked.append((hub_id, options["revision"]))
+    def snapshot_download(hub_id, *, revision, local_files_only=False, **_):
+        if local_files_only and not asked:
+            raise FileNotFoundError("nothing is in the cache yet")
+        asked.append((hub_id, revision))
         return str(cache)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
@@ -152,6 +192,7 @@ def test_weights_are_hashed_when_they_are_downloaded(hub, monkeypatch, tmp_path)
     weights.write_bytes(content)
     with pytest.raises(BundleError, match=r"denoiser\.onnx\.data was changed"):
         load_bundle("owner/name")
+    load_bundle("owner/name")  # what is in the cache is not hashed again
 
 
 def test_a_download_that_fails_is_an_error_of_ours(monkeypatch, tmp_path):
@@ -170,6 +211,17 @@ def test_a_download_that_fails_is_an_error_of_ours(monkeypatch, tmp_path):
 def test_a_folder_has_no_revisions(broken):
     with pytest.raises(OptionError, match="revision='main'"):
         load_bundle(broken, "main")
+
+
+@pytest.mark.parametrize("model", [5, b"models/nano", ["models/nano"]])
+def test_what_names_no_model_is_refused(model):
+    with pytest.raises(OptionError, match="must be a folder or a hub id"):
+        load_bundle(model)
+
+
+def test_the_embedded_model_has_no_revisions():
+    with pytest.raises(OptionError, match="revision='main'"):
+        load_bundle(None, "main")
 
 
 def test_a_variant_that_is_not_there_is_refused(broken):

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from diffutron_ort.canvas import Span, SpecialIds, answer, block_count, for_generation, for_infilling, settled
+from diffutron_ort.canvas import (
+    Span,
+    SpecialIds,
+    block_count,
+    for_generation,
+    for_infilling,
+    has_ended,
+    settled,
+    shown,
+)
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 STOP = [(20, 21)]
@@ -50,20 +59,21 @@ def test_settled_ends_at_the_first_mask():
 
 
 @pytest.mark.parametrize(
-    ("ids", "shown", "ended"),
+    ("ids", "visible", "ended"),
     [
         ([9, 0, 9], [9], True),  # <pad>
         ([9, 1, 9], [9], True),  # <eos>
-        ([9, 9, 20, 21, 9], [9, 9], True),  # a stop sequence
-        ([9, 20, 22, 20, 21], [9, 20, 22], True),
+        ([9, 9, 20, 21, 9], [9, 9, 20, 21, 9], True),  # a stop sequence
+        ([9, 20, 22, 20, 21], [9, 20, 22, 20, 21], True),
         ([9, 20], [9, 20], False),  # half of one
-        ([9, 20, 21, 0], [9], True),  # whichever comes first
-        ([0, 20, 21], [], True),
-        ([9, 4, 9], [9, 4, 9], False),
+        ([9, 4, 20, 21, 0], [9, 4, 20, 21], False),  # a mask stands before it
+        ([0, 4], [], True),
+        ([4, 0], [4], False),
+        ([9, 9], [9, 9], False),
         ([], [], False),
     ],
 )
-def test_answer_ends_where_it_should(ids, shown, ended):
-    tokens, has_ended = answer(np.array(ids, np.int64), SPECIAL, STOP)
-    np.testing.assert_array_equal(tokens, shown)
-    assert has_ended is ended
+def test_the_answer_ends_where_it_should(ids, visible, ended):
+    ids = np.array(ids, np.int64)
+    np.testing.assert_array_equal(shown(ids, SPECIAL), visible)
+    assert has_ended(ids, SPECIAL, STOP) is ended

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +117,8 @@ def test_steps_are_live_on_a_terminal_that_has_rich(rich):
     text = screen.decode()
     assert ("masks left" in text) is rich
     assert ("░░" in text) is rich
+    assert ("\x1b[2;34m░" in text or "\x1b[2m\x1b[34m░" in text) is rich  # masks
+    assert ("\x1b[1;30;42m" in text) is rich  # new tokens
     assert ("step 0 block 0" in text) is not rich
 
 
@@ -145,9 +148,15 @@ def test_the_picture_shows_every_token(tmp_path, capsys):
         (["--max-new-tokens", "300"], 1, "the model's context is 256"),
         (["--variant", "int3"], 2, "variant='int3'"),
         (["--provider", "cuda"], 1, "provider 'CUDAExecutionProvider' is not there"),
-        (["--model", "nowhere"], 1, "nowhere is not there"),
+        (["--model", "nowhere"], 1, "nowhere is no folder"),
         (["--threads", "0"], 2, "threads=0"),
         (["--suppress-tokens", "999999"], 2, "suppress_tokens holds 999999"),
+        (["--revision", "main"], 2, "only a hub id has revisions"),
+        (["--model", "a" * 5000], 1, "is no folder"),
+        (["--stop", "\udcff"], 2, "stop="),
+        (["--cfg-scale", "1e39"], 2, "cfg_scale=1e+39: must be a finite number from 0 to 1000"),
+        (["--repetition-penalty", "1e-40"], 2, "repetition_penalty=1e-40"),
+        (["--steps", "2147483647"], 2, "from 1 to 65536"),
     ],
 )
 def test_bad_input_gets_one_line_and_no_traceback(arguments, code, found, capsys):
@@ -169,10 +178,14 @@ def test_wrong_usage_is_exit_code_2(arguments, capsys):
 
 @pytest.mark.parametrize(
     ("argument", "stdin", "found"),
-    [("-", b"\xff\xfe", b"standard input is not UTF-8"), (b"ab\xff", b"", b"half of a surrogate pair")],
+    [
+        (["-"], b"\xff\xfe", b"standard input is not UTF-8"),
+        ([b"ab\xff"], b"", b"half of a surrogate pair"),
+        (["x", "--model", b"ab\xff"], b"", b"is no folder"),
+    ],
 )
 def test_bytes_that_are_no_text_are_refused(argument, stdin, found):
-    done = run("generate", argument, stdin=stdin)
+    done = run("generate", *argument, stdin=stdin)
     assert (done.returncode, done.stdout) == (1, b"")
     assert found in done.stderr
     assert b"Traceback" not in done.stderr
@@ -185,6 +198,7 @@ def test_control_characters_do_not_reach_a_terminal(monkeypatch, capsys):
     assert cli.printable(text) == text
     monkeypatch.setattr(sys, "stdout", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
     assert cli.printable(text) == "a[31m\nİ\t"
+    assert cli.printable("\u00a0\u200d") == "\u00a0\u200d"
 
 
 def test_fill(capsys):
@@ -200,10 +214,46 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == __version__
 
 
+FULL = Path("/dev/full")
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 def test_a_reader_that_goes_away_is_no_traceback():
-    with subprocess.Popen([*COMMAND, "generate", QUESTION], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*COMMAND, "generate", QUESTION], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=BUFFERED
+    ) as process:
         process.stdout.close()
-        assert b"Traceback" not in process.stderr.read()
+        err = process.stderr.read()
+    assert process.returncode == 1
+    assert err.count(b"\n") == 1  # the notice of the embedded model alone
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="has no device that is always full")
+def test_a_full_disk_is_one_line():
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "generate", QUESTION], stdout=full, stderr=subprocess.PIPE, env=BUFFERED, check=False
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr.decode().splitlines()[-1]
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes streams by a shell")
+@pytest.mark.parametrize(("closed", "code"), [("'x' >&-", 0), ("- <&-", 1), ("- </", 1)])
+def test_closed_streams_are_no_traceback(closed, code):
+    shell = f"{sys.executable} -m diffutron_ort.cli generate {closed}"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, check=False)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_picture_that_cannot_be_written_does_not_cost_the_answer(capsys, tmp_path):
+    assert main(["generate", QUESTION, "--svg", str(tmp_path / "no" / "canvas.svg")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "on yedi\n"
+    assert "No such file" in captured.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffutron_ort.canvas import SpecialIds, answer, for_generation, for_infilling, settled
+from diffutron_ort.canvas import SpecialIds, for_generation, for_infilling, has_ended, settled, shown
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.denoise import denoise
 from diffutron_ort.errors import NumericsError
@@ -16,14 +16,14 @@ SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 VOCAB = 90  # more than the 64 candidates
 
 
-def run(prompts, forward=None, has_ended=lambda _: False, first_seed=0, **options):
+def run(prompts, forward=None, ended=lambda _: False, first_seed=0, **options):
     """Return the steps of each prompt."""
     config = GenerationConfig(**({"max_new_tokens": 12, "block_length": 5, "steps": 12} | options))
     canvases = [
         for_generation(prompt, config.max_new_tokens, SPECIAL.mask, config.seed + first_seed + i)
         for i, prompt in enumerate(prompts)
     ]
-    steps = list(denoise(forward or HashModel(VOCAB, 1), canvases, config, SPECIAL, has_ended))
+    steps = list(denoise(forward or HashModel(VOCAB, 1), canvases, config, SPECIAL, ended))
     return [[step for step in steps if step.row == row] for row in range(len(prompts))]
 
 
@@ -196,17 +196,18 @@ def test_logits_that_are_not_finite_are_an_error_naming_the_step(value, temperat
 
 
 def test_a_sequence_that_has_ended_leaves_and_shows_the_same():
-    def has_ended(canvas):
-        return answer(settled(canvas.generated, SPECIAL.mask), SPECIAL, [])[1]
+    def leaves(canvas):
+        return has_ended(canvas.generated, SPECIAL, [])
 
     model = HashModel(8, 5)  # few pieces, so that ends are common
     prompts = [[5, 6, 7, 5][:n] for n in (1, 2, 3, 4)]
-    whole, cut = (run(prompts, model, ended, max_new_tokens=30) for ended in (lambda _: False, has_ended))
+    whole, cut = (run(prompts, model, ended, max_new_tokens=30) for ended in (lambda _: False, leaves))
     assert sum(map(len, cut)) < sum(map(len, whole))
     for a, b in zip(whole, cut, strict=True):
-        shown, ended = answer(settled(b[-1].ids[b[-1].start :], SPECIAL.mask), SPECIAL, [])
-        assert ended
-        np.testing.assert_array_equal(answer(a[-1].ids[a[-1].start :], SPECIAL, [])[0], shown)
+        whole_span, cut_span = a[-1].ids[a[-1].start :], b[-1].ids[b[-1].start :]
+        assert has_ended(cut_span, SPECIAL, [])
+        visible = shown(settled(cut_span, SPECIAL.mask), SPECIAL)
+        np.testing.assert_array_equal(shown(whole_span, SPECIAL), visible)
 
 
 def test_infilling_changes_nothing_but_masks():

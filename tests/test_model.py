@@ -3,9 +3,12 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from diffutron_ort import Diffutron, GenerationConfig
 from diffutron_ort.errors import ContextError, InputError, OptionError
+from tests.fakes import scripted
 
 QUESTION = "On iki artı beş kaç eder?"
 QUESTIONS = [QUESTION, "kitap sözcüğünün çoğulu nedir?", "Bugün salı, iki gün sonra hangi gündür?", "x"]
@@ -77,6 +80,47 @@ def test_a_stop_string_cuts_the_text_and_ends_the_generation(model):
     assert len(cut) <= len(whole)
 
 
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)), min_size=1, max_size=3))
+def test_stop_strings_may_overlap_and_an_early_end_shows_the_same(model, places):
+    whole = "kitap ev masa\n[/Answer]"
+    stops = tuple(stop for begin, length in places if (stop := whole[begin : begin + length]))
+    copy, _ = scripted(model, whole)
+    early, late = (copy.generate("x", stop=stops, early_end=end) for end in (True, False))
+    complete = min((whole.index(stop) + len(stop), whole.index(stop)) for stop in (*stops, "[/Answer]"))
+    assert early == late == whole[: complete[1]].strip()
+
+
+def test_an_earlier_stop_that_overlaps_a_later_one_is_found(model):
+    copy, _ = scripted(model, "kitap ev masa\n[/Answer]")
+    assert copy.generate("x", stop=("ev masa", "p ev")) == "kita"
+
+
+def test_a_stop_string_ends_the_generation(model):
+    copy, says = scripted(model, "kitap ev masa\n[/Answer]" + " oda" * 40)
+    copy.generate("x", stop="ev", steps=64)
+    assert says.passes <= 3
+
+
+def test_a_closing_tag_that_is_tokenized_otherwise_cuts_the_text(model):
+    copy, _ = scripted(model, "kitap(x)[/Answer]masa")
+    assert copy.generate("x") == "kitap(x)"
+
+
+def test_raw_text_is_not_stripped(model):
+    copy, says = scripted(model, "")
+    word = model.tokenizer.encode("kitap")[0]
+    for prompt, text in [("ev", " kitap"), ("ev\n", "kitap")]:  # after a newline the space is none of the text's
+        says.tokens = [word] * 256
+        assert copy.generate(prompt, template=False, max_new_tokens=1) == text
+
+
+def test_neighbouring_masks_are_decoded_together(model):
+    smile = model.tokenizer.encode("\U0001f600")[1:]
+    assert len(smile) == 4  # four bytes
+    assert model._splice(["bir (", "", "", "", ")"], np.array(smile)) == "bir (\U0001f600)"
+
+
 def test_a_template_strips_and_raw_text_is_continued(model):
     assert model.generate(f"[Question]\n{QUESTION}\n[/Question]\n\n[Answer]\n", template=False).strip() == "on yedi"
 
@@ -93,8 +137,22 @@ def test_both_presets_run(model, preset):
 
 @pytest.mark.parametrize("prompt", [[], b"x", None, 5, [None], ["x", 3], "\ud800", ["\udfff"], {"a": 1}])
 def test_what_is_no_prompt_is_refused(model, prompt):
-    with pytest.raises(InputError):
-        model.generate(prompt)
+    for call in (model.generate, model.fill):
+        with pytest.raises(InputError):
+            call(prompt)
+
+
+def test_suppressing_everything_is_refused(model):
+    with pytest.raises(OptionError, match="leave a token to choose"):
+        model.generate("x", suppress_tokens=range(model.bundle.vocab_size))
+
+
+@pytest.mark.parametrize("call", ["generate", "stream"])
+def test_the_whole_context_may_be_used(model, call):
+    prompt = model._canvas(QUESTION, True, model.config()).start
+    getattr(model, call)(QUESTION, max_new_tokens=256 - prompt, steps=1)
+    with pytest.raises(ContextError):
+        getattr(model, call)(QUESTION, max_new_tokens=257 - prompt, steps=1)
 
 
 @pytest.mark.parametrize("call", ["generate", "stream"])
@@ -185,7 +243,7 @@ def test_fill_refuses_options_without_a_meaning(model):
 
 
 def test_fill_refuses_more_than_the_context(model):
-    with pytest.raises(ContextError):
+    with pytest.raises(ContextError, match=r"^\d+ tokens, the model's context is 256: shorten the text$"):
         model.fill("kitap " * 300 + "<mask>")
 
 

@@ -100,11 +100,26 @@ def test_a_provider_that_is_there_but_does_not_start_is_an_error(monkeypatch):
         Session(load_bundle(), providers=["cuda"])
 
 
+@pytest.mark.parametrize("providers", [5, [[]], [None], {"cpu": 1}])
+def test_what_names_no_provider_is_refused(providers):
+    with pytest.raises(OptionError, match="providers="):
+        Session(load_bundle(), providers=providers)
+
+
+def test_threads_reach_onnxruntime(forward):
+    assert forward._session.get_session_options().intra_op_num_threads == 1
+
+
+def test_what_onnxruntime_fails_at_is_an_error_of_ours(forward):
+    with pytest.raises(ProviderError, match=r"failed to run .*denoiser\.onnx"):
+        forward(batch([10**9]))
+
+
 def test_without_a_wish_it_runs_on_what_is_there(forward):
     assert forward.providers == ["CPUExecutionProvider"]
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", 2**40])
 def test_threads_must_be_a_number_of_threads(threads):
     with pytest.raises(OptionError, match="threads="):
         Session(load_bundle(), threads=threads)

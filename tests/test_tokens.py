@@ -3,9 +3,11 @@ import json
 import pytest
 
 from diffutron_ort.bundle import load_bundle
+from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.errors import BundleError, InputError
 from diffutron_ort.tokens import Tokenizer
 
+SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
 
 
@@ -16,7 +18,7 @@ def path():
 
 @pytest.fixture(scope="module")
 def tokenizer(path):
-    return Tokenizer(path, load_bundle().vocab_size, mask=4)
+    return Tokenizer(path, load_bundle().vocab_size, SPECIAL)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +49,15 @@ def test_control_tokens_in_a_users_text_are_letters(tokenizer, text):
     assert len(ids) > 3
 
 
-def test_the_space_after_a_newline_is_none_of_the_texts(tokenizer):
-    assert tokenizer.decode(tokenizer.encode("bir\niki")).endswith("bir\niki")
-    assert tokenizer.decode(tokenizer.encode("bir iki")).endswith("bir iki")
+@pytest.mark.parametrize("text", ["bir\niki", "bir iki", "bir\n  iki", "bir\n\n\t   iki"])
+def test_the_space_after_a_newline_is_none_of_the_texts(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == f" {text}"
+
+
+def test_the_token_before_tells_whether_a_newline_precedes(tokenizer):
+    [newline], word = tokenizer.encode("\n"), tokenizer.encode("bir")
+    assert tokenizer.decode(word, previous=newline) == "bir"
+    assert tokenizer.decode(word, previous=word[0]) == tokenizer.decode(word) == " bir"
 
 
 def test_control_tokens_are_left_out_of_decoded_text(tokenizer):
@@ -99,6 +107,44 @@ def changed(path, tmp_path, change):
     return tmp_path / "tokenizer.json"
 
 
+def unmarked(specification):
+    for token in specification["added_tokens"]:
+        token["special"] = False
+
+
+def test_control_tokens_are_neutralised_whatever_the_file_says_of_them(path, tmp_path):
+    tokenizer = Tokenizer(changed(path, tmp_path, unmarked), 10**6, SPECIAL)
+    for text in CONTROL:
+        assert min(tokenizer.encode(f"bir {text} iki")) > 6
+    ids, _ = tokenizer.encode_masked("bir <mask> <eos> iki")
+    assert ids.count(4) == 1
+    assert 1 not in ids
+    assert tokenizer.decode([*tokenizer.encode("bir"), 0, 4]) == " bir"
+
+
+def test_a_manifest_with_other_control_tokens_does_not_fit(path):
+    with pytest.raises(BundleError, match=r"has not <mask> at 5, where the manifest says"):
+        Tokenizer(path, 10**6, SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=5))
+
+
+def test_no_truncation_or_padding_of_a_file_is_kept(path, tmp_path):
+    def limited(specification):
+        specification["truncation"] = {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+        specification["padding"] = {
+            "strategy": {"Fixed": 50},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "<pad>",
+        }
+
+    text = "bir iki bir iki bir iki"
+    tokenizer = Tokenizer(changed(path, tmp_path, limited), 10**6, SPECIAL)
+    assert tokenizer.decode(tokenizer.encode(text)) == f" {text}"
+    assert len(tokenizer.encode(text)) == 6
+
+
 def bad_charsmap(specification):
     specification["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
 
@@ -110,7 +156,7 @@ def no_model(specification):
 @pytest.mark.parametrize("change", [bad_charsmap, no_model])
 def test_what_the_library_panics_at_is_an_error_of_ours(path, tmp_path, change):
     with pytest.raises(BundleError, match=r"tokenizer\.json .*export the model again"):
-        Tokenizer(changed(path, tmp_path, change), 10**6, mask=4)
+        Tokenizer(changed(path, tmp_path, change), 10**6, SPECIAL)
 
 
 def test_a_panic_while_encoding_is_an_error_of_ours(tokenizer, monkeypatch):
@@ -138,11 +184,11 @@ def test_an_interrupt_is_none_of_the_librarys_errors(tokenizer, monkeypatch):
 
 def test_a_tokenizer_of_another_model_is_refused(path):
     with pytest.raises(BundleError, match="the model has 100: they do not fit"):
-        Tokenizer(path, 100, mask=4)
+        Tokenizer(path, 100, SPECIAL)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
 def test_a_malformed_file_is_refused(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(BundleError, match="cannot be loaded"):
-        Tokenizer(tmp_path / "tokenizer.json", 512, mask=4)
+        Tokenizer(tmp_path / "tokenizer.json", 512, SPECIAL)
