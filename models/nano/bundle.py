@@ -1,0 +1,27 @@
+"""Export the checkpoint into this folder, which is the bundle that the package embeds.
+
+    python models/nano/bundle.py
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from diffutron_ort_export import export
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Export beside, under the model's name, and then in place."""
+    with tempfile.TemporaryDirectory() as scratch:
+        named = shutil.copytree(HERE / "checkpoint", Path(scratch) / "nano")
+        export(named, Path(scratch) / "bundle")
+        shutil.rmtree(HERE / "onnx", ignore_errors=True)
+        shutil.copytree(Path(scratch) / "bundle", HERE, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    main()
