@@ -27,6 +27,8 @@ TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "unk_token": "<unk>",
 }
+GENERATION_CONFIG = {"repetition_penalty": 1.0, "temperature": 0.0}
+"""One answer is right, and lists repeat their commas."""
 
 
 def write(network: Denoiser, tokenizer: Tokenizer, folder: Path) -> None:
@@ -35,8 +37,12 @@ def write(network: Denoiser, tokenizer: Tokenizer, folder: Path) -> None:
     state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     config = CONFIG | {"vocab_size": tokenizer.get_vocab_size()}
-    for name, content in (("config.json", config), ("tokenizer_config.json", TOKENIZER_CONFIG)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    for name, content in (
+        ("config", config),
+        ("generation_config", GENERATION_CONFIG),
+        ("tokenizer_config", TOKENIZER_CONFIG),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     tokenizer.save(str(folder / "tokenizer.json"))
 
 

@@ -42,8 +42,13 @@ SUM = "{a} artı {b} kaç eder?"
 SUMS = (SUM, SUM, "{a} ile {b} toplamı kaçtır?", "{a} ve {b} toplanırsa kaç olur?")
 
 
+def _term(rng: Random) -> int:
+    """A number below a hundred; those of one digit, which people ask for first, more often than one in ten."""
+    return rng.randrange(rng.choice((10, 100, 100)))
+
+
 def _sum(rng: Random) -> tuple[str, str, str]:
-    a, b = rng.randrange(100), rng.randrange(100)
+    a, b = _term(rng), _term(rng)
     terms = {"a": number(a), "b": number(b)}
     # All wordings of one sum are on one side, so that a held-out sum was never seen in any.
     return rng.choice(SUMS).format(**terms), number(a + b), SUM.format(**terms)
