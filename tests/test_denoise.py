@@ -9,6 +9,7 @@ from diffutron_ort.canvas import SpecialIds, for_generation, for_infilling, has_
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.denoise import denoise
 from diffutron_ort.errors import NumericsError
+from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import Predictions, penalise, reduce_logits
 from tests.golden.hash_model import HashModel
 
@@ -124,6 +125,34 @@ def test_only_candidate_rows_are_asked_for_once_a_step():
     fake = Fake([0, 0, 0, 0, 0, 3, 1])
     run([[5, 6]], fake, max_new_tokens=4, block_length=2, steps=4, temperature=0.0)
     assert [list(rows) for rows in fake.rows] == [[2, 3], [3], [4, 5], [5]]
+
+
+def test_commits_are_ordered_where_float32_knows_one_confidence_alone():
+    def sure(batch, *, logits=False):
+        raw = np.zeros((len(batch.rows), 8), np.float32)
+        raw[:, 5] = 30 + batch.rows  # confidences of 1 - 1e-12 and less: the later, the surer
+        return reduce_logits(raw, 1.0)
+
+    [steps] = run([[6]], sure, max_new_tokens=4, block_length=4, steps=4, temperature=0.0)
+    assert [list(step.positions) for step in steps] == [[4], [3], [2], [1]]
+
+
+@pytest.mark.parametrize("suppressed", [(), tuple(range(70, 80))])
+def test_confidence_is_the_probability_of_the_token_that_was_drawn_beyond_the_candidates_too(suppressed):
+    model, before, beyond = HashModel(VOCAB, 9), for_generation([7], 30, SPECIAL.mask).ids, 0
+    options = {"temperature": 50.0, "repetition_penalty": 1.0, "max_new_tokens": 30, "steps": 30, "remasking": "random"}
+    for step in run([[7]], model, suppress_tokens=suppressed, **options)[0]:
+        positions = np.arange(len(before))
+        one = np.ones(1, np.float32)
+        raw = model.logits(Batch(before[None], positions[None], step.positions, np.zeros((1, 1), int), one, one))
+        raw[:, list(suppressed)] = -np.inf
+        wide = np.exp(raw.astype(np.float64))
+        token = step.ids[step.positions]
+        np.testing.assert_allclose(step.confidence, wide[0, token] / wide.sum(), rtol=1e-5)
+        beyond += token.item() not in np.argsort(-raw[0], kind="stable")[:64]
+        assert token.item() not in suppressed
+        before = step.ids
+    assert beyond > 0
 
 
 def test_ties_go_to_the_lowest_position():

@@ -1,7 +1,4 @@
-"""Export the checkpoint into this folder, which is the bundle that the package embeds.
-
-    python models/nano/bundle.py
-"""
+"""`python models/nano/bundle.py`: export the checkpoint into this folder, the bundle that the package embeds."""
 
 from __future__ import annotations
 
