@@ -201,7 +201,7 @@ class Run:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60, help="training time; the learning rate's decay fits it")
+    parser.add_argument("--minutes", type=float, default=75, help="training time; the learning rate's decay fits it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64, help="sequences a step")
     parser.add_argument("--lr", type=float, default=1e-3, help="of the hidden matrices")
