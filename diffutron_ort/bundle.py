@@ -193,8 +193,18 @@ def _download(hub_id: str, revision: str | None) -> Path:
         raise BundleFileError(f"{hub_id} cannot be downloaded: {error}") from error
     bundle = read_manifest(folder)
     for name in {variant.weights for variant in bundle.variants.values()}:
-        check_file(folder, name, bundle.files[name], hashed=folder / name not in before)
+        try:
+            check_file(folder, name, bundle.files[name], hashed=folder / name not in before)
+        except BundleError:
+            _forget(folder / name)
+            raise
     return folder
+
+
+def _forget(path: Path) -> None:
+    """Remove a broken file, and what it links to, from the Hub's cache: what stays there is not hashed again."""
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -192,7 +192,19 @@ def test_weights_are_hashed_when_they_are_downloaded(hub, monkeypatch, tmp_path)
     weights.write_bytes(content)
     with pytest.raises(BundleError, match=r"denoiser\.onnx\.data was changed"):
         load_bundle("owner/name")
-    load_bundle("owner/name")  # what is in the cache is not hashed again
+    assert not weights.exists()  # or the next call would take it from the cache, unhashed
+    with pytest.raises(BundleFileError, match=r"denoiser\.onnx\.data is missing"):
+        load_bundle("owner/name")
+
+
+def test_weights_that_were_in_the_cache_are_not_hashed_again(hub, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    hashed = []
+    monkeypatch.setattr("diffutron_ort.bundle.sha256", lambda path: hashed.append(path.name) or sha256(path))
+    load_bundle("owner/name")
+    load_bundle("owner/name")
+    assert hashed.count("denoiser.onnx.data") == 1
+    assert hashed.count("tokenizer.json") == 2
 
 
 def test_a_download_that_fails_is_an_error_of_ours(monkeypatch, tmp_path):

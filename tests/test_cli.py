@@ -101,7 +101,8 @@ def test_steps_are_plain_lines_where_there_is_no_terminal():
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("rich", [True, False])
 def test_steps_are_live_on_a_terminal_that_has_rich(rich):
-    pty = pytest.importorskip("pty")
+    import pty  # not everywhere
+
     master, slave = pty.openpty()
     hide = "" if rich else "import sys; sys.modules['rich'] = None; "
     code = f"{hide}from diffutron_ort.cli import main; main(['generate', {QUESTION!r}, '--show-steps'])"
