@@ -14,13 +14,12 @@ from typing import Any
 from unicodedata import category
 
 from diffutron_ort._version import __version__
-from diffutron_ort.config import PRESETS, REMASKING, SCHEDULES, GenerationConfig
+from diffutron_ort.config import CHOICES, PRESETS, GenerationConfig
 from diffutron_ort.denoise import Step
 from diffutron_ort.errors import DiffutronError, InputError, OptionError
 from diffutron_ort.model import FILL_IGNORES, Diffutron
 
 BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what a terminal shows
-CHOICES = {"remasking": REMASKING, "schedule": SCHEDULES}
 HELP = {
     "steps": "denoising steps",
     "max_new_tokens": "length of the canvas after the prompt",
@@ -37,6 +36,12 @@ HELP = {
     "early_end": "stop as soon as the answer is settled",
     "suppress_tokens": "ids that are never chosen",
     "penalty_exempt": "ids that the penalty spares",
+    "cache": "block: after a block's first step compute it alone, approximately",
+    "refresh_steps": "of a cache: compute everything every so many steps, 0 is never",
+    "refresh_entropy": "of a cache: compute everything after a commit of more nats, 0 is never",
+    "commit": "how many tokens a step commits: the schedule's number, or all that are sure by a rule",
+    "commit_factor": "of the rule factor: larger commits more",
+    "commit_entropy": "of the rule entropy, in nats: larger commits more",
 }
 
 
@@ -108,6 +113,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--variant", help="which of the bundle's graphs (default: fp32)")
     group.add_argument("--provider", action="append", metavar="NAME", help="cpu or cuda; may be given several times")
     group.add_argument("--threads", type=int, help="within an operator (default: as many as may be used)")
+    group.add_argument("--no-spin", dest="spin", action="store_false", help="let idle threads sleep, not turn")
 
 
 def _add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
@@ -156,12 +162,20 @@ def _print_json(model: Diffutron, config: GenerationConfig, steps: Sequence[Step
         "text": last.text,
         "ids": last.ids[last.start :].tolist(),
         "steps": len(steps),
+        "passes": _passes(steps),
         "masks_left": last.masks_left,
         "seconds": round(seconds, 4),
         "model": dict(model.bundle.source),
         "options": asdict(config),
     }
     print(printable(json.dumps(result, ensure_ascii=False)))
+
+
+def _passes(steps: Sequence[Step]) -> dict[str, int]:
+    """Return how many passes computed everything and how many a part, and what they computed and predicted in all."""
+    full = sum(step.computed == len(step.ids) for step in steps)
+    computed, asked = (sum(getattr(step, name) for step in steps) for name in ("computed", "asked"))
+    return {"full": full, "cached": len(steps) - full, "computed": computed, "asked": asked}
 
 
 def _fill(arguments: argparse.Namespace) -> None:
@@ -189,6 +203,7 @@ def _load(arguments: argparse.Namespace) -> Diffutron:
         providers=arguments.provider,
         revision=arguments.revision,
         threads=arguments.threads,
+        spin=arguments.spin,
     )
 
 

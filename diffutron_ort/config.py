@@ -11,9 +11,24 @@ from diffutron_ort.errors import OptionError
 
 REMASKING = ("low_confidence", "random")
 SCHEDULES = ("linear", "cosine")
+CACHES = ("none", "block")
+COMMITS = ("schedule", "factor", "entropy")
 LEAST_TEMPERATURE = 0.01  # below it exp(logit / temperature) says no more than the best token does
 MOST_STEPS = 2**16  # steps beyond the masks commit nothing, but are counted one by one
-MOST = 1000.0  # of temperature, penalty and guidance: long before float32 overflows
+MOST = 1000.0  # of every number that is no integer: long before float32 overflows
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"remasking": REMASKING, "schedule": SCHEDULES, "cache": CACHES, "commit": COMMITS}
+)
+LEAST: Mapping[str, float] = MappingProxyType(
+    {
+        "temperature": 0.0,
+        "repetition_penalty": 1 / MOST,
+        "cfg_scale": 0.0,
+        "refresh_entropy": 0.0,
+        "commit_factor": 0.0,
+        "commit_entropy": 0.0,
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +54,18 @@ class GenerationConfig:
         early_end: Stop as soon as the shown answer is settled. The text is the same.
         suppress_tokens: Ids that are never chosen.
         penalty_exempt: Ids that the repetition penalty spares, besides `<mask>` and `<eos>`.
+        cache: What a step computes: every token (`none`, exact), or after a block's first step only the tokens that
+            can have changed since, against the keys and values of the others as they were (`block`, approximate).
+        refresh_steps: Of a cache: every token is computed again once its last full pass is so many steps old; 1 makes
+            every pass a full one, 0 never asks for another in a block.
+        refresh_entropy: Of a cache, in nats: every token is computed again when the largest entropy of the tokens that
+            were just committed exceeds it; 0 is never.
+        commit: How many tokens a step commits: as many as the `schedule` says, or at least as many, and more where
+            the predictions are sure enough by the rule `factor` or `entropy`.
+        commit_factor: Of `factor`: commits the n best while (n + 1) times the probability that the n-th is wrong is
+            below it.
+        commit_entropy: Of `entropy`, in nats: commits the n best while the sum of their entropies less the largest is
+            at most it.
     """
 
     steps: int = 64
@@ -56,27 +83,39 @@ class GenerationConfig:
     early_end: bool = True
     suppress_tokens: tuple[int, ...] = ()
     penalty_exempt: tuple[int, ...] = ()
+    cache: str = "none"
+    refresh_steps: int = 0
+    refresh_entropy: float = 0.0
+    commit: str = "schedule"
+    commit_factor: float = 1.0
+    commit_entropy: float = 0.1
 
     def __post_init__(self) -> None:
         """Normalise every value and refuse those without a meaning.
 
         Raises:
-            OptionError: A value is out of bounds or of another type.
+            OptionError: A value is out of bounds or of another type, or two have no meaning together.
         """
         for name, most in (("steps", MOST_STEPS), ("max_new_tokens", 2**31 - 1), ("block_length", 2**31 - 1)):
             self._set(name, _integer(name, getattr(self, name), 1, most))
         self._set("seed", _integer("seed", self.seed, 0, 2**64 - 1))
-        for name, least in (("temperature", 0.0), ("repetition_penalty", 1 / MOST), ("cfg_scale", 0.0)):
+        self._set("refresh_steps", _integer("refresh_steps", self.refresh_steps, 0, MOST_STEPS))
+        for name, least in LEAST.items():
             self._set(name, _number(name, getattr(self, name), least))
         if 0 < self.temperature < LEAST_TEMPERATURE:
             raise OptionError(f"temperature={self.temperature}: must be 0 or at least {LEAST_TEMPERATURE}")
-        for name, allowed in (("remasking", REMASKING), ("schedule", SCHEDULES)):
+        for name, allowed in CHOICES.items():
             _one_of(name, getattr(self, name), allowed)
         for name in ("stochastic_transfer", "early_end"):
             _one_of(name, getattr(self, name), (True, False))
         for name in ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt"):
             self._set(name, _ids(name, getattr(self, name)))
         self._set("stop", _strings("stop", self.stop))
+        if self.commit != "schedule" and self.remasking == "random":
+            raise OptionError(
+                f"commit={self.commit!r}: counts the most certain tokens, and remasking='random' commits others; "
+                "choose commit='schedule' or remasking='low_confidence'"
+            )
 
     def replace(self, **options: Any) -> Self:
         """Return a copy in which the given options have other values.
@@ -148,6 +187,7 @@ PRESETS: Mapping[str, GenerationConfig] = MappingProxyType(
     {
         "short": GenerationConfig(),  # the model card's "shorter context"
         "long": GenerationConfig(steps=128, max_new_tokens=128),  # and its "longer context"
+        "fast": GenerationConfig(cache="block", commit="entropy"),  # `short`, approximately
     }
 )
 

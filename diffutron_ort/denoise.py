@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from diffutron_ort import sampling
 from diffutron_ort.canvas import Canvas, SpecialIds, block_count
 from diffutron_ort.config import GenerationConfig
+from diffutron_ort.passes import Passes, View
 from diffutron_ort.predict import Forward, Guess, Predictor
 from diffutron_ort.sampling import Ids, Stream
-from diffutron_ort.schedule import commit_counts, drawn_counts
+from diffutron_ort.schedule import commit_counts, drawn_counts, sure_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,8 @@ class Step:
         ids: int64 [length], the canvas after the step.
         start: Where its generated span begins.
         masks_left: Masks in that canvas.
+        computed: How many of its tokens the step's pass computed: all of them, but for a cached pass.
+        asked: How many of those it predicted.
         text: The text so far, without what is still masked.
     """
 
@@ -38,6 +41,8 @@ class Step:
     ids: Ids
     start: int
     masks_left: int
+    computed: int
+    asked: int
     text: str = ""
 
 
@@ -46,8 +51,9 @@ class _Row:
     """A sequence in the loop."""
 
     index: int
-    first: Canvas
     canvas: Canvas
+    passes: Passes
+    counts: Sequence[int] = ()  # of the active block: how many tokens each step commits at least
     steps: int = 0
     ended: bool = False
 
@@ -63,7 +69,7 @@ def denoise(
 
     Sequences that run together share passes, and nothing else: each takes the steps that it takes alone. (Only when
     infilling texts of several lengths in several blocks, the reference shares the steps by the longest, and so does
-    this.)
+    this.) With a cache, they run one after the other.
 
     Args:
         forward: The model.
@@ -76,29 +82,60 @@ def denoise(
         NumericsError: The model returned something that is not finite.
     """
     predict = Predictor(forward, config, special)
-    rows = [_Row(index, canvas, canvas) for index, canvas in enumerate(canvases)]
-    blocks = block_count(canvases, config.block_length)
+    numbered = list(enumerate(canvases))
+    for group in [[one] for one in numbered] if config.cache == "block" else [numbered]:
+        rows = [_Row(index, canvas, Passes(canvas, config, special.mask)) for index, canvas in group]
+        yield from _denoise_together(predict, rows, config, special.mask, has_ended)
+
+
+def _denoise_together(
+    predict: Predictor,
+    rows: Sequence[_Row],
+    config: GenerationConfig,
+    mask: int,
+    has_ended: Callable[[Canvas], bool],
+) -> Iterator[Step]:
+    """Yield the steps of `rows`, which share passes."""
+    blocks = block_count([row.canvas for row in rows], config.block_length)
     steps = -(-config.steps // blocks)
     for block in range(blocks):
-        counts = {row.index: _counts(row.canvas, block, steps, config, special.mask) for row in rows}
-        for step in range(max(map(len, counts.values()))):
-            active = [row for row in rows if not row.ended and step < len(counts[row.index])]
+        for row in rows:
+            row.counts = _counts(row.canvas, block, steps, config, mask)
+        for step in range(max(len(row.counts) for row in rows)):
+            active = [row for row in rows if _goes_on(row, block, step, config, mask)]
             if not active:
                 break
-            guesses = predict([row.canvas for row in active], [row.first for row in active], block, step)
-            for row, guess in zip(active, guesses, strict=True):
-                order = _commit_order(guess, row.canvas.seed, block, step, config.remasking)
-                yield _commit(row, guess, order[: counts[row.index][step]], block, special.mask)
+            yield from _take_step(predict, active, block, step, config, mask)
+            for row in active:
                 row.ended = has_ended(row.canvas)
 
 
 def _counts(canvas: Canvas, block: int, steps: int, config: GenerationConfig, mask: int) -> list[int]:
-    """Return how many tokens each step of `block` commits."""
+    """Return how many tokens each step of `block` commits at least."""
     start, end = canvas.block(block, config.block_length)
     masks = int((canvas.ids[start:end] == mask).sum())
     if config.stochastic_transfer:
         return drawn_counts(masks, steps, config.schedule, seed=canvas.seed, block=block)
     return commit_counts(masks, steps, config.schedule)
+
+
+def _goes_on(row: _Row, block: int, step: int, config: GenerationConfig, mask: int) -> bool:
+    """Return whether there is a `step` for this row: one on the schedule, and something to commit in it."""
+    on_schedule = not row.ended and step < len(row.counts)
+    return on_schedule and row.canvas.candidates(row.canvas.block(block, config.block_length), mask).size > 0
+
+
+def _take_step(
+    predict: Predictor, rows: Sequence[_Row], block: int, step: int, config: GenerationConfig, mask: int
+) -> list[Step]:
+    """Run a pass and commit what is surest; nothing of the pass outlives it but what `Passes` holds."""
+    views = [row.passes.view(row.canvas, block) for row in rows]
+    taken = []
+    for row, view, guess in zip(rows, views, predict(views, block, step), strict=True):
+        order = _commit_order(guess, row.canvas.seed, block, step, config.remasking)
+        sure = sure_count(guess.doubts[order], guess.entropies[order], config)
+        taken.append(_commit(row, view, guess, order[: max(row.counts[step], sure)], block, mask))
+    return taken
 
 
 def _commit_order(guess: Guess, seed: int, block: int, step: int, remasking: str) -> NDArray[np.intp]:
@@ -109,10 +146,11 @@ def _commit_order(guess: Guess, seed: int, block: int, step: int, remasking: str
     return np.argsort(doubts, kind="stable")
 
 
-def _commit(row: _Row, guess: Guess, order: NDArray[np.intp], block: int, mask: int) -> Step:
+def _commit(row: _Row, view: View, guess: Guess, order: NDArray[np.intp], block: int, mask: int) -> Step:
     """Put what `order` [m] picks of a guess onto the row's canvas, and say so."""
     positions = guess.positions[order]
     row.canvas = row.canvas.commit(positions, guess.tokens[order])
+    row.passes.committed(guess.kept, guess.entropies[order])
     row.steps += 1
     return Step(
         row=row.index,
@@ -123,4 +161,6 @@ def _commit(row: _Row, guess: Guess, order: NDArray[np.intp], block: int, mask: 
         ids=row.canvas.ids,
         start=row.canvas.start,
         masks_left=int((row.canvas.ids == mask).sum()),
+        computed=len(view.computed),
+        asked=len(guess.positions),
     )

@@ -43,6 +43,7 @@ class Diffutron:
         providers: Sequence[str] | None = None,
         revision: str | None = None,
         threads: int | None = None,
+        spin: bool = True,
     ) -> Self:
         """Load a model.
 
@@ -53,6 +54,7 @@ class Diffutron:
                 there, else the CPU. One that is named and does not run is an error.
             revision: Of a hub id: a commit, tag or branch.
             threads: Within an operator; None takes as many as this process may use.
+            spin: Whether they wait for work by turning rather than by sleeping: faster, and busy without need.
 
         Raises:
             BundleError: The bundle is not what its manifest says, or is missing.
@@ -63,7 +65,7 @@ class Diffutron:
         tokenizer = Tokenizer(bundle.folder / "tokenizer.json", bundle.vocab_size, bundle.special)
         if variant is None:
             variant = "fp32" if "fp32" in bundle.variants else next(iter(bundle.variants))
-        return cls(bundle, tokenizer, Session(bundle, variant, providers=providers, threads=threads))
+        return cls(bundle, tokenizer, Session(bundle, variant, providers=providers, threads=threads, spin=spin))
 
     def config(self, preset_name: str | None = None, /, **options: Any) -> GenerationConfig:
         """Return the options of a generation: a preset's, overridden by the bundle's own, overridden by `options`.
@@ -72,7 +74,7 @@ class Diffutron:
             OptionError: A name is not an option's, or a value is not allowed.
         """
         base = preset("short" if preset_name is None else preset_name)
-        config = base.replace(**self.bundle.options).replace(**options)
+        config = base.replace(**(dict(self.bundle.options) | options))
         if len(set(config.suppress_tokens)) >= self.bundle.vocab_size:
             raise OptionError("suppress_tokens holds the whole vocabulary: leave a token to choose")
         for name in ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt"):
@@ -95,7 +97,7 @@ class Diffutron:
         Args:
             prompt: What a user says. Prompt i of a list is answered as it would be alone with `seed` + i.
             template: Whether to put the prompt into the chat template. Without it, raw text is continued.
-            preset: `short` or `long`.
+            preset: `short`, `long` or `fast`.
             **options: Any field of `GenerationConfig`.
 
         Returns:
@@ -146,7 +148,8 @@ class Diffutron:
     def fill(self, text: str | Sequence[str], **options: Any) -> str | list[str]:
         """Put words where a text says `<mask>`; everything else stays as it is.
 
-        The whole text is one block. Unless told otherwise, one mask is filled a step, without repetition penalty.
+        Unless told otherwise, the whole text is one block, one mask is filled a step, and there is no repetition
+        penalty. A cache saves nothing then: it is for texts in several blocks.
 
         Args:
             text: With any number of masks, each of which becomes one token. Text i of a list has `seed` + i.

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort import sampling
-from diffutron_ort.canvas import Canvas, SpecialIds
+from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import NumericsError
+from diffutron_ort.passes import Kept, View
 from diffutron_ort.sampling import Floats, Ids, Predictions, Stream
 
 # Where more draws than this are expected to fall beyond the candidates, the next pass fetches the whole logits at
@@ -19,16 +20,31 @@ LIKELY_MISS = 0.05
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The inputs of one pass that computes every token, named as in the denoiser's graph.
+class Past:
+    """What a pass knows of the tokens that it does not compute.
 
     Attributes:
-        input_ids: int64 [batch, seq]; shorter sequences are padded on the right.
-        position_ids: int64 [batch, seq]; -1 is padding.
+        position_ids: int64 [batch, past]; -1 is none.
+        kept: `Predictions.kept` of an earlier pass of the same `Forward`, with as many places.
+    """
+
+    position_ids: Ids
+    kept: object
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The inputs of one pass, named as in the denoiser's graph.
+
+    Attributes:
+        input_ids: int64 [batch, seq], the tokens to compute; shorter sequences are padded on the right.
+        position_ids: int64 [batch, seq], their places in the canvas; -1 is padding.
         rows: int64 [n], flat indices into batch x seq, ascending.
         seen_ids: int64 [batch, u], the ids under repetition penalty, padded by repeating one.
         repetition_penalty: float32 [batch].
         temperature: float32 [batch].
+        past: The other tokens; None where all are computed.
+        keep: Whether `Predictions.kept` is wanted.
     """
 
     input_ids: Ids
@@ -37,13 +53,18 @@ class Batch:
     seen_ids: Ids
     repetition_penalty: NDArray[np.float32]
     temperature: NDArray[np.float32]
+    past: Past | None = None
+    keep: bool = False
 
 
 class Forward(Protocol):
     """What the loop asks of a model."""
 
     def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
-        """Return the predictions of `batch.rows`; with `logits`, the raw ones of the whole vocabulary too."""
+        """Return the predictions of `batch.rows`; with `logits`, the raw ones of the whole vocabulary too.
+
+        `batch.past` and `batch.keep` need only be known to a model that runs with a cache.
+        """
         ...
 
 
@@ -54,11 +75,15 @@ class Guess(NamedTuple):
         positions: int64 [n], the candidates, ascending.
         tokens: int64 [n], one for each.
         doubts: float64 [n], the odds against each.
+        entropies: float [n], of the distribution of each, in nats.
+        kept: What the pass left for later ones, if its view wanted that.
     """
 
     positions: Ids
     tokens: Ids
     doubts: NDArray[np.float64]
+    entropies: Floats
+    kept: Kept | None
 
 
 class Predictor:
@@ -72,12 +97,11 @@ class Predictor:
         self._temperature = config.temperature or 1.0
         self._miss_is_likely = False
 
-    def __call__(self, canvases: Sequence[Canvas], first: Sequence[Canvas], block: int, step: int) -> list[Guess]:
-        """Return a guess for each canvas.
+    def __call__(self, views: Sequence[View], block: int, step: int) -> list[Guess]:
+        """Return a guess for each view of a canvas.
 
         Args:
-            canvases: As they are.
-            first: As they were before the first step: what they held was given.
+            views: What to compute; one alone where a cache is read or kept.
             block: Number of the active block.
             step: Number of this step in it.
 
@@ -85,57 +109,70 @@ class Predictor:
             NumericsError: The model returned something that is not finite.
         """
         config, mask = self._config, self._special.mask
-        positions = [canvas.candidates(canvas.block(block, config.block_length), mask) for canvas in canvases]
-        batch = self._batch(canvases, positions)
-        predictions = self._predict(batch, canvases, first, positions)
+        spans = [view.canvas.block(block, config.block_length) for view in views]
+        positions = [view.canvas.candidates(span, mask) for view, span in zip(views, spans, strict=True)]
+        batch = self._batch(views, positions)
+        predictions, kept = self._predict(batch, views)
         _check_finite(predictions, block, step)
         if config.temperature:
-            pairs = zip(canvases, positions, strict=True)
-            u = [sampling.uniform(canvas.seed, Stream.TOKEN, block, step, p) for canvas, p in pairs]
+            pairs = zip(views, positions, strict=True)
+            u = [sampling.uniform(view.canvas.seed, Stream.TOKEN, block, step, p) for view, p in pairs]
             tokens, logits = self._draw(predictions, batch, np.concatenate(u))
         else:
             tokens, logits = predictions.top_ids[:, 0], predictions.top_logits[:, 0]
         doubts = sampling.doubt(logits, predictions.top_logits[:, 0], predictions.rest)
         ends = np.cumsum([len(p) for p in positions])[:-1]
-        return list(map(Guess, positions, np.split(tokens, ends), np.split(doubts, ends)))
+        split = (np.split(values, ends) for values in (tokens, doubts, predictions.entropy))
+        return [Guess(p, t, d, e, kept) for p, t, d, e in zip(positions, *split, strict=True)]
 
-    def _batch(self, canvases: Sequence[Canvas], positions: Sequence[Ids]) -> Batch:
-        """Pad canvases to one batch."""
-        size, longest = len(canvases), max(canvas.length for canvas in canvases)
+    def _batch(self, views: Sequence[View], positions: Sequence[Ids]) -> Batch:
+        """Pad what is computed to one batch that asks for `positions`."""
+        size, longest = len(views), max(len(view.computed) for view in views)
         input_ids = np.full((size, longest), self._special.pad, np.int64)
         position_ids = np.full((size, longest), -1, np.int64)
-        for i, canvas in enumerate(canvases):
-            input_ids[i, : canvas.length] = canvas.ids
-            position_ids[i, : canvas.length] = np.arange(canvas.length)
-        seen_ids, penalties = self._seen(canvases)
-        rows = np.concatenate([i * longest + p for i, p in enumerate(positions)])
-        return Batch(input_ids, position_ids, rows, seen_ids, penalties, np.full(size, self._temperature, np.float32))
+        for i, view in enumerate(views):
+            input_ids[i, : len(view.computed)] = view.canvas.ids[view.computed]
+            position_ids[i, : len(view.computed)] = view.computed
+        places = [np.searchsorted(view.computed, p) for view, p in zip(views, positions, strict=True)]
+        rows = np.concatenate([i * longest + place for i, place in enumerate(places)])
+        seen_ids, penalties = self._seen(views)
+        temperatures = np.full(size, self._temperature, np.float32)
+        batch = Batch(input_ids, position_ids, rows, seen_ids, penalties, temperatures)
+        return _with_cache(batch, views)
 
-    def _seen(self, canvases: Sequence[Canvas]) -> tuple[Ids, NDArray[np.float32]]:
+    def _seen(self, views: Sequence[View]) -> tuple[Ids, NDArray[np.float32]]:
         """Return the ids under penalty [batch, u] and the penalty [batch] of each canvas."""
-        seen = [np.setdiff1d(canvas.ids, self._exempt) for canvas in canvases]
+        seen = [np.setdiff1d(view.canvas.ids, self._exempt) for view in views]
         penalties = np.array([self._config.repetition_penalty if ids.size else 1 for ids in seen], np.float32)
         width = max(1, *(ids.size for ids in seen))
         filled = [ids if ids.size else np.zeros(1, np.int64) for ids in seen]
         return np.stack([np.pad(ids, (0, width - ids.size), mode="edge") for ids in filled]), penalties
 
-    def _predict(
-        self, batch: Batch, canvases: Sequence[Canvas], first: Sequence[Canvas], positions: Sequence[Ids]
-    ) -> Predictions:
+    def _predict(self, batch: Batch, views: Sequence[View]) -> tuple[Predictions, Kept | None]:
         """Run the pass or, under guidance, both, and reduce what they say where the graph cannot."""
         config = self._config
         if not config.cfg_scale and not config.suppress_tokens:
-            return self._forward(batch, logits=self._miss_is_likely)
-        logits = _raw_logits(self._forward, batch)
+            predictions = self._forward(batch, logits=self._miss_is_likely)
+            return predictions, Kept(predictions.kept) if batch.keep else None
+        logits, conditional = _raw_logits(self._forward, batch)
+        unconditional = None
         if config.cfg_scale:
-            pairs = zip(canvases, first, strict=True)
-            blind = [canvas.unconditional(given, self._special.mask, config.cfg_keep_tokens) for canvas, given in pairs]
-            unconditional = replace(batch, input_ids=self._batch(blind, positions).input_ids)
-            logits = sampling.guide(logits, _raw_logits(self._forward, unconditional), config.cfg_scale)
+            blind, unconditional = _raw_logits(self._forward, self._unconditional(batch, views))
+            logits = sampling.guide(logits, blind, config.cfg_scale)
         if config.suppress_tokens:
             logits[:, config.suppress_tokens] = -np.inf
         penalised = _penalise(logits, batch, np.arange(len(batch.rows)))
-        return replace(sampling.reduce_logits(penalised, self._temperature), logits=logits)
+        predictions = replace(sampling.reduce_logits(penalised, self._temperature), logits=logits)
+        return predictions, Kept(conditional, unconditional) if batch.keep else None
+
+    def _unconditional(self, batch: Batch, views: Sequence[View]) -> Batch:
+        """Return the batch of the same places with a mask for each token that was given."""
+        input_ids, past = batch.input_ids.copy(), batch.past
+        for i, view in enumerate(views):
+            blind = view.canvas.unconditional(view.first, self._special.mask, self._config.cfg_keep_tokens)
+            input_ids[i, : len(view.computed)] = blind.ids[view.computed]
+            past = past and view.kept and replace(past, kept=view.kept.unconditional)
+        return replace(batch, input_ids=input_ids, past=past)
 
     def _draw(self, predictions: Predictions, batch: Batch, u: NDArray[np.float64]) -> tuple[Ids, Floats]:
         """Return a token [n] drawn for each row, and its logit [n]."""
@@ -146,7 +183,9 @@ class Predictor:
         logits = np.take_along_axis(predictions.top_logits, pick, axis=1)[:, 0]
         beyond = np.flatnonzero(choice > last)
         if beyond.size:
-            raw = predictions.logits if predictions.logits is not None else _raw_logits(self._forward, batch)
+            raw = predictions.logits
+            if raw is None:
+                raw, _ = _raw_logits(self._forward, replace(batch, keep=False))
             for i, row in zip(beyond, _penalise(raw[beyond], batch, beyond), strict=True):
                 total = 1 + float(predictions.rest_tempered[i])
                 tokens[i] = sampling.draw_beyond(row, temperature, float(u[i]), total, predictions.top_ids[i])
@@ -155,11 +194,21 @@ class Predictor:
         return tokens, logits
 
 
-def _raw_logits(forward: Forward, batch: Batch) -> Floats:
-    """Return the raw logits [n, vocab], as an array that may be written."""
-    logits = forward(batch, logits=True).logits
-    assert logits is not None, "a forward that is asked for logits returns them"
-    return np.array(logits)
+def _with_cache(batch: Batch, views: Sequence[View]) -> Batch:
+    """Return the batch of one view with the past that it wants to read or to leave; several have none."""
+    view = views[0]
+    if view.kept is None and not view.keep:
+        return batch
+    assert len(views) == 1, "a cache is one sequence's"
+    past = view.kept and Past(view.past_position_ids[None], view.kept.conditional)
+    return replace(batch, past=past, keep=view.keep)
+
+
+def _raw_logits(forward: Forward, batch: Batch) -> tuple[Floats, object]:
+    """Return the raw logits [n, vocab], as an array that may be written, and what the pass left for later ones."""
+    predictions = forward(batch, logits=True)
+    assert predictions.logits is not None, "a forward that is asked for logits returns them"
+    return np.array(predictions.logits), predictions.kept
 
 
 def _penalise(logits: Floats, batch: Batch, which: NDArray[np.intp]) -> Floats:
@@ -174,7 +223,8 @@ def _penalise(logits: Floats, batch: Batch, which: NDArray[np.intp]) -> Floats:
 
 def _check_finite(predictions: Predictions, block: int, step: int) -> None:
     best = predictions.top_logits[:, 0]
-    if not all(np.isfinite(values).all() for values in (best, predictions.rest, predictions.rest_tempered)):
+    reductions = (best, predictions.rest, predictions.rest_tempered, predictions.entropy)
+    if not all(np.isfinite(values).all() for values in reductions):
         raise NumericsError(
             f"the model returned logits that are not finite in step {step} of block {block}: its weights, or the "
             "precision it runs in, are broken; check the bundle's files, or use the variant fp32"

@@ -46,6 +46,7 @@ class Predictions:
         rest_tempered: float [n], the sum of exp((logit - best) / temperature) over all tokens but the best.
         entropy: float [n], in nats.
         logits: float32 [n, vocab] before the penalty, or None where they were not asked for.
+        kept: Handle of the pass's keys and values, or None where they were not asked for.
     """
 
     top_ids: Ids
@@ -54,6 +55,7 @@ class Predictions:
     rest_tempered: Floats
     entropy: Floats
     logits: Floats | None = None
+    kept: object = None
 
 
 def uniform_hash(seed: int, stream: int, block: int, step: int, position: Ids) -> NDArray[np.uint32]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,20 @@ OUTPUTS = {
     "value": ("tensor(float)", 4),
 }
 REDUCTIONS = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")
+OWN_INPUTS = tuple(name for name in INPUTS if not name.startswith("past_"))  # of the tokens that a pass computes
+DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider's values lie; all others' lie in the host's memory
+
+
+class KeysValues(NamedTuple):
+    """What a pass left for later ones, in ONNX Runtime's own memory: nothing here copies it to the host's.
+
+    Attributes:
+        key: OrtValue, float32 [layers, batch, seq, hidden], rotated.
+        value: OrtValue, float32 [layers, batch, seq, hidden].
+    """
+
+    key: Any
+    value: Any
 
 
 class Session:
@@ -53,6 +67,7 @@ class Session:
         *,
         providers: Sequence[str] | None = None,
         threads: int | None = None,
+        spin: bool = True,
     ) -> None:
         """Open the graph.
 
@@ -62,6 +77,7 @@ class Session:
             providers: `cpu`, `cuda`, or ONNX Runtime's own names, in order of preference; None takes CUDA where it is
                 there, else the CPU.
             threads: Within an operator; None takes as many as this process may use.
+            spin: Whether they wait for work by turning rather than by sleeping: faster, and busy without need.
 
         Raises:
             OptionError: An argument is not allowed, or the bundle has no such variant.
@@ -74,6 +90,9 @@ class Session:
         self.threads = usable_threads() if threads is None else threads
         if type(self.threads) is not int or not 1 <= self.threads <= MOST_THREADS:
             raise OptionError(f"threads={threads!r}: must be an integer from 1 to {MOST_THREADS}")
+        if type(spin) is not bool:
+            raise OptionError(f"spin={spin!r}: must be True or False")
+        self.spin = spin
         self._bundle = bundle
         self._session = self._open()
         self._process = os.getpid()
@@ -84,7 +103,7 @@ class Session:
         return list(self._session.get_providers())
 
     def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
-        """Run one pass over all tokens of `batch`.
+        """Run one pass over the tokens of `batch`.
 
         Raises:
             ProviderError: ONNX Runtime fails.
@@ -92,11 +111,43 @@ class Session:
         if os.getpid() != self._process:  # threads do not survive a fork
             self._session, self._process = self._open(), os.getpid()
         names = (*REDUCTIONS, "logits") if logits else REDUCTIONS
-        feeds = vars(batch) | self._empty_past(len(batch.input_ids))
+        run = self._run_bound if batch.past or batch.keep else self._run
         try:
-            return Predictions(*self._session.run(names, feeds))
+            return run(batch, names)
         except Exception as error:  # ONNX Runtime's errors share no other base
             raise ProviderError(f"ONNX Runtime failed to run {self._path}: {error}") from error
+
+    def _run(self, batch: Batch, names: Sequence[str]) -> Predictions:
+        """Run a pass that computes every token and leaves nothing."""
+        feeds = _own_feeds(batch) | self._empty_past(len(batch.input_ids))
+        return Predictions(*self._session.run(names, feeds))
+
+    def _run_bound(self, batch: Batch, names: Sequence[str]) -> Predictions:
+        """Run a pass whose keys and values come from an earlier one, or stay for later ones, where they are."""
+        binding = self._session.io_binding()
+        feeds = _own_feeds(batch)
+        if batch.past is None:
+            feeds |= self._empty_past(len(batch.input_ids))
+        else:
+            feeds["past_position_ids"] = batch.past.position_ids
+            assert isinstance(batch.past.kept, KeysValues), "a past is what a pass of this session kept"
+            for name, value in zip(("past_key", "past_value"), batch.past.kept, strict=True):
+                binding.bind_ortvalue_input(name, value)
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, array)
+        for name in names:
+            binding.bind_output(name)
+        for name in KeysValues._fields if batch.keep else ():
+            binding.bind_output(name, self._device)
+        self._session.run_with_iobinding(binding)
+        outputs = binding.get_outputs()
+        kept = KeysValues(*outputs[len(names) :]) if batch.keep else None
+        read = dict(zip(names, (value.numpy() for value in outputs[: len(names)]), strict=True))
+        return Predictions(**read, kept=kept)
+
+    @property
+    def _device(self) -> str:
+        return DEVICES.get(self._session.get_providers()[0], "cpu")
 
     def _empty_past(self, size: int) -> dict[str, Any]:
         nothing = np.zeros((self._bundle.layers, size, 0, self._bundle.hidden_size), np.float32)
@@ -122,7 +173,17 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # errors
+        # Where x86 has no VNNI, the sum of two products of unsigned and signed bytes saturates at 16 bits. With this,
+        # ONNX Runtime multiplies unsigned bytes alone there, which cannot; elsewhere it changes nothing.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not self.spin:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
+
+
+def _own_feeds(batch: Batch) -> dict[str, Any]:
+    """Return the inputs that tell of the tokens which the pass computes."""
+    return {name: getattr(batch, name) for name in OWN_INPUTS}
 
 
 def usable_threads() -> int:

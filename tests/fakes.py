@@ -1,5 +1,8 @@
 """Models that say what a test wants them to."""
 
+from dataclasses import replace
+from weakref import WeakSet
+
 import numpy as np
 
 from diffutron_ort import Diffutron
@@ -23,6 +26,39 @@ class Says:
         raw[np.arange(len(place)), tokens] = np.where(tokens == MASK, 10, 20)
         reduced = reduce_logits(raw, float(batch.temperature[0]))
         return type(reduced)(**{**vars(reduced), "logits": raw if logits else None})
+
+
+class Remembered:
+    """What a cache holds of a pass, for want of keys and values: its tokens [length]."""
+
+    def __init__(self, ids):
+        self.ids = ids
+
+
+class Caching:
+    """A model with a cache: it sees the tokens that a pass does not compute as they were in the one that kept them."""
+
+    def __init__(self, model):
+        self.model, self.batches, self.alive = model, [], WeakSet()
+
+    def __call__(self, batch, *, logits=False):
+        self.batches.append(batch)
+        whole = batch if batch.past is None else self._completed(batch)
+        said = self.model(replace(whole, past=None, keep=False), logits=logits)
+        if not batch.keep:
+            return said
+        kept = Remembered(whole.input_ids[0])
+        self.alive.add(kept)
+        return replace(said, kept=kept)
+
+    def _completed(self, batch):
+        [places], [computed] = batch.past.position_ids, batch.position_ids
+        known = np.flatnonzero(places >= 0)
+        assert sorted([*places[known], *computed]) == list(range(len(places)))  # each place once
+        ids = np.empty_like(places)
+        ids[places[known]], ids[computed] = batch.past.kept.ids[known], batch.input_ids[0]
+        positions = np.arange(len(ids))[None]
+        return replace(batch, input_ids=ids[None], position_ids=positions, rows=computed[batch.rows])
 
 
 def scripted(model, text):

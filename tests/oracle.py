@@ -89,6 +89,24 @@ def row_of_logits(
     return row
 
 
+def entropy(row: Sequence[float]) -> float:
+    weights = [math.exp(l - max(row)) for l in row]  # noqa: E741
+    return -math.fsum(w / sum(weights) * math.log(w / sum(weights)) for w in weights if w)
+
+
+def sure(odds: Sequence[float], entropies: Sequence[float], options: Any) -> int:
+    """Return how many of the first candidates the rule lets go together: the largest number that fits."""
+    fitting = [0]
+    for n in range(1, len(odds) + 1):
+        joint = sum(entropies[:n]) - max(entropies[:n])
+        wrong = 1 - 1 / (1 + odds[n - 1])
+        if options.commit == "factor" and (n + 1) * wrong < options.commit_factor:
+            fitting.append(n)
+        if options.commit == "entropy" and joint <= options.commit_entropy:
+            fitting.append(n)
+    return max(fitting)
+
+
 def pick(row: Sequence[float], temperature: float, u: float) -> int:
     best_first = sorted(range(len(row)), key=lambda v: (-row[v], v))
     if not temperature:
@@ -122,7 +140,11 @@ def trajectory(
                     token = pick(row, options.temperature, uniform(seed, 0, block, step, t))
                     odds = math.fsum(math.exp(l - row[token]) for v, l in enumerate(row) if v != token)  # noqa: E741
                     doubt = -uniform(seed, 1, block, step, t) if options.remasking == "random" else odds
-                    ranked.append((doubt, t, token))
-            for _, t, token in sorted(ranked)[:k]:
+                    ranked.append((doubt, t, token, odds, entropy(row)))
+            if not ranked:
+                break
+            ranked.sort()
+            k = max(k, sure([r[3] for r in ranked], [r[4] for r in ranked], options))
+            for _, t, token, _, _ in ranked[:k]:
                 canvas[t] = token
             yield list(canvas)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from diffutron_ort import __version__
+from diffutron_ort import Diffutron, __version__, cli
 from diffutron_ort.cli import HELP, main
 from diffutron_ort.config import OPTION_NAMES
+from diffutron_ort.prompt import render_chat
 
 QUESTION = "On iki artı beş kaç eder?"
 COMMAND = [sys.executable, "-m", "diffutron_ort.cli"]
@@ -47,6 +48,8 @@ def test_json_is_one_object_with_everything(capsys):
     assert result["text"] == "on yedi"
     assert len(result["ids"]) == 64
     assert result["steps"] <= 32
+    assert result["passes"]["full"] == result["steps"]
+    assert result["passes"]["cached"] == 0
     assert result["seconds"] > 0
     assert result["masks_left"] == result["ids"].count(4)
     assert result["model"]["name"]
@@ -68,7 +71,9 @@ def test_flags_reach_the_options(capsys):
     flags += (
         "--remasking random --stochastic-transfer --cfg-scale 0.5 --cfg-keep-tokens 5 6 --schedule cosine --seed 7 "
     )
-    flags += "--stop x --stop y --no-early-end --suppress-tokens 8 --penalty-exempt 9"
+    flags += "--stop x --stop y --no-early-end --suppress-tokens 8 --penalty-exempt 9 "
+    flags += "--cache block --refresh-steps 2 --refresh-entropy 0.5 --commit schedule --commit-factor 0.8 "
+    flags += "--commit-entropy 0.2 --no-spin"
     assert main(["generate", "x", "--json", *flags.split()]) == 0
     assert json.loads(capsys.readouterr().out)["options"] == {
         "steps": 9,
@@ -86,7 +91,38 @@ def test_flags_reach_the_options(capsys):
         "early_end": False,
         "suppress_tokens": [8],
         "penalty_exempt": [9],
+        "cache": "block",
+        "refresh_steps": 2,
+        "refresh_entropy": 0.5,
+        "commit": "schedule",
+        "commit_factor": 0.8,
+        "commit_entropy": 0.2,
     }
+
+
+def test_json_tells_what_the_passes_computed(capsys):
+    flags = "--cache block --refresh-steps 3 --max-new-tokens 8 --block-length 4 --steps 8 --no-early-end"
+    assert main(["generate", "x", "--json", *flags.split()]) == 0
+    result = json.loads(capsys.readouterr().out)
+    length = len(Diffutron.from_pretrained().tokenizer.encode(render_chat([{"role": "user", "content": "x"}])))
+    full = 2 * (length + 8)  # at the start of a block, and again before its fourth step
+    assert result["passes"] == {"full": 4, "cached": 4, "computed": 2 * full + 4 * 4, "asked": 2 * (4 + 3 + 2 + 1)}
+
+
+def test_the_fast_preset_answers(capsys):
+    assert main(["generate", QUESTION, "--json", "--preset", "fast"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["text"] == "on yedi"
+    assert result["steps"] <= 4
+
+
+def test_no_spin_reaches_onnxruntime(monkeypatch):
+    asked = []
+    real = cli.Diffutron.from_pretrained
+    monkeypatch.setattr(cli.Diffutron, "from_pretrained", lambda *a, **k: asked.append(k["spin"]) or real(*a, **k))
+    for flags in ([], ["--no-spin"]):
+        assert main(["generate", "x", "--steps", "1", *flags]) == 0
+    assert asked == [True, False]
 
 
 def test_steps_are_plain_lines_where_there_is_no_terminal():
@@ -158,6 +194,9 @@ def test_the_picture_shows_every_token(tmp_path, capsys):
         (["--cfg-scale", "1e39"], 2, "cfg_scale=1e+39: must be a finite number from 0 to 1000"),
         (["--repetition-penalty", "1e-40"], 2, "repetition_penalty=1e-40"),
         (["--steps", "2147483647"], 2, "from 1 to 65536"),
+        (["--preset", "fast", "--remasking", "random"], 2, "commit='entropy'"),
+        (["--refresh-steps", "-1"], 2, "refresh_steps=-1"),
+        (["--refresh-entropy", "nan"], 2, "refresh_entropy=nan"),
     ],
 )
 def test_bad_input_gets_one_line_and_no_traceback(arguments, code, found, capsys):
@@ -193,8 +232,6 @@ def test_bytes_that_are_no_text_are_refused(argument, stdin, found):
 
 
 def test_control_characters_do_not_reach_a_terminal(monkeypatch, capsys):
-    from diffutron_ort import cli
-
     text = "a\x1b[31m\x07\nİ\t\u202e"
     assert cli.printable(text) == text
     monkeypatch.setattr(sys, "stdout", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())

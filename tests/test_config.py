@@ -16,7 +16,13 @@ def test_presets_are_the_model_cards():
         assert (card.temperature, card.repetition_penalty, card.cfg_scale) == (0.1, 1.2, 0.0)
         assert (card.remasking, card.stochastic_transfer, card.schedule) == ("low_confidence", False, "linear")
         assert (card.seed, card.stop, card.early_end) == (0, (), True)
+        assert (card.cache, card.commit) == ("none", "schedule")
     assert GenerationConfig() == PRESETS["short"]
+
+
+def test_fast_is_short_with_a_cache_and_early_commits():
+    changed = {"cache": "block", "commit": "entropy", "commit_entropy": 0.1, "refresh_steps": 0, "refresh_entropy": 0.0}
+    assert preset("fast") == preset("short").replace(**changed)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +39,14 @@ def test_presets_are_the_model_cards():
         *(("seed", value) for value in (-1, 2**64, 0.5, True)),
         *(("remasking", value) for value in ("low_conf", "", None, 1)),
         *(("schedule", value) for value in ("quadratic", None)),
+        *(("cache", value) for value in ("prefix", "", None, True)),
+        *(("commit", value) for value in ("threshold", "", None)),
+        *(("refresh_steps", value) for value in (-1, 0.5, True, None, 2**17)),
+        *(
+            (name, value)
+            for name in ("refresh_entropy", "commit_factor", "commit_entropy")
+            for value in (-0.1, math.nan, math.inf, "1", None, True)
+        ),
         *((name, value) for name in ("stochastic_transfer", "early_end") for value in (1, 0, None, "yes")),
         *(
             (n, v)
@@ -45,6 +59,15 @@ def test_presets_are_the_model_cards():
 def test_a_value_without_a_meaning_is_refused_by_name(name, value):
     with pytest.raises(OptionError, match=f"^{name}="):
         GenerationConfig(**{name: value})
+
+
+@pytest.mark.parametrize("rule", ["factor", "entropy"])
+def test_the_surest_are_not_counted_where_random_ones_are_committed(rule):
+    with pytest.raises(OptionError, match=f"^commit='{rule}'.*remasking='random'.*choose commit='schedule'"):
+        GenerationConfig(commit=rule, remasking="random")
+    with pytest.raises(OptionError, match="remasking='random'"):
+        preset("fast").replace(remasking="random")
+    assert preset("fast").replace(remasking="random", commit="schedule").cache == "block"
 
 
 def test_errors_are_of_the_family_and_of_the_fitting_builtin():
@@ -74,5 +97,5 @@ def test_it_is_frozen():
 
 
 def test_an_unknown_preset_is_refused():
-    with pytest.raises(OptionError, match="preset='medium'.*'short', 'long'"):
+    with pytest.raises(OptionError, match="preset='medium'.*'short', 'long', 'fast'"):
         preset("medium")

@@ -1,4 +1,8 @@
-"""The loop against the oracle, canvas by canvas: how uniforms, doubts, counts and logits are wired together."""
+"""The loop against the oracle, canvas by canvas: how uniforms, doubts, counts and logits are wired together.
+
+What the hash model says of a token depends on tokens alone, so that a cache which recomputes all that can have changed
+is exact with it.
+"""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -6,6 +10,7 @@ from hypothesis import strategies as st
 from diffutron_ort.canvas import SpecialIds, for_generation, for_infilling
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.denoise import denoise
+from tests.fakes import Caching
 from tests.golden.hash_model import HashModel
 from tests.oracle import trajectory
 
@@ -13,14 +18,22 @@ SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 
 seeds = st.sampled_from([0, 5, 2**33 + 7, 2**64 - 3])
 ids = st.lists(st.integers(0, 6), max_size=3).map(tuple)
+rules = st.one_of(
+    st.builds(dict, remasking=st.sampled_from(["low_confidence", "random"])),
+    st.builds(dict, commit=st.just("factor"), commit_factor=st.sampled_from([0.3, 1.0, 3.0])),
+    st.builds(dict, commit=st.just("entropy"), commit_entropy=st.sampled_from([0.1, 0.7, 3.0])),
+)
 configs = st.builds(
-    GenerationConfig,
+    lambda rule, **options: GenerationConfig(**rule, **options),
+    rule=rules,
+    cache=st.sampled_from(["none", "block"]),
+    refresh_steps=st.integers(0, 3),
+    refresh_entropy=st.sampled_from([0.0, 0.5]),
     steps=st.integers(1, 20),
     max_new_tokens=st.integers(1, 12),
     block_length=st.integers(1, 16),
     temperature=st.sampled_from([0.0, 0.1, 1.0, 3.0]),
     repetition_penalty=st.sampled_from([1.0, 1.2, 0.8, 2.0]),
-    remasking=st.sampled_from(["low_confidence", "random"]),
     stochastic_transfer=st.booleans(),
     cfg_scale=st.sampled_from([0.0, 0.7]),
     cfg_keep_tokens=ids,
@@ -41,7 +54,7 @@ configs = st.builds(
 def test_generation_takes_the_oracles_steps(prompts, config, vocab, salt):
     row_seeds = [(config.seed + i) % 2**64 for i in range(len(prompts))]
     canvases = [for_generation(p, config.max_new_tokens, 4, s) for p, s in zip(prompts, row_seeds, strict=True)]
-    steps = list(denoise(HashModel(vocab, salt), canvases, config, SPECIAL))
+    steps = list(denoise(Caching(HashModel(vocab, salt)), canvases, config, SPECIAL))
     for i, (prompt, seed) in enumerate(zip(prompts, row_seeds, strict=True)):
         expected = list(trajectory(prompt, config, vocab, salt, seed, infill=False))
         assert [step.ids.tolist() for step in steps if step.row == i] == expected
@@ -54,6 +67,6 @@ def test_generation_takes_the_oracles_steps(prompts, config, vocab, salt):
     salt=st.integers(0, 2**32 - 1),
 )
 def test_infilling_takes_the_oracles_steps(text, config, salt):
-    steps = denoise(HashModel(70, salt), [for_infilling(text, config.seed)], config, SPECIAL)
+    steps = denoise(Caching(HashModel(70, salt)), [for_infilling(text, config.seed)], config, SPECIAL)
     expected = list(trajectory(text, config, 70, salt, config.seed, infill=True))
     assert [step.ids.tolist() for step in steps] == expected

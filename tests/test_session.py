@@ -110,6 +110,28 @@ def test_threads_reach_onnxruntime(forward):
     assert forward._session.get_session_options().intra_op_num_threads == 1
 
 
+@pytest.mark.parametrize(("spin", "entry"), [({}, None), ({"spin": True}, None), ({"spin": False}, "0")])
+def test_threads_spin_unless_told_otherwise(spin, entry):
+    options = Session(load_bundle(), threads=1, **spin)._session.get_session_options()
+    name = "session.intra_op.allow_spinning"
+    if entry is None:
+        with pytest.raises(RuntimeError, match=name):  # it has no such entry
+            options.get_session_config_entry(name)
+    else:
+        assert options.get_session_config_entry(name) == entry
+
+
+@pytest.mark.parametrize("spin", [1, 0, None, "no"])
+def test_spin_is_yes_or_no(spin):
+    with pytest.raises(OptionError, match="spin="):
+        Session(load_bundle(), spin=spin)
+
+
+def test_byte_products_never_saturate(forward):
+    options = forward._session.get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+
+
 def test_what_onnxruntime_fails_at_is_an_error_of_ours(forward):
     with pytest.raises(ProviderError, match=r"failed to run .*denoiser\.onnx"):
         forward(batch([10**9]))
