@@ -28,7 +28,8 @@ class Step:
         ids: int64 [length], the canvas after the step.
         start: Where its generated span begins.
         masks_left: Masks in that canvas.
-        computed: How many of its tokens the step's pass computed: all of them, but for a cached pass.
+        computed: How many of its tokens the step's pass computed: all of them, but for a cached pass. (Under guidance
+            there are two such passes.)
         asked: How many of those it predicted.
         text: The text so far, without what is still masked.
     """

@@ -153,7 +153,7 @@ class Predictor:
         config = self._config
         if not config.cfg_scale and not config.suppress_tokens:
             predictions = self._forward(batch, logits=self._miss_is_likely)
-            return predictions, Kept(predictions.kept) if batch.keep else None
+            return predictions, _kept(batch, predictions.kept)
         logits, conditional = _raw_logits(self._forward, batch)
         unconditional = None
         if config.cfg_scale:
@@ -163,7 +163,7 @@ class Predictor:
             logits[:, config.suppress_tokens] = -np.inf
         penalised = _penalise(logits, batch, np.arange(len(batch.rows)))
         predictions = replace(sampling.reduce_logits(penalised, self._temperature), logits=logits)
-        return predictions, Kept(conditional, unconditional) if batch.keep else None
+        return predictions, _kept(batch, conditional, unconditional)
 
     def _unconditional(self, batch: Batch, views: Sequence[View]) -> Batch:
         """Return the batch of the same places with a mask for each token that was given."""
@@ -202,6 +202,12 @@ def _with_cache(batch: Batch, views: Sequence[View]) -> Batch:
     assert len(views) == 1, "a cache is one sequence's"
     past = view.kept and Past(view.past_position_ids[None], view.kept.conditional)
     return replace(batch, past=past, keep=view.keep)
+
+
+def _kept(batch: Batch, conditional: object, unconditional: object = None) -> Kept | None:
+    """Return what a pass left for later ones, None where it was not asked to leave anything."""
+    assert not batch.keep or conditional is not None, "a forward that is asked to keep something hands it back"
+    return Kept(conditional, unconditional) if batch.keep else None
 
 
 def _raw_logits(forward: Forward, batch: Batch) -> tuple[Floats, object]:

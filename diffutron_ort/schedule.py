@@ -77,7 +77,7 @@ def entropy_count(entropies: Floats, bound: float) -> int:
 
     That sum bounds what the tokens know of one another (EB-Sampler, arXiv:2505.24857).
     """
-    nats = np.maximum(entropies.astype(np.float64), 0)  # rounding can leave one a little below
+    nats = entropies.astype(np.float64)
     dependence = np.cumsum(nats) - np.maximum.accumulate(nats)  # never falls
     return int((dependence <= bound).sum())
 

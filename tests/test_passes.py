@@ -199,6 +199,11 @@ def test_one_cache_at_a_time_is_in_memory(scale):
     assert not model.alive
 
 
+def test_a_model_that_keeps_nothing_cannot_be_run_with_a_cache():
+    with pytest.raises(AssertionError, match="hands it back"):
+        run([[7]], HashModel(64, 3))
+
+
 # Adaptive commits
 
 
