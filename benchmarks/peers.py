@@ -1,6 +1,7 @@
 """Measure generation side by side: what else a user could run, and ours, on a checkpoint of the real model's size.
 
     python benchmarks/peers.py --work DIR [--only NAME...] [--rounds N] [--passes] [--answers] [--fresh] [--json FILE]
+    python benchmarks/peers.py --again FILE [--report]
 
 Installed in an environment of its own, since optimum holds transformers back:
 
@@ -8,7 +9,8 @@ Installed in an environment of its own, since optimum holds transformers back:
     pip install -e ".[bench]" --extra-index-url https://download.pytorch.org/whl/cpu
 
 What is missing in `--work` (the random checkpoint, our bundle, optimum's and OpenVINO's forms; 7 GB) is made first and
-kept for the next run; `--checkpoint` and `--bundle` use what is elsewhere. Nothing else should run on the machine.
+kept for the next run: delete `DIR/ours` after the exporter has changed. `--checkpoint` and `--bundle` link what is
+elsewhere. Nothing else should run on the machine; how much did is said.
 Everything together takes about 25 minutes on two cores; `--passes`, `--answers` and `--fresh` (first step and peak
 memory) each ask for a part. A run of everything on the stand-in replaces the section in RESULTS.md and the picture; any
 other does so if `--report` is given.
@@ -27,9 +29,9 @@ from contest.contenders import CONTENDERS, chosen
 from contest.prepare import BENCHMARKS, link, prepare, variant_bytes
 from contest.render import draw, explained, text
 from contest.report import Figures
-from contest.rounds import Contest
+from contest.rounds import Contest, Sample
 from contest.trace import TRACES
-from results import aligned, circumstances, machine, table, versions, write_section
+from results import aligned, circumstances, machine, table, today, versions, write_section
 
 SECTION, PICTURE = "peers", BENCHMARKS / "peers.png"
 PACKAGES = ("diffutron-ort", "onnxruntime", "torch", "transformers", "optimum", "optimum-onnx", "openvino", "numpy")
@@ -38,7 +40,9 @@ PACKAGES = ("diffutron-ort", "onnxruntime", "torch", "transformers", "optimum", 
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is prepared")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--work", type=Path, help="folder for what is prepared")
+    source.add_argument("--again", type=Path, metavar="FILE", help="measure nothing: show the figures of a --json file")
     parser.add_argument("--checkpoint", type=Path, help="instead of a random one of full size")
     parser.add_argument("--bundle", type=Path, help="instead of an export of the checkpoint")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=", ".join(c.name for c in CONTENDERS))
@@ -54,7 +58,7 @@ def arguments() -> argparse.Namespace:
 
 def wanted_measures(options: argparse.Namespace) -> Callable[[str], bool]:
     """Return which measures of a worker are asked for."""
-    every = not (options.passes or options.answers or options.fresh)
+    every = is_everything(options)
     kinds = {"pass": every or options.passes, "answer": every or options.answers}
     return lambda name: kinds.get(name.split()[0], False)
 
@@ -69,49 +73,66 @@ def record_traces(work: Path, questions: int) -> dict[str, Any] | None:
     return recorded
 
 
-def main() -> None:
-    """Run the command."""
-    options = arguments()
-    started, work = time.perf_counter(), options.work
-    contenders = chosen(options.only)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Prepare, run the rounds, and return all that is known of them, as it goes into a file of `--json`."""
+    work, contenders, is_wanted = options.work, chosen(options.only), wanted_measures(options)
     work.mkdir(parents=True, exist_ok=True)
     link(work, "checkpoint", options.checkpoint)
     link(work, "ours", options.bundle)
     prepare(work, {contender.name.split("-")[0] for contender in contenders})
-    some = options.passes or options.answers or options.fresh
-    is_wanted = wanted_measures(options)
-    trace = record_traces(work, options.questions) if is_wanted("answer") else None
-    contest = Contest(
-        contenders, work, is_wanted if trace else lambda name: is_wanted(name) and "fast" not in name, options.rounds
-    )
+    ours = any(contender.ours for contender in contenders)
+    trace = record_traces(work, options.questions) if ours and is_wanted("answer") else None
+    wanted = is_wanted if trace else lambda name: is_wanted(name) and name != "answer fast"
+    contest = Contest(contenders, work, wanted, options.rounds)
     if is_wanted("pass") or is_wanted("answer"):
         contest.interleaved()
-    if options.fresh or not some:
+    if options.fresh or is_everything(options):
         contest.fresh(contenders, options.times)
-    figures = Figures(contest.samples)
-    weights = variant_bytes(work / "ours", "int8") if (work / "ours").exists() else None
-    minutes = f"{(time.perf_counter() - started) / 60:.0f} minutes"
-    print(text(figures, weights, aligned), *contest.failures, minutes, sep="\n\n")
-    facts, packages = machine(), versions(PACKAGES)
-    if options.json:
-        samples = [sample._asdict() for sample in contest.samples]
-        content = {"machine": facts, "versions": packages, "weights": weights, "trace": trace, "samples": samples}
-        options.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    if options.report or not (some or options.only or options.checkpoint):
-        report(figures, weights, options.rounds, trace, circumstances(facts, packages))
+    return {
+        "date": today(),
+        "machine": machine(),
+        "versions": versions(PACKAGES),
+        "rounds": options.rounds,
+        "weights": variant_bytes(work / "ours", "int8") if ours else None,
+        "trace": trace,
+        "failures": contest.failures,
+        "samples": [sample._asdict() for sample in contest.samples],
+    }
 
 
-def report(figures: Figures, weights: int | None, rounds: int, trace: dict[str, Any] | None, where: str) -> None:
+def is_everything(options: argparse.Namespace) -> bool:
+    """Return whether no part was asked for alone."""
+    return not (options.passes or options.answers or options.fresh)
+
+
+def report(known: dict[str, Any], figures: Figures) -> None:
     """Replace the picture and the section of the report."""
     draw(figures, PICTURE)
+    where = circumstances(known["date"], known["machine"], known["versions"])
     parts = [
         "## Against the peers (`benchmarks/peers.py`)",
         f"{where} The checkpoint is the random stand-in of `benchmarks/full_size.py`.",
         f"![Seconds for an answer]({PICTURE.name})",
-        explained(rounds, trace),
-        text(figures, weights, table),
+        explained(figures, known["rounds"], known["trace"]),
+        text(figures, known["weights"], table),
+        *known["failures"],
     ]
     write_section(SECTION, "\n\n".join(parts))
+
+
+def main() -> None:
+    """Run the command."""
+    options, started = arguments(), time.perf_counter()
+    known = json.loads(options.again.read_text("utf-8")) if options.again else measure(options)
+    figures = Figures([Sample(**sample) for sample in known["samples"]])
+    busy = f"other processes' share of the processors: {figures.others()}"
+    minutes = f"{(time.perf_counter() - started) / 60:.0f} minutes"
+    print(text(figures, known["weights"], aligned), *known["failures"], busy, minutes, sep="\n\n")
+    if options.json:
+        options.json.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    on_stand_in = not (options.only or options.checkpoint or options.again)
+    if options.report or (on_stand_in and is_everything(options)):
+        report(known, figures)
 
 
 if __name__ == "__main__":

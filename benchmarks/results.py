@@ -75,11 +75,16 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def circumstances(facts: Mapping[str, str], packages: Mapping[str, str]) -> str:
+def today() -> str:
+    """Return the date, in UTC."""
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def circumstances(date: str, facts: Mapping[str, str], packages: Mapping[str, str]) -> str:
     """Return one paragraph that says when, where and with what was measured."""
     where = "; ".join(f"{name}: {value}" for name, value in facts.items())
     what = ", ".join(f"{name} {version}" for name, version in packages.items())
-    return f"Measured on {datetime.now(UTC):%Y-%m-%d}. {where}. {what}."
+    return f"Measured on {date}. {where[:1].upper()}{where[1:]}. With {what}."
 
 
 def _facts(path: Path) -> dict[str, str]:

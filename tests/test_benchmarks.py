@@ -1,7 +1,9 @@
 """The benchmarks' own arithmetic: the reference's sampler as the peers run it, ratios, and the report's sections."""
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ if not BENCHMARKS.exists():
 sys.path.append(str(BENCHMARKS))
 
 import results  # noqa: E402
+from contest.others import Others  # noqa: E402
 from contest.reference import EOS, MASK, NumpySampler, Settings, TorchSampler, generate  # noqa: E402
 from contest.report import Figures, Judged, judged, number  # noqa: E402
 from contest.rounds import Sample  # noqa: E402
@@ -137,6 +140,15 @@ def test_judged_figures_know_their_side_of_the_target():
 )
 def test_three_digits_count(value, shown):
     assert number(value) == shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_others_are_those_who_are_not_the_process():
+    mine, anothers = Others(os.getpid()), Others(os.getppid())
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    assert 0 <= mine.share() <= anothers.share() <= 1
 
 
 def test_a_trace_is_summed_up_by_kind_of_pass():

@@ -22,7 +22,8 @@ The sampler is in torch for torch, and for the others in numpy, which is faster,
 answer is composed of four steps with 16.5 masks on average, times 64; in brackets, a whole one. Ours are whole answers,
 none of which ends early, but for fast. All are medians of {rounds} rounds in which one contender after the other was
 measured; each ratio compares figures of the same rounds. The first step is counted from the start of a process,
-tokenizer included; the peak is VmHWM of a process that generated, mapped pages counted."""
+tokenizer included; the peak is VmHWM of a process that generated, mapped pages counted. Other processes took {others}
+of the processors' time."""
 
 FAST = """\
 **fast**: the passes of {answers} answers that nano gave to held-out questions with that preset
@@ -48,9 +49,9 @@ def text(figures: Figures, weights: int | None, table: Callable[[Sequence[str], 
     return "\n\n".join(table(head, rows) for head, rows in tables(figures, weights))
 
 
-def explained(rounds: int, trace: Mapping[str, Any] | None) -> str:
+def explained(figures: Figures, rounds: int, trace: Mapping[str, Any] | None) -> str:
     """Return how the figures were had, and the trace behind `fast`."""
-    how = HOW.format(rounds=rounds)
+    how = HOW.format(rounds=rounds, others=figures.others())
     if trace is None:
         return how
     mean = summary(trace["traces"])

@@ -11,8 +11,6 @@ PEERS = ("torch-fp32", "torch-bf16", "optimum-fp32", "optimum-int8", "openvino-f
 KINDS = {"written": "as people write it", "cut": "sampler cut to the block's rows"}
 OURS = {
     ("ours-fp32", "answer exact"): "float32, exact",
-    ("ours-fp32", "answer cached"): "float32, cached",
-    ("ours-fp32", "answer fast"): "float32, fast",
     ("ours-int8", "answer exact"): "int8, exact",
     ("ours-int8", "answer cached"): "int8, cached",
     ("ours-int8", "answer fast"): "int8, fast",
@@ -67,6 +65,11 @@ class Figures:
         slow = self.median(peer, peer_measure)
         fast = self.median(contender, measure, group_of(peer, peer_measure))
         return None if slow is None or fast is None else slow / fast
+
+    def others(self) -> str:
+        """Say how much of the processors' time other processes took, on a middling sample and on the worst."""
+        shares = [sample.others for sample in self.samples] or [0.0]
+        return f"{median(shares):.0%} on the median sample, {max(shares):.0%} on the worst"
 
     def against_fastest(self, kind: str, contender: str, measure: str) -> float | None:
         """Return how many times a contender's answer is faster than the fastest peer's of a kind."""

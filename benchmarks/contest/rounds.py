@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, NamedTuple, Self
 
 from contest.contenders import CONTENDERS, Contender
+from contest.others import Others
 
 BENCHMARKS = Path(__file__).parents[1]
 WHOLE_BELOW = 45.0
@@ -20,13 +21,17 @@ WHOLE_BELOW = 45.0
 
 
 class Sample(NamedTuple):
-    """One measurement: of whom, of what, beside which peers, in which round, and what came out."""
+    """One measurement: of whom, of what, beside which peers, in which round, and what came out.
+
+    Also, which part of the processors' time other processes took meanwhile.
+    """
 
     contender: str
     measure: str
     group: str
     round: int
     value: float
+    others: float = 0.0
 
 
 class WorkerError(RuntimeError):
@@ -46,6 +51,7 @@ class Worker:
             text=True,
             env=os.environ | {"PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"},
         )
+        self.others = Others(self.process.pid)
         self.measures: list[str] = []
 
     def __enter__(self) -> Self:
@@ -114,9 +120,10 @@ class Contest:
                 try:
                     with Worker(contender.name, self.work) as worker:
                         worker("first")
-                        self._add(worker, "start", "fresh", number, time.perf_counter() - worker.started)
+                        seconds = time.perf_counter() - worker.started
+                        self._add(worker, "start", "fresh", number, seconds, worker.others)
                         worker("generation")
-                        self._add(worker, "peak", "fresh", number, worker("peak"))
+                        self._add(worker, "peak", "fresh", number, worker("peak"), worker.others)
                 except WorkerError as error:
                     self._fail(error)
 
@@ -131,8 +138,9 @@ class Contest:
 
     def _measure(self, worker: Worker, group: str, number: int, names: Iterable[str]) -> None:
         for name in names:
+            others = Others(worker.process.pid)
             try:
-                self._add(worker, name, group, number, worker(name))
+                self._add(worker, name, group, number, worker(name), others)
             except WorkerError as error:
                 self._fail(error)
 
@@ -147,9 +155,11 @@ class Contest:
             if found and (fastest := min(found, key=itemgetter(0)))[0] < WHOLE_BELOW:
                 self._measure(fastest[1], group, self.rounds, [f"whole {kind}"])
 
-    def _add(self, worker: Worker, measure: str, group: str, number: int, value: float) -> None:
-        self.samples.append(Sample(worker.name, measure, group, number, value))
-        print(f"{group} {number + 1}: {worker.name} {measure}: {value:.3f}", file=sys.stderr, flush=True)
+    def _add(self, worker: Worker, measure: str, group: str, number: int, value: float, others: Others) -> None:
+        sample = Sample(worker.name, measure, group, number, value, others.share())
+        self.samples.append(sample)
+        told = f"{group} {number + 1}: {worker.name} {measure}: {value:.3f}, others {sample.others:.0%}"
+        print(told, file=sys.stderr, flush=True)
 
     def _fail(self, error: WorkerError) -> None:
         told = str(error).splitlines()[0]
