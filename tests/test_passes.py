@@ -349,6 +349,14 @@ def test_keys_and_values_stay_in_onnxruntimes_memory(spy, monkeypatch):
     assert read >= 18
 
 
+def test_keys_and_values_are_fetched_where_they_are_kept_alone(model, monkeypatch):
+    fetched, bind = [], ort.IOBinding.bind_output
+    monkeypatch.setattr(ort.IOBinding, "bind_output", lambda b, name, *a: fetched.append(name) or bind(b, name, *a))
+    steps = list(model.stream(QUESTION, cache="block", **SHORT))
+    assert fetched.count("top_ids") == len(steps) == 24
+    assert fetched.count("key") == fetched.count("value") == 2
+
+
 def test_without_a_cache_no_more_is_fetched_than_before(model, monkeypatch):
     fetched = []
     run_graph = model.forward._session.run

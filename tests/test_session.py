@@ -5,6 +5,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from diffutron_ort import Diffutron
 from diffutron_ort import session as module
 from diffutron_ort.bundle import load_bundle
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
@@ -119,6 +120,11 @@ def test_threads_spin_unless_told_otherwise(spin, entry):
             options.get_session_config_entry(name)
     else:
         assert options.get_session_config_entry(name) == entry
+
+
+def test_spin_reaches_the_session():
+    for spin in (True, False):
+        assert Diffutron.from_pretrained(threads=1, spin=spin).forward.spin is spin
 
 
 @pytest.mark.parametrize("spin", [1, 0, None, "no"])
