@@ -89,14 +89,12 @@ def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def tensors(seed: int) -> dict[str, torch.Tensor]:
-    """Return matrices of small random numbers, norms of ones and a bias of zeros."""
+    """Return small random numbers, but ones for the norms."""
     noise = torch.Generator().manual_seed(seed)
     result = {}
     for name, shape in shapes():
-        if len(shape) == 2:
-            result[name] = (torch.randn(shape, generator=noise) * 0.02).to(torch.bfloat16)
-        else:
-            result[name] = torch.full(shape, float("norm" in name), dtype=torch.bfloat16)
+        values = torch.ones(shape) if "norm" in name else torch.randn(shape, generator=noise) * 0.02
+        result[name] = values.to(torch.bfloat16)
     return result
 
 

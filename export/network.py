@@ -17,6 +17,9 @@ from .architecture import Shape
 TOP = 64
 """How many candidates leave the graph for each row."""
 
+NOTHING = -1e30
+"""In the place of a logit that counts for nothing: exp makes it 0 at any temperature, and 0 times it is 0."""
+
 MASKED = -1e4
 """Added to a masked score. Finite: with −inf a row that sees nothing is NaN in several releases of ONNX Runtime."""
 
@@ -33,19 +36,36 @@ class Projection(nn.Module):
         return x @ self.weight
 
 
-class Rotary(nn.Module):
-    """Cosines and sines of the rotary embedding, one row a position (RoFormer, arXiv 2104.09864, equation 34)."""
+class Projections(nn.ModuleList):
+    """Products with the parts of what a checkpoint keeps as one matrix: a part apart needs no copy to take it out."""
 
-    def __init__(self, theta: float, head_size: int, positions: int) -> None:
+    def __init__(self, inputs: int, outputs: int, parts: int) -> None:
+        super().__init__(Projection(inputs, outputs // parts) for _ in range(parts))
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines of the angles of some positions, each [batch, seq, head_size / 2]."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x: Tensor, heads: int) -> Tensor:
+        """Rotates x [batch, seq, hidden] by the positions of its tokens."""
+        return torch.onnx.ops.rotary_embedding(x, self.cos, self.sin, num_heads=heads)
+
+
+class Rotary(nn.Module):
+    """The frequencies of the rotary embedding (RoFormer, arXiv 2104.09864, equation 34)."""
+
+    def __init__(self, theta: float, head_size: int) -> None:
         super().__init__()
         frequencies = 1.0 / (theta ** (torch.arange(0, head_size, 2, dtype=torch.float) / head_size))
-        angles = torch.arange(positions, dtype=torch.float)[:, None] * frequencies  # [positions, head_size / 2]
-        self.cos = nn.Buffer(angles.cos(), persistent=False)
-        self.sin = nn.Buffer(angles.sin(), persistent=False)
+        self.frequencies = nn.Buffer(frequencies, persistent=False)
 
-    def forward(self, x: Tensor, places: Tensor, heads: int) -> Tensor:
-        """Rotates x [batch, seq, hidden] by its places [batch, seq], which are not negative."""
-        return torch.onnx.ops.rotary_embedding(x, self.cos, self.sin, places, num_heads=heads)
+    def forward(self, positions: Tensor) -> Rotation:
+        """The rotation of positions, int64 [batch, seq]."""
+        angles = positions[:, :, None] * self.frequencies  # [batch, seq, head_size / 2]
+        return Rotation(angles.cos(), angles.sin())
 
 
 class KeyValue(NamedTuple):
@@ -58,28 +78,28 @@ class KeyValue(NamedTuple):
 class Attention(nn.Module):
     """Attention over the computed tokens and the past."""
 
-    def __init__(self, shape: Shape, rotary: Rotary) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.heads = shape.heads
-        self.rotary = rotary
-        self.Wqkv = Projection(shape.hidden_size, 3 * shape.hidden_size)
+        self.Wqkv = Projections(shape.hidden_size, 3 * shape.hidden_size, 3)
         self.Wo = Projection(shape.hidden_size, shape.hidden_size)
 
     def forward(
-        self, x: Tensor, places: Tensor, past: KeyValue, mask: Tensor, rows: Tensor | None
+        self, x: Tensor, rotation: Rotation, past: KeyValue, mask: Tensor, rows: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
         """[batch, seq, hidden] -> the same or, given rows, [1, n, hidden]; and the keys and values of these tokens.
 
-        The mask fits: [batch, 1, seq, total] or, given rows, [1, 1, n + 1, batch * total].
+        The mask fits: [batch, 1, seq, total] or, given rows, [1, 1, n, batch * total].
         """
-        query, key, value = self.Wqkv(x).chunk(3, dim=-1)
-        query = self.rotary(query, places, self.heads)
-        own = KeyValue(self.rotary(key, places, self.heads), value)
+        to_query, to_key, to_value = self.Wqkv
+        own = KeyValue(rotation(to_key(x), self.heads), to_value(x))
         keys, values = (torch.cat(pair, dim=1) for pair in zip(past, own, strict=True))
         if rows is not None:
-            query, keys, values = pick(query, one_more(rows)), keys.flatten(0, 1)[None], values.flatten(0, 1)[None]
+            x, rotation = pick(x, rows), Rotation(*(pick(part, rows) for part in rotation))
+            keys, values = (part.flatten(0, 1)[None] for part in (keys, values))
+        query = rotation(to_query(x), self.heads)
         mixed, *_ = torch.onnx.ops.attention(query, keys, values, mask, q_num_heads=self.heads, kv_num_heads=self.heads)
-        return self.Wo(mixed if rows is None else mixed[:, :-1]), own
+        return self.Wo(mixed), own
 
 
 class GatedUnit(nn.Module):
@@ -87,30 +107,30 @@ class GatedUnit(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.Wi = Projection(shape.hidden_size, 2 * shape.intermediate_size)
+        self.Wi = Projections(shape.hidden_size, 2 * shape.intermediate_size, 2)
         self.Wo = Projection(shape.intermediate_size, shape.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]."""
-        value, gate = self.Wi(x).chunk(2, dim=-1)
-        return self.Wo(F.gelu(value) * gate)
+        to_value, to_gate = self.Wi
+        return self.Wo(F.gelu(to_value(x)) * to_gate(x))
 
 
 class Layer(nn.Module):
     """Attention and gated unit, each behind its norm and added to the stream."""
 
-    def __init__(self, shape: Shape, index: int, rotary: Rotary) -> None:
+    def __init__(self, shape: Shape, index: int) -> None:
         super().__init__()
         self.attn_norm = norm(shape) if index else nn.Identity()  # the embedding has just been normed
-        self.attn = Attention(shape, rotary)
+        self.attn = Attention(shape)
         self.mlp_norm = norm(shape)
         self.mlp = GatedUnit(shape)
 
     def forward(
-        self, x: Tensor, places: Tensor, past: KeyValue, mask: Tensor, rows: Tensor | None = None
+        self, x: Tensor, rotation: Rotation, past: KeyValue, mask: Tensor, rows: Tensor | None = None
     ) -> tuple[Tensor, KeyValue]:
         """[batch, seq, hidden] -> the same or, given rows, [1, n, hidden]; and the keys and values of these tokens."""
-        mixed, own = self.attn(self.attn_norm(x), places, past, mask, rows)
+        mixed, own = self.attn(self.attn_norm(x), rotation, past, mask, rows)
         x = mixed + (x if rows is None else pick(x, rows))
         return x + self.mlp(self.mlp_norm(x)), own
 
@@ -140,9 +160,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.window = shape.window
         self.is_global = shape.is_global
-        rotary = {theta: Rotary(theta, shape.head_size, shape.positions) for theta in set(shape.thetas)}
+        self.rotaries = nn.ModuleList(Rotary(t, shape.head_size) for t in (shape.local_theta, shape.global_theta))
         self.embeddings = Embeddings(shape)
-        self.layers = nn.ModuleList(Layer(shape, i, rotary[theta]) for i, theta in enumerate(shape.thetas))
+        self.layers = nn.ModuleList(Layer(shape, i) for i in range(shape.layers))
         self.final_norm = norm(shape)
 
     def forward(
@@ -153,15 +173,16 @@ class Encoder(nn.Module):
         Nothing but the rows leaves the last layer, so all else is left out there behind its keys and values.
         """
         x = self.embeddings(ids)
-        places = positions.clamp(min=0)  # the operator rejects -1
+        rotations = [rotary(positions) for rotary in self.rotaries]
         seen = masks(positions, torch.cat([past_positions, positions], dim=1), self.window)
         computed = []
         for i, layer in enumerate(self.layers):
-            mask, cached = seen[self.is_global[i]], KeyValue(past.key[i], past.value[i])
+            mask, rotation = (both[self.is_global[i]] for both in (seen, rotations))  # of local, of global layers
+            cached = KeyValue(past.key[i], past.value[i])
             if i < len(self.layers) - 1:
-                x, own = layer(x, places, cached, mask)
+                x, own = layer(x, rotation, cached, mask)
             else:
-                x, own = layer(x, places, cached, flat_mask(mask, one_more(rows)), rows)
+                x, own = layer(x, rotation, cached, flat_mask(mask, rows), rows)
             computed.append(own)
         return self.final_norm(x[0]), KeyValue(*(torch.stack(part) for part in zip(*computed, strict=True)))
 
@@ -171,9 +192,10 @@ def pick(x: Tensor, rows: Tensor) -> Tensor:
     return x.flatten(0, 1).index_select(0, rows)[None]
 
 
-def one_more(rows: Tensor) -> Tensor:
-    """[n] -> [n + 1], for n may be 0: ONNX Runtime's Attention refuses no queries, and 1.23's TopK divides by none."""
-    return torch.cat([rows, rows.new_zeros(1)])
+def some(x: Tensor) -> Tensor:
+    """Returns x [n, ...], or a row of zeros where n is 0: Attention refuses no queries, 1.23's TopK divides by n."""
+    n = x.shape[0]
+    return torch.cat([x, x.new_zeros(1, *x.shape[1:])]).index_select(0, torch.arange(n + 1 // (n + 1)))
 
 
 def sequences(batch: int, seq: int, rows: Tensor) -> Tensor:
@@ -284,46 +306,42 @@ class Denoiser(nn.Module):
             repetition_penalty: float32 [batch], 1 is none.
             temperature: float32 [batch].
         """
+        asked, rows = torch.arange(rows.shape[0]), some(rows)
         past = KeyValue(past_key, past_value)
         hidden, own = self.model(input_ids, position_ids, past_position_ids, past, rows)  # [n, hidden]
         logits = self.decoder(self.head(hidden), self.model.embeddings.tok_embeddings.weight)  # [n, vocab]
-        sequence = sequences(input_ids.shape[0], input_ids.shape[1], one_more(rows))
+        raw = logits.index_select(0, asked)  # Gather copies with all threads, Slice with one
+        sequence = sequences(input_ids.shape[0], input_ids.shape[1], rows)
         seen, penalty, tempering = (x.index_select(0, sequence) for x in (seen_ids, repetition_penalty, temperature))
-        padded = F.pad(logits, (0, 0, 0, 1))  # the copy that scatter would make is made here
-        reduced = reduce(penalise(padded, seen, penalty), tempering, self.top)
-        return Prediction(*(part[:-1] for part in reduced), logits, own.key, own.value)
+        found = some(raw.gather(1, seen.index_select(0, asked)))  # from the copy, so that scatter need not make another
+        penalised = logits.scatter(1, seen, penalise(found, penalty[:, None]))
+        reduced = reduce(penalised, tempering, self.top)
+        return Prediction(*(part.index_select(0, asked) for part in reduced), raw, own.key, own.value)
 
 
-def penalise(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
-    """The repetition penalty of CTRL (arXiv 1909.05858, section 4.1), once for each seen id.
-
-    Reads all seen logits before it writes one, so an id that occurs twice in `seen` gets the same value twice.
-
-    Args:
-        logits: [n, vocab].
-        seen: int64 [n, u].
-        penalty: [n].
-    """
-    found = logits.gather(1, seen)
-    penalty = penalty[:, None]
-    return logits.scatter(1, seen, torch.where(found > 0, found / penalty, found * penalty))
+def penalise(logits: Tensor, penalty: Tensor) -> Tensor:
+    """The repetition penalty [n, 1] of CTRL (arXiv 1909.05858, section 4.1), on the logits of seen ids [n, u]."""
+    return torch.where(logits > 0, logits / penalty, logits * penalty)
 
 
 def reduce(logits: Tensor, temperature: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Best tokens, the sums over all others, and the entropy of rows of logits [n, vocab].
 
     The best token is taken out before the sums, not off a total: at a confidence of 1 - 1e-9 nothing would be left of
-    the rest in float32. Max, subtract, exp and sum are 11 times faster in ONNX Runtime than ReduceLogSumExp.
+    the rest in float32. Each sum is had from a softmax over the others, whose share of the second best is
+    exp(second - best) over the sum: one pass over the vocabulary that ONNX Runtime fuses, where exp and sum are two.
 
     Returns:
         top_ids int64 [n, top]; top_logits [n, top]; rest, rest_tempered and entropy, each [n].
     """
     top_logits, top_ids = logits.topk(top, dim=-1)  # TopK puts the lower id first among equals
-    others = (logits - top_logits[:, :1]).scatter(1, top_ids[:, :1], torch.finfo(logits.dtype).min)
-    odds = others.exp()  # [n, vocab], against the best; 0 for the best itself
-    rest = odds.sum(-1)
-    rest_tempered = (others / temperature[:, None]).exp().sum(-1)
-    entropy = log1p(rest) - (odds * others).sum(-1) / (1 + rest)
+    others = logits.scatter(1, top_ids[:, :1], NOTHING)
+    second, gap = top_ids[:, 1:2], top_logits[:, 1] - top_logits[:, 0]
+    share = others.softmax(-1)  # [n, vocab]
+    rest = gap.exp() / share.gather(1, second)[:, 0]
+    rest_tempered = (gap / temperature).exp() / (others / temperature[:, None]).softmax(-1).gather(1, second)[:, 0]
+    below = (share * others).sum(-1) - top_logits[:, 0]  # how far the others are below the best, on average
+    entropy = log1p(rest) - rest / (1 + rest) * below
     return top_ids, top_logits, rest, rest_tempered, entropy
 
 
@@ -337,20 +355,32 @@ def parameter_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a checkpoint of this shape has, a tied table once."""
     with torch.device("meta"):
         denoiser = Denoiser(shape)
-    turned = transposed(denoiser)
-    sizes = {name: tuple(parameter.shape) for name, parameter in denoiser.named_parameters()}
-    return {name: size[::-1] if name in turned else size for name, size in sizes.items()}
+    parts = parts_of(denoiser)
+    joined = {part: name for name, names in parts.items() for part in names}
+    sizes = {}
+    for name, parameter in denoiser.named_parameters():
+        whole, size = joined.get(name, name), tuple(parameter.shape)
+        sizes[whole] = (size[1] * len(parts[whole]), size[0]) if whole in parts else size
+    return sizes
 
 
-def transposed(denoiser: Denoiser) -> set[str]:
-    """Names of the matrices that a checkpoint keeps as [out, in]."""
-    return {f"{name}.weight" for name, module in denoiser.named_modules() if isinstance(module, Projection)}
+def parts_of(denoiser: Denoiser) -> dict[str, list[str]]:
+    """Of each matrix that a checkpoint keeps as [out, in]: which parameters [in, out / parts] it is divided among."""
+    parts = {}
+    for name, module in denoiser.named_modules():
+        if isinstance(module, Projections):
+            parts[f"{name}.weight"] = [f"{name}.{i}.weight" for i in range(len(module))]
+        elif isinstance(module, Projection) and not name[-1].isdigit():
+            parts[f"{name}.weight"] = [f"{name}.weight"]
+    return parts
 
 
 def build(shape: Shape, tensors: Mapping[str, Tensor]) -> Denoiser:
     """The denoiser with a checkpoint's float32 tensors."""
     denoiser = Denoiser(shape).eval().requires_grad_(False)
-    turned = transposed(denoiser)
-    # assign: shares what is not turned instead of copying it.
-    denoiser.load_state_dict({k: v.T.contiguous() if k in turned else v for k, v in tensors.items()}, assign=True)
+    state = dict(tensors)
+    for name, parts in parts_of(denoiser).items():
+        chunks = state.pop(name).T.chunk(len(parts), dim=1)
+        state |= {part: chunk.contiguous() for part, chunk in zip(parts, chunks, strict=True)}
+    denoiser.load_state_dict(state, assign=True)  # assign: shares what is not turned instead of copying it
     return denoiser

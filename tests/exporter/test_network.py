@@ -20,7 +20,8 @@ class Reductions(torch.nn.Module):
     """What the graph does with its logits."""
 
     def forward(self, logits, seen, penalty, temperature):
-        return network.reduce(network.penalise(logits, seen, penalty), temperature, 64)
+        penalised = network.penalise(logits.gather(1, seen), penalty[:, None])
+        return network.reduce(logits.scatter(1, seen, penalised), temperature, 64)
 
 
 @pytest.fixture(scope="module")
