@@ -22,11 +22,20 @@ EMBEDDED = (PACKAGE / "nano", PACKAGE.parent / "models" / "nano")  # as package 
 
 @dataclass(frozen=True)
 class Variant:
-    """One graph of the model, with its weights, as paths relative to the bundle."""
+    """One graph of the model.
+
+    Attributes:
+        graph: Its path, relative to the bundle.
+        weights: The path of its weights.
+        fidelity: How far it is from the checkpoint.
+        alone: Whether a pass has to compute one sequence, unpadded, and its candidates alone, since what else is in a
+            pass moves its predictions (activations quantized with one scale a tensor).
+    """
 
     graph: str
     weights: str
     fidelity: Mapping[str, Any]
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,7 +233,9 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         _inside(name): {"size": int(f["size"]), "sha256": str(f["sha256"])} for name, f in manifest["files"].items()
     }
     variants = {
-        name: Variant(_listed(v["graph"], files), _listed(v["weights"], files), v.get("fidelity", {}))
+        name: Variant(
+            _listed(v["graph"], files), _listed(v["weights"], files), v.get("fidelity", {}), v.get("alone") is True
+        )
         for name, v in manifest["variants"].items()
     }
     if not variants:

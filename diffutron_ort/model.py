@@ -111,8 +111,9 @@ class Diffutron:
         config = self.config(preset, **options)
         canvases = [self._canvas(text, template, config, i) for i, text in enumerate(prompts)]
         texts = []
-        for first in range(0, len(canvases), BATCH_SIZE):
-            final = self._final(canvases[first : first + BATCH_SIZE], config)
+        size = 1 if getattr(self.forward, "alone", False) else BATCH_SIZE
+        for first in range(0, len(canvases), size):
+            final = self._final(canvases[first : first + size], config)
             texts += [self._text(canvas.ids, canvas.start, config, template) for canvas in final]
         return texts[0] if isinstance(prompt, str) else texts
 

@@ -85,6 +85,7 @@ class Session:
             BundleError: ONNX Runtime refuses the graph, or the graph is no denoiser.
         """
         self._path = bundle.folder / bundle.variant(variant).graph
+        self.alone = bundle.variant(variant).alone
         self._least = bundle.least_onnxruntime
         self._providers = _full_names(providers)
         self.threads = usable_threads() if threads is None else threads

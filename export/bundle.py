@@ -136,7 +136,12 @@ def write_manifest(
         "least_onnxruntime": LEAST_ONNXRUNTIME,
         "files": files(folder),
         "variants": {
-            recipe.name: {"graph": recipe.graph, "weights": recipe.weights, "fidelity": dict(card)}
+            recipe.name: {
+                "graph": recipe.graph,
+                "weights": recipe.weights,
+                "alone": recipe.alone,
+                "fidelity": dict(card),
+            }
             for recipe, card in cards.items()
         },
         "tools": tools(),

@@ -16,7 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `diffutron-ort export`."""
     parser.add_argument("source", metavar="SOURCE", help="directory in the Hugging Face layout, or hub id")
     parser.add_argument("out", metavar="OUT", help="where the bundle goes; must be free, or an empty directory")
-    parser.add_argument("--variant", nargs="+", default=["fp32"], metavar="NAME", help="which variants (default: fp32)")
+    parser.add_argument("--variant", nargs="+", default=["fp32"], metavar="NAME", help="fp32 (default), int8, fp16")
+    parser.add_argument(
+        "--exclude",
+        nargs="*",
+        metavar="MATRIX",
+        help="matrices that int8 leaves in float32, by name or pattern; without it they are found by measuring",
+    )
+    parser.add_argument("--accept", action="store_true", help="write a variant however far from float32 it is")
     parser.add_argument("--adapter", metavar="DIR", help="peft LoRA adapter to merge")
     parser.add_argument("--revision", metavar="SHA", help="of a hub id (default: the current one, which is recorded)")
     parser.add_argument(
@@ -37,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
             adapter=args.adapter,
             revision=args.revision,
             context_length=args.context_length,
+            exclude=args.exclude,
+            accept=args.accept,
             report=report,
         )
 
@@ -49,6 +58,8 @@ def export(
     adapter: str | Path | None = None,
     revision: str | None = None,
     context_length: int | None = None,
+    exclude: Sequence[str] | None = None,
+    accept: bool = False,
 ) -> None:
     """Turns a checkpoint into a bundle; the bundle appears when it is whole and verified, or not at all.
 
@@ -59,6 +70,8 @@ def export(
         adapter: directory of a peft LoRA adapter to merge.
         revision: of a hub id; the current one unless given, and recorded either way.
         context_length: how long prompt and answer may be together; 256 unless given, 512 for a name that ends in Base.
+        exclude: names or patterns of matrices that int8 leaves in float32; found by measuring unless given.
+        accept: whether to write a quantized variant however far from float32 it is.
 
     Raises:
         CheckpointError: source or adapter cannot be exported.
@@ -72,6 +85,8 @@ def export(
         adapter=None if adapter is None else str(adapter),
         revision=revision,
         context_length=context_length,
+        exclude=exclude,
+        accept=accept,
         report=silent,
     )
 
@@ -84,14 +99,17 @@ def write(
     adapter: str | None,
     revision: str | None,
     context_length: int | None,
+    exclude: Sequence[str] | None,
+    accept: bool,
     report: Report,
 ) -> None:
     """Does what `export` says it does."""
     try:  # torch and transformers take seconds to import, and --help needs neither
         from . import bundle
+        from .fidelity import Yardstick
         from .recipes import chosen
         from .source import open_source
-        from .verify import verify
+        from .variants import Job, Options
     except ModuleNotFoundError as error:
         raise DiffutronError(f"export needs {error.name}: pip install 'diffutron-ort[cpu,export]'") from error
 
@@ -100,14 +118,14 @@ def write(
     report(f"reading {name}", 0.2)
     source = open_source(name, revision=revision, adapter=adapter)
     length = context(context_length, source.name, source.shape.positions)
+    yardstick, options = Yardstick(source), Options(exclude, accept)
     with bundle.staged(out) as folder:
         bundle.write_settings(source, folder)
         cards = {}
         for recipe in recipes:
-            report(f"writing {recipe.name}", 0.35 / len(recipes))
-            recipe.write(source, bundle.place(folder, recipe.graph), bundle.provenance(source))
-            report(f"verifying {recipe.name}", 0.35 / len(recipes))
-            cards[recipe] = verify(source, folder / recipe.graph, recipe)
+            report(f"writing and verifying {recipe.name}", 0.7 / len(recipes))
+            place = bundle.place(folder, recipe.graph)
+            cards[recipe] = recipe.write(Job(place, bundle.provenance(source), yardstick, options))
         report(f"finishing {out}", 0.1)
         bundle.write_manifest(source, folder, length, cards)
 

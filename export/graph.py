@@ -4,9 +4,11 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor
 from torch.export import Dim
@@ -35,14 +37,64 @@ FLOATS = ("past_key", "past_value", "repetition_penalty", "temperature")
 """The inputs that are float32; the others are int64."""
 
 
-def write_graph(source: Source, path: Path, provenance: Mapping[str, str]) -> None:
-    """Writes the float32 graph to `path` and its weights to `path` + ".data".
+EXTERNAL = 256
+"""Initializers of so many bytes or more go into the file of weights."""
 
-    Args:
-        source: the checkpoint.
-        path: where to; the folder is there.
-        provenance: goes into the file's metadata.
+
+@dataclass(frozen=True)
+class View:
+    """An initializer that is stored as some rows of another one."""
+
+    value: ir.Value
+    of: ir.Value
+    first: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A denoiser's graph, not yet on the disk.
+
+    Attributes:
+        model: without traces of what made it.
+        views: initializers that `save` stores inside others.
     """
+
+    model: ir.Model
+    views: list[View] = field(default_factory=list)
+
+    def save(self, path: Path, provenance: Mapping[str, str]) -> None:
+        """Writes the graph to `path` and its weights to `path` + ".data".
+
+        Args:
+            path: where to; the folder is there.
+            provenance: goes into the file's metadata.
+        """
+        self.model.metadata_props.update(provenance)
+        weights = f"{path.name}.data"
+        ir.external_data.unload_from_model(self.model, path.parent, weights, size_threshold_bytes=EXTERNAL)
+        for view in self.views:
+            view.value.const_value = inside(view, path.parent)
+            self.model.graph.register_initializer(view.value)
+        ir.save(self.model, path)
+
+
+def inside(view: View, folder: Path) -> ir.ExternalTensor:
+    """Where a view is stored: in the bytes of the initializer that it is of."""
+    whole, rows = view.of.const_value, view.value.shape[0]
+    row = whole.nbytes // whole.shape[0]
+    return ir.ExternalTensor(
+        whole.location,
+        offset=(whole.offset or 0) + view.first * row,
+        length=rows * row,
+        dtype=whole.dtype,
+        shape=view.value.shape,
+        name=view.value.name,
+        base_dir=folder,
+    )
+
+
+def trace(source: Source) -> Graph:
+    """The float32 graph of a checkpoint."""
     dims = {name: Dim(name) for name in ("batch", "seq", "past", "n", "u")}
     with quiet():
         program: Any = torch.onnx.export(
@@ -56,8 +108,7 @@ def write_graph(source: Source, path: Path, provenance: Mapping[str, str]) -> No
             verbose=False,
         )
     forget_traces(program.model)
-    program.model.metadata_props.update(provenance)
-    program.save(path, external_data=True)
+    return Graph(program.model)
 
 
 def example(shape: Shape) -> tuple[Tensor, ...]:

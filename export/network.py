@@ -277,6 +277,7 @@ class Denoiser(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.top = min(TOP, shape.vocab_size)
+        self.layers, self.hidden_size = shape.layers, shape.hidden_size
         self.model = Encoder(shape)
         self.head = Head(shape)
         self.decoder = Decoder(shape)

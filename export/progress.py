@@ -17,6 +17,11 @@ def line(stage: str, share: float) -> None:  # noqa: ARG001
     sys.stderr.write(f"{stage}\n")
 
 
+def note(text: str) -> None:
+    """Says something that a user should know of the result."""
+    sys.stderr.write(f"diffutron-ort: {text}\n")
+
+
 @contextlib.contextmanager
 def progress() -> Iterator[Report]:
     """A report that fits where standard error goes."""

@@ -2,32 +2,28 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from diffutron_ort.errors import OptionError
 
-from .graph import write_graph
-from .source import Source
+from .variants import Job, write_fp16, write_fp32, write_int8
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one variant is made, and how far it may be from the reference.
+    """How one variant is made.
 
     Attributes:
         name: as it is asked for.
         stem: its graph is onnx/<stem>.onnx, its weights are beside it in <stem>.onnx.data.
-        write: makes the two files from a source, at a path, with provenance.
-        max_error: the largest difference of a logit that is allowed, in standard deviations of the logits.
-        agreement: the least share of rows with the reference's best token, of those where the reference's margin is
-            larger than the largest difference found.
+        write: makes the two files, compares them with the checkpoint, and returns the fidelity card.
+        alone: whether what else is in a pass moves a sequence's predictions, so that each has to run alone.
     """
 
     name: str
     stem: str
-    write: Callable[[Source, Path, Mapping[str, str]], None]
-    max_error: float
-    agreement: float
+    write: Callable[[Job], dict[str, Any]]
+    alone: bool = False
 
     @property
     def graph(self) -> str:
@@ -42,7 +38,11 @@ class Recipe:
 
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
-    for recipe in (Recipe(name="fp32", stem="denoiser", write=write_graph, max_error=1e-3, agreement=1.0),)
+    for recipe in (
+        Recipe(name="fp32", stem="denoiser", write=write_fp32),
+        Recipe(name="int8", stem="denoiser_int8", write=write_int8, alone=True),
+        Recipe(name="fp16", stem="denoiser_fp16", write=write_fp16),
+    )
 }
 
 

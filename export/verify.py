@@ -1,4 +1,4 @@
-"""The graph in ONNX Runtime against transformers' ModernBertForMaskedLM -> fidelity card, or an error."""
+"""A graph in ONNX Runtime against transformers' ModernBertForMaskedLM -> fidelity card, or an error."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,6 @@ from diffutron_ort.errors import FidelityError
 
 from .architecture import Shape
 from .network import Prediction
-from .recipes import Recipe
 from .source import TABLE, TIED, Source
 from .tokenizer import SPECIAL_IDS
 
@@ -30,6 +29,9 @@ SEED = 20260323
 MOST_LOGITS = 2**24
 """How many logits a case compares at most: 65 rows of 256,000."""
 
+MOST_ERROR = 1e-3
+"""The largest difference of a float32 logit that is allowed, in standard deviations of the logits."""
+
 EXACT = 1e-4
 """How far sums and entropy may be from float64's, relatively: float32 over 256,000 terms, with room."""
 
@@ -41,31 +43,6 @@ class Case:
     name: str
     expected: Floats
     found: Floats
-
-
-def verify(source: Source, graph: Path, recipe: Recipe) -> dict[str, Any]:
-    """Compares a variant's graph with transformers at shapes other than the traced one.
-
-    Args:
-        source: the checkpoint.
-        graph: the variant's graph, its weights beside it.
-        recipe: the variant's row, which holds the tolerance.
-
-    Returns:
-        The fidelity card: max_abs, std (of the reference's logits) and max_abs_over_std over all logits compared;
-        top1_agreement, top1_agreement_clear (where the reference's margin is larger than max_abs) and the mean of
-        KL(reference || graph) in nats over all rows; how many rows; and max_abs of each case.
-
-    Raises:
-        FidelityError: over the tolerance.
-    """
-    session = Session(graph, source.shape)
-    cases = list(compare(Reference(source), session, source.shape))
-    card = fidelity(np.concatenate([case.expected for case in cases]), np.concatenate([case.found for case in cases]))
-    card["cases"] = {case.name: largest_error(case.expected, case.found) for case in cases}
-    check(card, recipe)
-    check_reductions(session, source.shape, recipe)
-    return card
 
 
 class Reference:
@@ -116,6 +93,30 @@ class Session:
         }
         names = list(Prediction._fields)
         return dict(zip(names, self.session.run(names, feed | others), strict=True))
+
+
+def verify(reference: Reference, session: Session, name: str) -> dict[str, Any]:
+    """Compares a float32 graph with transformers at shapes other than the traced one.
+
+    Args:
+        reference: the checkpoint in transformers.
+        session: the graph.
+        name: the variant's, for errors.
+
+    Returns:
+        The fidelity card: max_abs, std (of the reference's logits) and max_abs_over_std over all logits compared;
+        top1_agreement, top1_agreement_clear (where the reference's margin is larger than max_abs) and the mean of
+        KL(reference || graph) in nats over all rows; how many rows; and max_abs of each case.
+
+    Raises:
+        FidelityError: over the tolerance.
+    """
+    cases = list(compare(reference, session, session.shape))
+    card = fidelity(np.concatenate([case.expected for case in cases]), np.concatenate([case.found for case in cases]))
+    card["cases"] = {case.name: largest_error(case.expected, case.found) for case in cases}
+    check(card, name)
+    check_reductions(session, name)
+    return card
 
 
 def compare(reference: Reference, session: Session, shape: Shape) -> Iterator[Case]:
@@ -217,24 +218,25 @@ def log_softmax(logits: Floats) -> Floats:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-def check(card: Mapping[str, Any], recipe: Recipe) -> None:
+def check(card: Mapping[str, Any], name: str) -> None:
     """Refuses a card over the tolerance; written so that NaN is refused too."""
     error, agreement = card["max_abs_over_std"], card["top1_agreement_clear"]
-    if not error <= recipe.max_error:
+    if not error <= MOST_ERROR:
         raise FidelityError(
-            f"variant {recipe.name}: a logit differs from transformers' by {card['max_abs']:.3g}, which is "
-            f"{error:.3g} of the logits' standard deviation; allowed is {recipe.max_error:g}. "
+            f"variant {name}: a logit differs from transformers' by {card['max_abs']:.3g}, which is "
+            f"{error:.3g} of the logits' standard deviation; allowed is {MOST_ERROR:g}. "
             "Nothing was written; try the releases of torch, onnx and onnxruntime that the README names"
         )
-    if not agreement >= recipe.agreement:
+    if not agreement >= 1:
         raise FidelityError(
-            f"variant {recipe.name}: {agreement:.2%} of the clear rows have transformers' best token; "
-            f"at least {recipe.agreement:.2%} are required. Nothing was written"
+            f"variant {name}: {agreement:.2%} of the clear rows have transformers' best token; all are required. "
+            "Nothing was written"
         )
 
 
-def check_reductions(session: Session, shape: Shape, recipe: Recipe) -> None:
+def check_reductions(session: Session, name: str) -> None:
     """Refuses a graph whose best tokens, sums or entropy are not those of its own logits, at float64."""
+    shape = session.shape
     random = np.random.default_rng(SEED)
     ids = tokens(random, shape, 2, 8)
     rows, penalty, temperature = np.arange(0, 16, 5), np.array([1.3, 0.7], np.float32), np.array([0.5, 1.5], np.float32)
@@ -243,10 +245,10 @@ def check_reductions(session: Session, shape: Shape, recipe: Recipe) -> None:
     for i, row in enumerate(rows):
         sequence = row // 8
         expected = reductions(found["logits"][i], ids[sequence], float(penalty[sequence]), float(temperature[sequence]))
-        for name, value in expected.items():
-            if not np.allclose(found[name][i], value, rtol=EXACT, atol=EXACT):
+        for output, value in expected.items():
+            if not np.allclose(found[output][i], value, rtol=EXACT, atol=EXACT):
                 raise FidelityError(
-                    f"variant {recipe.name}: {name} of a row is {found[name][i]}, and its logits make it {value}. "
+                    f"variant {name}: {output} of a row is {found[output][i]}, and its logits make it {value}. "
                     "Nothing was written; try the releases of torch, onnx and onnxruntime that the README names"
                 )
 

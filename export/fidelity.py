@@ -1,0 +1,255 @@
+"""How far a quantized graph is from float32: single passes at three shares of masks, and whole greedy generations."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import tokenizers
+import torch
+from numpy.typing import NDArray
+
+from diffutron_ort.canvas import Canvas, SpecialIds, for_generation
+from diffutron_ort.config import GenerationConfig
+from diffutron_ort.denoise import Step, denoise
+from diffutron_ort.predict import Batch, Forward
+from diffutron_ort.prompt import CHAT_TEMPLATE, render_chat
+from diffutron_ort.sampling import Predictions
+
+from .network import Denoiser, build
+from .passages import PASSAGES, QUESTIONS
+from .source import Source
+from .verify import Reference, Session
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.floating]
+
+RATIOS = (0.15, 0.5, 0.9)
+LENGTH, ROWS = 128, 24
+"""Of a canvas of a single pass: the most tokens, and the most masks whose logits are compared."""
+
+OWN = ("input_ids", "position_ids", "rows", "seen_ids", "repetition_penalty", "temperature")
+"""The graph's inputs that are of the computed tokens."""
+
+ANSWER = 32
+"""Tokens, and steps, of a generation."""
+
+SEED = 20260323
+
+
+class Masked(NamedTuple):
+    """A canvas for one pass."""
+
+    ratio: float
+    ids: Ids  # [seq]
+    rows: Ids  # [n], masks among them
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the comparison of some rows found, each [n]."""
+
+    same: NDArray[np.bool_]
+    clear: NDArray[np.bool_]
+    kl: Floats
+
+    def card(self) -> dict[str, Any]:
+        """Its figures."""
+        clear = self.clear
+        return {
+            "rows": len(self.same),
+            "top1_agreement": float(self.same.mean()),
+            "clear_share": float(clear.mean()),
+            "top1_agreement_clear": float(self.same[clear].mean()) if clear.any() else None,
+            "kl": float(self.kl.mean()),
+        }
+
+    def agreement(self) -> float:
+        """The share of the clear rows with float32's best token.
+
+        A row is clear if the lead of float32's best token is larger than the row's error (the root of the mean square
+        of its logits' differences): nothing can be asked of the others. Where more than half of all rows are not
+        clear, it is the error that is large, and all rows count.
+        """
+        return float(self.same[self.clear].mean() if self.clear.mean() >= 0.5 else self.same.mean())
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Several comparisons as one."""
+    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("same", "clear", "kl")))
+
+
+def compare(expected: Floats, found: Floats) -> Rows:
+    """Compares logits of the same rows, each [n, vocab]; a logit that is not finite is as wrong as can be."""
+    finite = np.isfinite(found).all(axis=-1)
+    found = np.where(finite[:, None], found, -expected)
+    second, best = np.partition(expected, -2, axis=-1)[:, -2:].T
+    error = np.sqrt(np.square(found - expected, dtype=np.float64).mean(axis=-1))
+    p, q = log_softmax(expected), log_softmax(found)
+    same = (expected.argmax(-1) == found.argmax(-1)) & finite
+    return Rows(same, best - second > error, (np.exp(p) * (p - q)).sum(axis=-1))
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Log-probabilities [n, vocab] of logits, at float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def canvases(source: Source) -> list[Masked]:
+    """The passages in the source's tokens, masked at random in each of the ratios."""
+    random, mask = np.random.default_rng(SEED), source.tokenizer.special_ids["mask"]
+    result = []
+    for ratio in RATIOS:
+        for ids in encoded(source, PASSAGES):
+            ids = ids[: min(LENGTH, source.shape.positions)]
+            masks = np.flatnonzero(random.random(ids.size) < ratio)
+            masks = masks if masks.size else np.array([ids.size // 2])
+            hidden = np.where(np.isin(np.arange(ids.size), masks), mask, ids)
+            result.append(Masked(ratio, hidden, np.sort(random.permutation(masks)[:ROWS])))
+    return result
+
+
+def encoded(source: Source, texts: Sequence[str]) -> Iterator[Ids]:
+    """Texts as ids [seq]."""
+    tokenizer = tokenizers.Tokenizer.from_str(source.tokenizer.files["tokenizer.json"].decode("utf-8"))
+    for text in texts:
+        yield np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+
+
+def pass_over(ids: Ids, rows: Ids) -> Batch:
+    """A batch of one sequence [seq], without penalty."""
+    one = np.ones(1, np.float32)
+    return Batch(ids[None], np.arange(ids.size)[None], rows, np.zeros((1, 1), np.int64), one, one)
+
+
+def logits_of(forward: Forward, canvas: Masked) -> Floats:
+    """Raw logits [n, vocab] of a canvas's rows."""
+    logits = forward(pass_over(canvas.ids, canvas.rows), logits=True).logits
+    assert logits is not None, "they were asked for"
+    return np.asarray(logits)
+
+
+class TorchForward:
+    """The denoiser in torch, as the loop's model."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+
+    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
+        """Runs one pass over all tokens."""
+        nothing = torch.zeros(self.denoiser.layers, len(batch.input_ids), 0, self.denoiser.hidden_size)
+        given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN}
+        past = {"past_position_ids": nothing[0, :, :, 0].long(), "past_key": nothing, "past_value": nothing}
+        with torch.inference_mode():
+            return predictions({k: v.numpy() for k, v in self.denoiser(**given, **past)._asdict().items()}, logits)
+
+
+class GraphForward:
+    """A graph in ONNX Runtime, as the loop's model."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
+        """Runs one pass over all tokens."""
+        own = {name: getattr(batch, name) for name in OWN}
+        return predictions(self.session.run(own.pop("input_ids"), own.pop("position_ids"), **own), logits)
+
+
+def predictions(found: Mapping[str, NDArray[Any]], logits: bool) -> Predictions:
+    """What the loop reads of a pass's outputs."""
+    names = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")
+    return Predictions(*(found[name] for name in names), found["logits"] if logits else None)
+
+
+def passes(reference: Sequence[Floats], forward: Forward, masked: Sequence[Masked]) -> dict[float, Rows]:
+    """A model's passes over the canvases against the reference's logits, by ratio."""
+    by_ratio: dict[float, list[Rows]] = {ratio: [] for ratio in RATIOS}
+    for expected, canvas in zip(reference, masked, strict=True):
+        by_ratio[canvas.ratio].append(compare(expected, logits_of(forward, canvas)))
+    return {ratio: join(rows) for ratio, rows in by_ratio.items()}
+
+
+def trajectory(forward: Forward, source: Source, prompt: Ids) -> list[Step]:
+    """The steps of a greedy answer to a prompt [seq], one token a step, with the package's penalty."""
+    config = GenerationConfig(steps=ANSWER, max_new_tokens=ANSWER, block_length=ANSWER, temperature=0)
+    special = SpecialIds(**source.tokenizer.special_ids)
+    canvas: Canvas = for_generation(prompt.tolist(), ANSWER, special.mask)
+    return list(denoise(forward, [canvas], config, special))
+
+
+def prompts(source: Source) -> list[Ids]:
+    """The questions in the chat template, in the source's tokens, as far as they and an answer fit."""
+    rendered = [render_chat([{"role": "user", "content": text}], CHAT_TEMPLATE) for text in QUESTIONS]
+    most = source.shape.positions - ANSWER
+    return [ids for ids in encoded(source, rendered) if ids.size <= most]
+
+
+def trajectories(expected: Sequence[Sequence[Step]], found: Sequence[Sequence[Step]]) -> dict[str, Any]:
+    """The figures of whole generations: the same ones, the same tokens, and the first step that differs in each."""
+    pairs = list(zip(expected, found, strict=True))
+    return {
+        "count": len(pairs),
+        "steps": ANSWER,
+        "identical": sum((a[-1].ids == b[-1].ids).all().item() for a, b in pairs),
+        "same_tokens": float(np.mean([(a[-1].ids == b[-1].ids)[a[-1].start :].mean() for a, b in pairs])),
+        "first_divergence": [divergence(a, b) for a, b in pairs],
+    }
+
+
+def divergence(expected: Sequence[Step], found: Sequence[Step]) -> int | None:
+    """The first step after which the canvases differ, from 0; None if there is none."""
+    return next((a.index for a, b in zip(expected, found, strict=True) if (a.ids != b.ids).any()), None)
+
+
+class Yardstick:
+    """Float32's own logits and generations of a source, had once and used for every variant.
+
+    The logits are transformers' own; generations are made by this package's network, which saves their time.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.masked = canvases(source)
+
+    @functools.cached_property
+    def reference(self) -> Reference:
+        """The checkpoint in transformers."""
+        return Reference(self.source)
+
+    @functools.cached_property
+    def denoiser(self) -> Denoiser:
+        """The network at float32."""
+        return build(self.source.shape, self.source.tensors)
+
+    @functools.cached_property
+    def logits(self) -> list[Floats]:
+        """Of each canvas's rows, [n, vocab]."""
+        return [
+            self.reference.logits(canvas.ids[None], np.ones((1, canvas.ids.size), bool))[0, canvas.rows]
+            for canvas in self.masked
+        ]
+
+    @functools.cached_property
+    def steps(self) -> list[list[Step]]:
+        """Of each question's answer."""
+        forward = TorchForward(self.denoiser)
+        return [trajectory(forward, self.source, prompt) for prompt in prompts(self.source)]
+
+    def rows(self, forward: Forward, every: int = 1) -> dict[float, Rows]:
+        """A model's passes against float32's, by ratio; over each canvas, or each `every`-th."""
+        return passes(self.logits[::every], forward, self.masked[::every])
+
+    def card(self, forward: Forward) -> dict[str, Any]:
+        """The figures of a model's passes and generations."""
+        by_ratio = self.rows(forward)
+        whole = join(list(by_ratio.values()))
+        found = [trajectory(forward, self.source, prompt) for prompt in prompts(self.source)]
+        return {
+            **whole.card(),
+            "agreement": whole.agreement(),
+            "mask_ratios": {str(ratio): rows.card() for ratio, rows in by_ratio.items()},
+            "trajectories": trajectories(self.steps, found),
+        }
