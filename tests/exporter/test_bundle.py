@@ -3,18 +3,19 @@
 import dataclasses
 import hashlib
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 
 from diffutron_ort.errors import CheckpointError, DiffutronError, FidelityError, OptionError
 from diffutron_ort.prompt import CHAT_TEMPLATE
-from diffutron_ort_export import export, recipes
+from diffutron_ort_export import export, fidelity, recipes, variants, verify
+from diffutron_ort_export.graph import Graph
 from tests.exporter.conftest import TINY, edit_json
 
 FP32 = recipes.RECIPES["fp32"]
@@ -22,13 +23,9 @@ FP32 = recipes.RECIPES["fp32"]
 
 @pytest.fixture
 def copied(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares the tracing: the graph is the one exported before."""
+    """Spares the tracing: the graph is the one exported before, which is compared with the checkpoint all the same."""
 
-    def write(_source, path: Path, _provenance) -> None:
-        for name in (path.name, f"{path.name}.data"):
-            shutil.copy(tiny_bundle / "onnx" / name, path.parent / name)
-
-    use(monkeypatch, dataclasses.replace(FP32, write=write))
+    monkeypatch.setattr(fidelity, "trace", lambda _source: Graph(ir.load(tiny_bundle / FP32.graph)))
 
 
 def use(monkeypatch: pytest.MonkeyPatch, *rows: recipes.Recipe) -> None:
@@ -134,7 +131,7 @@ def test_a_place_that_is_taken(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_large_difference_leaves_nothing(tmp_path: Path, copied: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, dataclasses.replace(recipes.RECIPES["fp32"], max_error=0.0))
+    monkeypatch.setattr(verify, "MOST_ERROR", 0.0)
     with pytest.raises(
         FidelityError, match=r"a logit differs from transformers' by .* allowed is 0\. Nothing was writt"
     ):
@@ -145,13 +142,13 @@ def test_a_large_difference_leaves_nothing(tmp_path: Path, copied: None, monkeyp
 def test_a_second_variant_that_fails_takes_the_first_along(
     tmp_path: Path, copied: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = recipes.RECIPES["fp32"]
-    use(
-        monkeypatch,
-        good,
-        dataclasses.replace(good, name="strict", stem="denoiser_strict", max_error=0.0, write=good.write),
-    )
-    with pytest.raises(DiffutronError):
+    def strict(job: variants.Job) -> variants.Card:
+        assert (job.path.parent / "denoiser.onnx").exists()
+        monkeypatch.setattr(verify, "MOST_ERROR", 0.0)
+        return FP32.write(job)
+
+    use(monkeypatch, FP32, dataclasses.replace(FP32, name="strict", stem="denoiser_strict", write=strict))
+    with pytest.raises(FidelityError, match="allowed is 0"):
         export(TINY / "checkpoint", tmp_path / "out", variants=("fp32", "strict"))
     assert list(tmp_path.iterdir()) == []
 
@@ -163,8 +160,8 @@ def test_a_second_variant_that_fails_takes_the_first_along(
 def test_an_interruption_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, raised: type[BaseException]
 ) -> None:
-    def write(_source, path: Path, _provenance) -> None:
-        path.write_bytes(b"half of it")
+    def write(job: variants.Job) -> variants.Card:
+        job.path.write_bytes(b"half of it")
         raise error
 
     use(monkeypatch, dataclasses.replace(FP32, write=write))

@@ -20,16 +20,23 @@ def parse(*arguments: str) -> argparse.Namespace:
 
 
 def test_arguments() -> None:
-    given = parse("a/b", "out", "--variant", "fp32", "--adapter", "lora", "--revision", "abc", "--context-length", "99")
+    given = parse(
+        *("a/b", "out", "--variant", "fp32", "int8", "--adapter", "lora", "--revision", "abc"),
+        *("--context-length", "99", "--exclude", "head.*", "model.layers.0.mlp.Wo", "--accept"),
+    )
     assert vars(given) == {
         "source": "a/b",
         "out": "out",
-        "variant": ["fp32"],
+        "variant": ["fp32", "int8"],
+        "exclude": ["head.*", "model.layers.0.mlp.Wo"],
+        "accept": True,
         "adapter": "lora",
         "revision": "abc",
         "context_length": 99,
     }
     assert parse("a", "b").variant == ["fp32"]
+    assert (parse("a", "b").exclude, parse("a", "b").accept) == (None, False)
+    assert parse("a", "b", "--exclude").exclude == []
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,9 @@ import torch
 
 from diffutron_ort.errors import FidelityError
 from diffutron_ort_export import verify
-from diffutron_ort_export.recipes import RECIPES
 from diffutron_ort_export.source import Source, open_source
+from diffutron_ort_export.verify import Reference, Session
 from tests.exporter.conftest import TINY
-
-FP32 = RECIPES["fp32"]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +20,18 @@ def source() -> Source:
 
 
 @pytest.fixture(scope="module")
+def reference(source: Source) -> Reference:
+    return Reference(source)
+
+
+@pytest.fixture(scope="module")
 def graph(tiny_bundle: Path) -> Path:
-    return tiny_bundle / FP32.graph
+    return tiny_bundle / "onnx" / "denoiser.onnx"
+
+
+@pytest.fixture(scope="module")
+def session(graph: Path, source: Source) -> Session:
+    return Session(graph, source.shape)
 
 
 def altered(source: Source, name: str) -> Source:
@@ -69,45 +77,45 @@ def test_reductions_by_hand() -> None:
 )
 def test_over_the_tolerance(card: dict, message: str) -> None:
     with pytest.raises(FidelityError, match=message):
-        verify.check(card, FP32)
+        verify.check(card, "fp32")
 
 
-def test_tiny_passes(source: Source, graph: Path) -> None:
-    card = verify.verify(source, graph, FP32)
+def test_tiny_passes(reference: Reference, session: Session) -> None:
+    card = verify.verify(reference, session, "fp32")
     assert card["max_abs"] <= 1e-4
-    assert card["max_abs_over_std"] <= FP32.max_error
+    assert card["max_abs_over_std"] <= verify.MOST_ERROR
     assert card["top1_agreement"] == card["top1_agreement_clear"] == 1
     assert 0 <= card["kl"] < 1e-9
     assert card["cases"].keys() == {"long", "padded", "cached"}
 
 
 @pytest.mark.parametrize("name", ["model.layers.6.mlp.Wo.weight", "model.layers.1.attn.Wo.weight", "head.norm.weight"])
-def test_a_graph_of_other_weights(source: Source, graph: Path, name: str) -> None:
+def test_a_graph_of_other_weights(source: Source, session: Session, name: str) -> None:
     with pytest.raises(FidelityError, match="variant fp32: a logit differs from transformers' by"):
-        verify.verify(altered(source, name), graph, FP32)
+        verify.verify(Reference(altered(source, name)), session, "fp32")
 
 
 @pytest.mark.parametrize(
     ("setting", "value"), [("local_rope_theta", 10_000.0), ("global_rope_theta", 10_000.0), ("local_attention", 14)]
 )
-def test_a_graph_of_other_settings(source: Source, graph: Path, setting: str, value: float) -> None:
+def test_a_graph_of_other_settings(source: Source, session: Session, setting: str, value: float) -> None:
     """Every case is longer than the window and hangs on both thetas, or a wrong one would pass."""
     config = {**source.config, setting: value}
     thetas = {"full_attention": config["global_rope_theta"], "sliding_attention": config["local_rope_theta"]}
     config["rope_parameters"] = {n: {"rope_type": "default", "rope_theta": t} for n, t in thetas.items()}
     with pytest.raises(FidelityError):
-        verify.verify(dataclasses.replace(source, config=config), graph, FP32)
+        verify.verify(Reference(dataclasses.replace(source, config=config)), session, "fp32")
 
 
 @pytest.mark.parametrize("name", ["top_logits", "rest", "rest_tempered", "entropy"])
 def test_reductions_that_are_not_of_the_logits(source: Source, graph: Path, name: str) -> None:
-    class Wrong(verify.Session):
+    class Wrong(Session):
         def run(self, *inputs, **others):
             outputs = super().run(*inputs, **others)
             return outputs | {name: outputs[name] * np.float32(1.01)}
 
     with pytest.raises(FidelityError, match=f"{name} of a row is"):
-        verify.check_reductions(Wrong(graph, source.shape), source.shape, FP32)
+        verify.check_reductions(Wrong(graph, source.shape), "fp32")
 
 
 def test_rows_are_spread_where_the_vocabulary_is_large(source: Source) -> None:
@@ -118,7 +126,7 @@ def test_rows_are_spread_where_the_vocabulary_is_large(source: Source) -> None:
     assert np.unique(np.diff(rows)).tolist() == [5]
 
 
-def test_the_reference_has_both_thetas(source: Source) -> None:
-    config = verify.Reference(source).model.config
+def test_the_reference_has_both_thetas(source: Source, reference: Reference) -> None:
+    config = reference.model.config
     assert config.rope_parameters["sliding_attention"]["rope_theta"] == 160_000
     assert torch.equal(torch.tensor(config.sliding_window), torch.tensor(source.shape.window // 2))
