@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from diffutron_ort.predict import Batch, Forward
 from diffutron_ort.prompt import CHAT_TEMPLATE, render_chat
 from diffutron_ort.sampling import Predictions
 
+from .graph import Graph, trace
 from .network import Denoiser, build
 from .passages import PASSAGES, QUESTIONS
 from .source import Source
@@ -35,6 +36,12 @@ OWN = ("input_ids", "position_ids", "rows", "seen_ids", "repetition_penalty", "t
 ANSWER = 32
 """Tokens, and steps, of a generation."""
 
+DECIDED = 0.01
+"""By how much probability float32's best token leads where it is decided."""
+
+BEYOND = 2 * 2**0.5
+"""Two standard deviations of the difference of two logits' errors, in roots of their mean square."""
+
 SEED = 20260323
 
 
@@ -50,13 +57,15 @@ class Masked(NamedTuple):
 class Rows:
     """What the comparison of some rows found, each [n]."""
 
-    same: NDArray[np.bool_]
-    clear: NDArray[np.bool_]
+    same: NDArray[np.bool_]  # whether the best token is float32's
+    lead: Floats  # of float32's best token over its second
+    error: Floats  # root of the mean square of the logits' differences
+    decided: NDArray[np.bool_]  # whether float32 gives its best token DECIDED more probability than its second
     kl: Floats
 
     def card(self) -> dict[str, Any]:
         """Its figures."""
-        clear = self.clear
+        clear = self.lead > self.error
         return {
             "rows": len(self.same),
             "top1_agreement": float(self.same.mean()),
@@ -66,18 +75,21 @@ class Rows:
         }
 
     def agreement(self) -> float:
-        """The share of the clear rows with float32's best token.
+        """The share, with float32's best token, of the rows of which that can be asked.
 
-        A row is clear if the lead of float32's best token is larger than the row's error (the root of the mean square
-        of its logits' differences): nothing can be asked of the others. Where more than half of all rows are not
-        clear, it is the error that is large, and all rows count.
+        They are the rows where float32 is decided and leads by more than the error. Where that is less than half of
+        the decided ones, it is the error that is large, and all decided ones count. Of a float32 that is never decided
+        (as random weights are) the rows count whose lead is beyond nearly all of the errors that it can meet.
         """
-        return float(self.same[self.clear].mean() if self.clear.mean() >= 0.5 else self.same.mean())
+        asked = self.decided if self.decided.any() else self.lead > BEYOND * self.error
+        clear = asked & (self.lead > self.error)
+        asked = clear if 2 * clear.sum() >= asked.sum() else asked
+        return float(self.same[asked].mean()) if asked.any() else 0.0
 
 
 def join(parts: Sequence[Rows]) -> Rows:
     """Several comparisons as one."""
-    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("same", "clear", "kl")))
+    return Rows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Rows)))
 
 
 def compare(expected: Floats, found: Floats) -> Rows:
@@ -87,8 +99,9 @@ def compare(expected: Floats, found: Floats) -> Rows:
     second, best = np.partition(expected, -2, axis=-1)[:, -2:].T
     error = np.sqrt(np.square(found - expected, dtype=np.float64).mean(axis=-1))
     p, q = log_softmax(expected), log_softmax(found)
+    decided = np.exp(p.max(axis=-1)) * -np.expm1(second - best) > DECIDED
     same = (expected.argmax(-1) == found.argmax(-1)) & finite
-    return Rows(same, best - second > error, (np.exp(p) * (p - q)).sum(axis=-1))
+    return Rows(same, best - second, error, decided, (np.exp(p) * (p - q)).sum(axis=-1))
 
 
 def log_softmax(logits: Floats) -> Floats:
@@ -223,6 +236,14 @@ class Yardstick:
     def denoiser(self) -> Denoiser:
         """The network at float32."""
         return build(self.source.shape, self.source.tensors)
+
+    @functools.cached_property
+    def _traced(self) -> Graph:
+        return trace(self.source)
+
+    def graph(self) -> Graph:
+        """The float32 graph, to be rewritten."""
+        return Graph(self._traced.model.clone())
 
     @functools.cached_property
     def logits(self) -> list[Floats]:

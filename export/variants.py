@@ -10,7 +10,6 @@ from torch import nn
 from diffutron_ort.errors import FidelityError
 
 from .fidelity import GraphForward, Yardstick, join
-from .graph import trace
 from .half import halve
 from .int8 import Form, quantize
 from .progress import note
@@ -59,13 +58,13 @@ class Job:
 
 def write_fp32(job: Job) -> Card:
     """Float32: equal to transformers, or an error."""
-    trace(job.yardstick.source).save(job.path, job.provenance)
+    job.yardstick.graph().save(job.path, job.provenance)
     return verify(job.yardstick.reference, job.session(), "fp32")
 
 
 def write_fp16(job: Job) -> Card:
     """Half precision, for CUDA."""
-    graph = trace(job.yardstick.source)
+    graph = job.yardstick.graph()
     halve(graph)
     graph.save(job.path, job.provenance)
     return judged(job, "fp16")
@@ -102,7 +101,7 @@ def searched(job: Job) -> dict[str, Form]:
 
 def save_int8(job: Job, forms: Mapping[str, Form]) -> float:
     """Writes the graph with these forms, and returns the share of clear rows with float32's best token."""
-    graph = trace(job.yardstick.source)
+    graph = job.yardstick.graph()
     quantize(graph, forms)
     graph.save(job.path, job.provenance)
     return join(list(job.yardstick.rows(GraphForward(job.session())).values())).agreement()
