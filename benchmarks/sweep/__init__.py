@@ -1,0 +1,1 @@
+"""What benchmarks/frontier.py is made of."""
