@@ -187,7 +187,9 @@ PRESETS: Mapping[str, GenerationConfig] = MappingProxyType(
     {
         "short": GenerationConfig(),  # the model card's "shorter context"
         "long": GenerationConfig(steps=128, max_new_tokens=128),  # and its "longer context"
-        "fast": GenerationConfig(cache="block", commit="entropy"),  # `short`, approximately
+        # `short`, approximately. Where nano is unsure it keeps 89 % of the texts, 0.4 points of exact match lost, for 10
+        # times less arithmetic; `entropy` at 0.1 keeps 70 %, 4.2 points, 18 times; without refreshing 83 % (benchmarks).
+        "fast": GenerationConfig(cache="block", refresh_steps=4, commit="factor", commit_factor=0.01),
     }
 )
 

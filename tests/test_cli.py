@@ -194,7 +194,7 @@ def test_the_picture_shows_every_token(tmp_path, capsys):
         (["--cfg-scale", "1e39"], 2, "cfg_scale=1e+39: must be a finite number from 0 to 1000"),
         (["--repetition-penalty", "1e-40"], 2, "repetition_penalty=1e-40"),
         (["--steps", "2147483647"], 2, "from 1 to 65536"),
-        (["--preset", "fast", "--remasking", "random"], 2, "commit='entropy'"),
+        (["--preset", "fast", "--remasking", "random"], 2, "commit='factor'"),
         (["--refresh-steps", "-1"], 2, "refresh_steps=-1"),
         (["--refresh-entropy", "nan"], 2, "refresh_entropy=nan"),
     ],

@@ -21,7 +21,7 @@ def test_presets_are_the_model_cards():
 
 
 def test_fast_is_short_with_a_cache_and_early_commits():
-    changed = {"cache": "block", "commit": "entropy", "commit_entropy": 0.1, "refresh_steps": 0, "refresh_entropy": 0.0}
+    changed = {"cache": "block", "refresh_steps": 4, "commit": "factor", "commit_factor": 0.01}
     assert preset("fast") == preset("short").replace(**changed)
 
 
