@@ -21,13 +21,13 @@ from sweep.answers import Store, plans, work_off
 from sweep.arithmetic import MMBERT, Pass, Shape
 from sweep.figures import Figures, figures, marked
 from sweep.hard import NANO
-from sweep.settings import Group, groups
+from sweep.settings import Group, groups, settings
 
 SECTION, PICTURE = "frontier", Path(__file__).parent / "frontier.png"
 PACKAGES = ("diffutron-ort", "onnxruntime", "numpy", "tokenizers")
 COUNT, SEED = 260, 1
 UNFINISHED = 75  # EX_TEMPFAIL: try again
-TYPICAL = 78, 32, 16
+LENGTH, COMPUTED, ASKED = 78, 32, 16
 """Positions of nano's canvas, tokens of a block, and masks in it on average: the pass whose share is told."""
 
 
@@ -52,15 +52,21 @@ def variants(model: Path) -> list[str]:
     return sorted(found, key=lambda name: name != "fp32")
 
 
+def share(shape: Shape, length: int) -> float:
+    """Return how much of a full pass's arithmetic a typical cached one takes on a canvas of `length`."""
+    full, cached = (shape.multiply_adds(Pass(length, computed, ASKED)) for computed in (length, COMPUTED))
+    return cached / full
+
+
 def shape_facts(model: Path, count: int) -> dict[str, Any]:
-    """Return what is said of the arithmetic, and of how many questions there were."""
-    length, computed, asked = TYPICAL
-    shares = [
-        shape.multiply_adds(Pass(length, computed, asked)) / shape.multiply_adds(Pass(length, length, asked))
-        for shape in (Shape.read(model / "config.json"), MMBERT)
-    ]
-    facts = {"count": count, "length": length, "computed": computed, "asked": asked}
-    return {**facts, "share_nano": shares[0], "share_mmbert": shares[1]}
+    """Return what is said of the arithmetic, and of how many questions and settings there were."""
+    shares = {
+        "share_nano": share(Shape.read(model / "config.json"), LENGTH),
+        "share_mmbert": share(MMBERT, LENGTH),
+        "share_long": share(MMBERT, 256),
+    }
+    sizes = {"length": LENGTH, "computed": COMPUTED, "asked": ASKED}
+    return {"count": count, "settings": len(settings()), **sizes, **shares}
 
 
 def sweep(options: argparse.Namespace, chosen: list[Group]) -> list[Figures] | None:
