@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from diffutron_ort.canvas import Canvas, SpecialIds, for_generation
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.denoise import Step, denoise
+from diffutron_ort.errors import FidelityError
 from diffutron_ort.predict import Batch, Forward
 from diffutron_ort.prompt import CHAT_TEMPLATE, render_chat
 from diffutron_ort.sampling import Predictions
@@ -62,6 +63,7 @@ class Rows:
     error: Floats  # root of the mean square of the logits' differences
     decided: NDArray[np.bool_]  # whether float32 gives its best token DECIDED more probability than its second
     kl: Floats
+    finite: NDArray[np.bool_]
 
     def card(self) -> dict[str, Any]:
         """Its figures."""
@@ -101,7 +103,7 @@ def compare(expected: Floats, found: Floats) -> Rows:
     p, q = log_softmax(expected), log_softmax(found)
     decided = np.exp(p.max(axis=-1)) * -np.expm1(second - best) > DECIDED
     same = (expected.argmax(-1) == found.argmax(-1)) & finite
-    return Rows(same, best - second, error, decided, (np.exp(p) * (p - q)).sum(axis=-1))
+    return Rows(same, best - second, error, decided, (np.exp(p) * (p - q)).sum(axis=-1), finite)
 
 
 def log_softmax(logits: Floats) -> Floats:
@@ -203,11 +205,12 @@ def prompts(source: Source) -> list[Ids]:
 def trajectories(expected: Sequence[Sequence[Step]], found: Sequence[Sequence[Step]]) -> dict[str, Any]:
     """The figures of whole generations: the same ones, the same tokens, and the first step that differs in each."""
     pairs = list(zip(expected, found, strict=True))
+    same = [(a[-1].ids == b[-1].ids)[a[-1].start :].mean() for a, b in pairs]  # none if no question fits the context
     return {
         "count": len(pairs),
         "steps": ANSWER,
         "identical": sum((a[-1].ids == b[-1].ids).all().item() for a, b in pairs),
-        "same_tokens": float(np.mean([(a[-1].ids == b[-1].ids)[a[-1].start :].mean() for a, b in pairs])),
+        "same_tokens": float(np.mean(same)) if same else None,
         "first_divergence": [divergence(a, b) for a, b in pairs],
     }
 
@@ -263,10 +266,23 @@ class Yardstick:
         """A model's passes against float32's, by ratio; over each canvas, or each `every`-th."""
         return passes(self.logits[::every], forward, self.masked[::every])
 
-    def card(self, forward: Forward) -> dict[str, Any]:
-        """The figures of a model's passes and generations."""
+    def card(self, forward: Forward, name: str) -> dict[str, Any]:
+        """The figures of a model's passes and generations.
+
+        Args:
+            forward: the model.
+            name: the variant's, for errors.
+
+        Raises:
+            FidelityError: a logit is not finite.
+        """
         by_ratio = self.rows(forward)
         whole = join(list(by_ratio.values()))
+        if not whole.finite.all():
+            raise FidelityError(
+                f"variant {name}: {(~whole.finite).sum()} of {whole.finite.size} rows have logits that are not finite. "
+                "Nothing was written; choose another variant for this checkpoint"
+            )
         found = [trajectory(forward, self.source, prompt) for prompt in prompts(self.source)]
         return {
             **whole.card(),

@@ -141,5 +141,5 @@ class Quantizer(Rewriter):
 def quantized(matrix: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """A matrix as int8, and the scales along the other axis than `axis`, symmetric: int8 * scales is the matrix."""
     scales = np.abs(matrix).max(axis=axis) / np.float32(127)
-    scales[scales == 0] = 1
+    scales[scales < np.finfo(np.float32).tiny] = 1  # of nothing, or of so little that a quotient could leave int8
     return np.rint(matrix / np.expand_dims(scales, axis)).astype(np.int8), scales

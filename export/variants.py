@@ -9,11 +9,13 @@ from torch import nn
 
 from diffutron_ort.errors import FidelityError
 
-from .fidelity import GraphForward, Yardstick, join
+from .fidelity import GraphForward, TorchForward, Yardstick, join
 from .half import halve
 from .int8 import Form, quantize
+from .network import Decoder, Projection
 from .progress import note
-from .sensitivity import ENOUGH, Search, excluded, matrices
+from .sensitivity import ENOUGH, Search, excluded
+from .simulation import as_half, matrices
 from .verify import Session, check_reductions, verify
 
 LEAST = 0.9
@@ -63,11 +65,16 @@ def write_fp32(job: Job) -> Card:
 
 
 def write_fp16(job: Job) -> Card:
-    """Half precision, for CUDA."""
+    """Half precision, for CUDA; judged in torch, since the CPU provider computes in float32 what is half here."""
+    denoiser = job.yardstick.denoiser
+    with as_half(matrices(denoiser), "fp16"):
+        card = job.yardstick.card(TorchForward(denoiser), "fp16")
     graph = job.yardstick.graph()
     halve(graph)
     graph.save(job.path, job.provenance)
-    return judged(job, "fp16")
+    rows = join(list(job.yardstick.rows(checked(job, "fp16")).values()))
+    judge(job, "fp16", min(card["agreement"], rows.agreement()))
+    return card | {"graph_on_cpu": rows.card()}
 
 
 def write_int8(job: Job) -> Card:
@@ -78,13 +85,20 @@ def write_int8(job: Job) -> Card:
     else:
         forms = excluded(job.options.exclude, list(modules))
         save_int8(job, forms)
-    float_ = sorted(name for name, form in forms.items() if form is Form.FLOAT)
-    changes = {
-        "left_in_float": float_,
-        "by_row": sorted(name for name, form in forms.items() if form is Form.ROW),
-        "extra_bytes": 3 * sum(part.numel() for name in float_ for module in modules[name] for part in weights(module)),
-    }
-    return judged(job, "int8") | changes
+    left, by_row = (sorted(n for n, form in forms.items() if form is wanted) for wanted in (Form.FLOAT, Form.ROW))
+    extra = sum(saved_bytes(module) for name in left for module in modules[name])
+    card = job.yardstick.card(checked(job, "int8"), "int8")
+    judge(job, "int8", card["agreement"])
+    tell(left, by_row, extra)
+    return card | {"left_in_float": left, "by_row": by_row, "extra_bytes": extra}
+
+
+def tell(left: Sequence[str], by_row: Sequence[str], extra: int) -> None:
+    """Says which matrices are not of the plain 8-bit form, and what that costs."""
+    if left:
+        note(f"variant int8: {', '.join(left)} stayed in float32, which adds {extra / 1e6:.1f} MB")
+    if by_row:
+        note(f"variant int8: {', '.join(by_row)} take activations that are quantized a row at a time")
 
 
 def searched(job: Job) -> dict[str, Form]:
@@ -93,9 +107,9 @@ def searched(job: Job) -> dict[str, Form]:
     if save_int8(job, forms) >= ENOUGH:
         return forms
     search = Search(job.yardstick)
-    count, most = search.least(1), len(search.ladder)
-    while save_int8(job, forms := search.forms(count)) < ENOUGH and count < most:
-        count = min(most, count + 1 + count // 4)  # the simulation was too kind
+    count = search.least()
+    while save_int8(job, forms := search.forms(count)) < ENOUGH and count < search.most:
+        count = min(search.most, count + 1 + count // 4)  # the simulation was too kind
     return forms
 
 
@@ -107,20 +121,30 @@ def save_int8(job: Job, forms: Mapping[str, Form]) -> float:
     return join(list(job.yardstick.rows(GraphForward(job.session())).values())).agreement()
 
 
-def weights(module: nn.Module) -> list[nn.Parameter]:
-    """A module's own matrix."""
-    return [parameter for name, parameter in module.named_parameters(recurse=False) if name == "weight"]
+def saved_bytes(module: nn.Module) -> int:
+    """What 8 bits save of what a module reads: three of the four bytes of a weight, less a scale a column or row.
+
+    The head reads the embedding's weights, and has scales of its own.
+    """
+    if isinstance(module, Projection):
+        return 3 * module.weight.numel() - 4 * module.weight.shape[1]
+    if isinstance(module, nn.Embedding):
+        return 3 * module.weight.numel() - 4 * module.num_embeddings
+    assert isinstance(module, Decoder), "nothing else multiplies"
+    return -4 * module.bias.numel()
 
 
-def judged(job: Job, name: str) -> Card:
-    """The card of a variant that was written; a miss is told, and what is too far from float32 is refused."""
+def checked(job: Job, name: str) -> GraphForward:
+    """The graph that was written, when its sums are those of its own logits."""
     session = job.session()
     check_reductions(session, name)
-    card = job.yardstick.card(GraphForward(session))
-    agreement = card["agreement"]
+    return GraphForward(session)
+
+
+def judge(job: Job, name: str, agreement: float) -> None:
+    """Tells of a miss, and refuses what is too far from float32."""
     if agreement < ENOUGH:
         said = f"variant {name}: {agreement:.1%} of the clear rows have float32's best token; {ENOUGH:.0%} is the aim"
         if agreement < LEAST and not job.options.accept:
             raise FidelityError(f"{said}, {LEAST:.0%} the least. Nothing was written; --accept writes it all the same")
         note(f"{said}; the fidelity card has the figures")
-    return card
