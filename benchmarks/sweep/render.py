@@ -194,7 +194,6 @@ def _panel(axes: Any, rows: Sequence[Figures], field: str) -> None:
         axes.scatter(*place, s=34, color=filled, edgecolor=COLOURS[row.family], linewidth=1.4, zorder=2)
         if is_fast(row.setting):
             axes.scatter(*place, s=230, marker="*", color=CHOSEN, edgecolor="white", zorder=3)
-            axes.annotate("fast", place, (-32, 5), textcoords="offset points", color=CHOSEN, fontsize=10)
     axes.set_xscale("log")
     axes.set_xlim(left=0.9)
     axes.set_xticks([1, 2, 4, 8, 16, 32])
@@ -218,4 +217,12 @@ def _legend(figure: Any) -> None:
     kinds = [dot(colour, colour, name) for name, colour in COLOURS.items()]
     forms = [dot("#555555", "#555555", "with the cache"), dot("#555555", "white", "every pass full")]
     edge = Line2D([], [], color="#bbbbbb", label="best for its arithmetic")
-    figure.legend(handles=[*kinds, *forms, edge], frameon=False, fontsize=10, ncols=8, loc="outside lower center")
+    star = Line2D([], [], marker="*", markersize=14, linestyle="", color=CHOSEN, markeredgecolor="white", label="fast")
+    figure.legend(
+        handles=[star, *kinds, *forms, edge],
+        frameon=False,
+        fontsize=9,
+        ncols=9,
+        columnspacing=1.3,
+        loc="outside lower center",
+    )
