@@ -56,6 +56,8 @@ class Bundle:
         files: Size and SHA-256 of each.
         variants: By name; at least one.
         options: The generation options in which this model differs from the package's defaults.
+        output_vocabulary: The ids that the graphs can predict, ascending, one for each column of their `logits`; None
+            where that is all of them.
     """
 
     folder: Path
@@ -71,6 +73,12 @@ class Bundle:
     files: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Variant]
     options: Mapping[str, Any] = field(default_factory=dict)
+    output_vocabulary: tuple[int, ...] | None = None
+
+    @property
+    def columns(self) -> int:
+        """How many pieces the graphs can predict."""
+        return self.vocab_size if self.output_vocabulary is None else len(self.output_vocabulary)
 
     def variant(self, name: str) -> Variant:
         """Return the variant called `name`.
@@ -255,6 +263,7 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         least_onnxruntime=_release(manifest["least_onnxruntime"]),
         files=files,
         variants=variants,
+        output_vocabulary=_output_vocabulary(manifest.get("output_vocabulary"), manifest),
     )
 
 
@@ -270,6 +279,20 @@ def _special(ids: Mapping[str, Any], vocab_size: int) -> SpecialIds:
     if len(set(ids.values())) < len(ids) or not all(type(i) is int and 0 <= i < vocab_size for i in ids.values()):
         raise ValueError(f"special_ids are {dict(ids)}, not different ids below {vocab_size}")
     return SpecialIds(**ids)
+
+
+def _output_vocabulary(ids: Any, manifest: Mapping[str, Any]) -> tuple[int, ...] | None:
+    if ids is None:
+        return None
+    if (
+        not all(type(i) is int for i in ids)
+        or sorted(set(ids)) != ids
+        or not 0 <= ids[0] <= ids[-1] < manifest["vocab_size"]
+    ):
+        raise ValueError("output_vocabulary is not ascending ids of the vocabulary")
+    if missing := set(manifest["special_ids"].values()).difference(ids):
+        raise ValueError(f"output_vocabulary lacks the special ids {sorted(missing)}")
+    return tuple(ids)
 
 
 def _template(template: Mapping[str, Any]) -> dict[str, str]:

@@ -75,7 +75,8 @@ class Diffutron:
         """
         base = preset("short" if preset_name is None else preset_name)
         config = base.replace(**(dict(self.bundle.options) | options))
-        if len(set(config.suppress_tokens)) >= self.bundle.vocab_size:
+        pieces = self.bundle.output_vocabulary or range(self.bundle.vocab_size)
+        if len(config.suppress_tokens) >= len(pieces) and set(config.suppress_tokens).issuperset(pieces):
             raise OptionError("suppress_tokens holds the whole vocabulary: leave a token to choose")
         for name in ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt"):
             largest = max(getattr(config, name), default=0)

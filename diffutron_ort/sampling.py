@@ -45,7 +45,8 @@ class Predictions:
         rest: float [n], the sum of exp(logit - best) over all tokens but the best.
         rest_tempered: float [n], the sum of exp((logit - best) / temperature) over all tokens but the best.
         entropy: float [n], in nats.
-        logits: float32 [n, vocab] before the penalty, or None where they were not asked for.
+        logits: float32 [n, vocab] before the penalty, -inf for a piece that the graph cannot predict; None where they
+            were not asked for.
         kept: Handle of the pass's keys and values, or None where they were not asked for.
     """
 
@@ -92,8 +93,13 @@ def penalise(logits: Floats, seen_ids: Ids, penalty: float) -> Floats:
 
 
 def guide(conditional: Floats, unconditional: Floats, scale: float) -> Floats:
-    """Return logits [n, vocab] pushed away from what the model says without the given tokens (arXiv:2207.12598)."""
-    return unconditional + np.float32(scale + 1) * (conditional - unconditional)
+    """Return logits [n, vocab] pushed away from what the model says without the given tokens (arXiv:2207.12598).
+
+    A piece that is never predicted has -inf in both, and in the result.
+    """
+    never = np.isneginf(conditional)
+    difference = np.subtract(conditional, unconditional, where=~never, out=np.zeros_like(conditional))
+    return unconditional + np.float32(scale + 1) * difference
 
 
 def reduce_logits(logits: Floats, temperature: float, candidates: int = CANDIDATES) -> Predictions:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -114,9 +115,18 @@ class Session:
         names = (*REDUCTIONS, "logits") if logits else REDUCTIONS
         run = self._run_bound if batch.past or batch.keep else self._run
         try:
-            return run(batch, names)
+            predictions = run(batch, names)
         except Exception as error:  # ONNX Runtime's errors share no other base
             raise ProviderError(f"ONNX Runtime failed to run {self._path}: {error}") from error
+        return self._widened(predictions)
+
+    def _widened(self, predictions: Predictions) -> Predictions:
+        """Give `logits`, where they were asked for, a column for every piece: -inf for one that is never predicted."""
+        if predictions.logits is None or self._bundle.output_vocabulary is None:
+            return predictions
+        logits = np.full((len(predictions.logits), self._bundle.vocab_size), -np.inf, np.float32)
+        logits[:, self._bundle.output_vocabulary] = predictions.logits
+        return replace(predictions, logits=logits)
 
     def _run(self, batch: Batch, names: Sequence[str]) -> Predictions:
         """Run a pass that computes every token and leaves nothing."""
@@ -268,8 +278,8 @@ def _check_contract(session: Any, path: Path, bundle: Bundle) -> None:
             raise BundleError(f"{path} is no denoiser: its {kind}s differ in {wrong}; export the model again")
     sizes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
     layers, _, _, hidden = sizes["past_key"]
-    if (layers, hidden, sizes["logits"][1]) != (bundle.layers, bundle.hidden_size, bundle.vocab_size):
+    if (layers, hidden, sizes["logits"][1]) != (bundle.layers, bundle.hidden_size, bundle.columns):
         raise BundleError(
             f"{path} has {layers} layers of {hidden} and {sizes['logits'][1]} pieces, its manifest says "
-            f"{bundle.layers}, {bundle.hidden_size} and {bundle.vocab_size}; export the model again"
+            f"{bundle.layers}, {bundle.hidden_size} and {bundle.columns}; export the model again"
         )
