@@ -134,6 +134,7 @@ def write_manifest(
         "stop_sequences": [{"text": ANSWER_END, "ids": list(source.tokenizer.answer_end)}],
         "uniform": {"vectors": [uniform(*vector) for vector in UNIFORM_VECTORS]},
         "least_onnxruntime": LEAST_ONNXRUNTIME,
+        **({} if source.pieces is None else {"output_vocabulary": list(source.pieces)}),
         "files": files(folder),
         "variants": {
             recipe.name: {

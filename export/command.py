@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from diffutron_ort.errors import DiffutronError, OptionError
@@ -22,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="MATRIX",
         help="matrices that int8 leaves in float32, by name or pattern; without it they are found by measuring",
+    )
+    parser.add_argument(
+        "--output-vocabulary",
+        metavar="FILE",
+        help="predict only the pieces that the language of this text needs, or these ids; prompts stay free",
     )
     parser.add_argument("--accept", action="store_true", help="write a variant however far from float32 it is")
     parser.add_argument("--adapter", metavar="DIR", help="peft LoRA adapter to merge")
@@ -46,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
             context_length=args.context_length,
             exclude=args.exclude,
             accept=args.accept,
+            output_vocabulary=args.output_vocabulary,
             report=report,
         )
 
@@ -60,6 +67,7 @@ def export(
     context_length: int | None = None,
     exclude: Sequence[str] | None = None,
     accept: bool = False,
+    output_vocabulary: str | Path | None = None,
 ) -> None:
     """Turns a checkpoint into a bundle; the bundle appears when it is whole and verified, or not at all.
 
@@ -72,6 +80,7 @@ def export(
         context_length: how long prompt and answer may be together; 256 unless given, 512 for a name that ends in Base.
         exclude: names or patterns of matrices that int8 leaves in float32; found by measuring unless given.
         accept: whether to write a quantized variant however far from float32 it is.
+        output_vocabulary: a text file, or one of ids: the pieces that can be predicted; all unless given.
 
     Raises:
         CheckpointError: source or adapter cannot be exported.
@@ -87,6 +96,7 @@ def export(
         context_length=context_length,
         exclude=exclude,
         accept=accept,
+        output_vocabulary=output_vocabulary,
         report=silent,
     )
 
@@ -101,12 +111,14 @@ def write(
     context_length: int | None,
     exclude: Sequence[str] | None,
     accept: bool,
+    output_vocabulary: str | Path | None,
     report: Report,
 ) -> None:
     """Does what `export` says it does."""
     try:  # torch and transformers take seconds to import, and --help needs neither
         from . import bundle
         from .fidelity import Yardstick
+        from .pieces import read_pieces
         from .recipes import chosen
         from .source import open_source
         from .variants import Job, Options
@@ -117,6 +129,8 @@ def write(
     bundle.refuse_taken(out)
     report(f"reading {name}", 0.2)
     source = open_source(name, revision=revision, adapter=adapter)
+    if output_vocabulary is not None:
+        source = replace(source, pieces=tuple(read_pieces(output_vocabulary, source.tokenizer).tolist()))
     length = context(context_length, source.name, source.shape.positions)
     yardstick, options = Yardstick(source), Options(exclude, accept)
     with bundle.staged(out) as folder:
@@ -126,6 +140,7 @@ def write(
             report(f"writing and verifying {recipe.name}", 0.7 / len(recipes))
             place = bundle.place(folder, recipe.graph)
             cards[recipe] = recipe.write(Job(place, bundle.provenance(source), yardstick, options))
+            cards[recipe] |= {} if source.pieces is None else {"output_vocabulary": yardstick.coverage()}
         report(f"finishing {out}", 0.1)
         bundle.write_manifest(source, folder, length, cards)
 

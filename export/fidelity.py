@@ -21,6 +21,7 @@ from diffutron_ort.sampling import Predictions
 from .graph import Graph, trace
 from .network import Denoiser, build
 from .passages import PASSAGES, QUESTIONS
+from .pieces import coverage
 from .source import Source
 from .verify import Reference, Session
 
@@ -238,7 +239,7 @@ class Yardstick:
     @functools.cached_property
     def denoiser(self) -> Denoiser:
         """The network at float32."""
-        return build(self.source.shape, self.source.tensors)
+        return build(self.source.shape, self.source.tensors, self.source.pieces)
 
     @functools.cached_property
     def _traced(self) -> Graph:
@@ -255,6 +256,17 @@ class Yardstick:
             self.reference.logits(canvas.ids[None], np.ones((1, canvas.ids.size), bool))[0, canvas.rows]
             for canvas in self.masked
         ]
+
+    def coverage(self) -> dict[str, Any] | None:
+        """What the output vocabulary loses of the passages and their canvases; None where it is all."""
+        if self.source.pieces is None:
+            return None
+        rows = [
+            self.reference.all_logits(canvas.ids[None], np.ones((1, canvas.ids.size), bool))[0, canvas.rows]
+            for canvas in self.masked[:: len(PASSAGES) // 2]
+        ]
+        texts = np.concatenate(list(encoded(self.source, PASSAGES)))
+        return coverage(np.array(self.source.pieces), np.concatenate(rows), texts)
 
     @functools.cached_property
     def steps(self) -> list[list[Step]]:

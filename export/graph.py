@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from .architecture import Shape
-from .network import Prediction, build
+from .network import HEAD_TABLE, TABLE, Prediction, build
 from .source import Source
 
 OPSET = 23
@@ -69,6 +69,7 @@ class Graph:
             path: where to; the folder is there.
             provenance: goes into the file's metadata.
         """
+        self.views.extend(tied(self.model.graph))
         self.model.metadata_props.update(provenance)
         weights = f"{path.name}.data"
         ir.external_data.unload_from_model(self.model, path.parent, weights, size_threshold_bytes=EXTERNAL)
@@ -98,7 +99,7 @@ def trace(source: Source) -> Graph:
     dims = {name: Dim(name) for name in ("batch", "seq", "past", "n", "u")}
     with quiet():
         program: Any = torch.onnx.export(
-            build(source.shape, source.tensors),
+            build(source.shape, source.tensors, source.pieces),
             example(source.shape),
             dynamo=True,
             opset_version=OPSET,
@@ -109,6 +110,13 @@ def trace(source: Source) -> Graph:
         )
     forget_traces(program.model)
     return Graph(program.model)
+
+
+def tied(graph: ir.Graph) -> list[View]:
+    """Takes the head's table, if it has one of its own, out of what is stored: it is the embedding's first rows."""
+    if HEAD_TABLE not in graph.initializers:
+        return []
+    return [View(graph.initializers.pop(HEAD_TABLE), graph.initializers[TABLE], 0)]
 
 
 def example(shape: Shape) -> tuple[Tensor, ...]:

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from .graph import Graph
+from .network import TABLE
 from .rewrite import Rewriter
-from .source import TABLE
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
@@ -37,7 +37,7 @@ class Halver(Rewriter):
 
     def head(self, x: ir.Value, bias: ir.Value) -> ir.Value:
         """The product in half precision, the bias added in float32."""
-        product = self.op("Gemm", self._half(x), self._stored(TABLE), transB=1)
+        product = self.op("Gemm", self._half(x), self.first_rows(self._stored(TABLE), bias.shape[0]), transB=1)
         return self.op("Add", self.op("Cast", product, to=FLOAT), bias)
 
     def _half(self, x: ir.Value) -> ir.Value:

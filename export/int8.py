@@ -19,9 +19,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .graph import Graph, View
+from .graph import Graph
+from .network import TABLE
 from .rewrite import Rewriter, matrix_of
-from .source import TABLE
 
 CHUNKS = 4
 """The head's table is read in as many parts: turning and packing it needs less memory at a time, and parts of logits
@@ -98,8 +98,7 @@ class Quantizer(Rewriter):
         """The logits [n, end - first] of some rows of the table."""
         table, scales = self._table()
         name = f"head.{first}"
-        part = ir.Value(name=f"{name}.int8", shape=ir.Shape([end - first, table.shape[1]]), type=table.type)
-        self.views.append(View(part, table, first))
+        part = self.part(f"{name}.int8", table, first, end)
         product = self._scaled(x, self.op("Transpose", part, perm=[1, 0]), scales[first:end], name)
         return self.op("Add", product, self.constant(f"{name}.bias", self.weights(bias.name)[first:end]))
 

@@ -5,7 +5,7 @@ instead of indices: keys are order-free once rotated and every mask is a functio
 serves a full pass and a pass over some tokens against the cached keys and values of all others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,11 @@ TOP = 64
 
 NOTHING = -1e30
 """In the place of a logit that counts for nothing: exp makes it 0 at any temperature, and 0 times it is 0."""
+
+MASK = 4
+"""The id of the mask, which every output vocabulary has and the repetition penalty never changes."""
+
+TABLE, HEAD_TABLE, BIAS = "model.embeddings.tok_embeddings.weight", "head_table", "decoder.bias"
 
 MASKED = -1e4
 """Added to a masked score. Finite: with −inf a row that sees nothing is NaN in several releases of ONNX Runtime."""
@@ -140,28 +145,51 @@ def norm(shape: Shape) -> nn.LayerNorm:
     return nn.LayerNorm(shape.hidden_size, eps=shape.norm_eps, bias=False)
 
 
+class Pieces(nn.Module):
+    """An output vocabulary: the ids that the head predicts. The table has their rows first, then all others'."""
+
+    def __init__(self, shape: Shape, kept: Sequence[int]) -> None:
+        super().__init__()
+        self.kept = nn.Buffer(torch.tensor(kept), persistent=False)  # [m], ascending
+        others = torch.ones(shape.vocab_size, dtype=torch.bool)
+        others[self.kept] = False
+        self.order = torch.cat([self.kept, others.nonzero()[:, 0]])  # [vocab], the id of each of the table's rows
+        self.place = nn.Buffer(self.order.argsort().to(torch.int32), persistent=False)  # [vocab], the row of each id
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """The table's rows of ids, int32 of the same shape."""
+        return self.place[ids]
+
+    def columns(self, ids: Tensor, none: int) -> tuple[Tensor, Tensor]:
+        """The columns of logits that ids have, and whether they have one; that of the id `none` where not."""
+        rows = self.rows(ids)
+        has = rows < len(self.kept)
+        return torch.where(has, rows, self.place[none]).long(), has
+
+
 class Embeddings(nn.Module):
     """Token table and norm; positions enter by rotation alone."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, pieces: Pieces | None) -> None:
         super().__init__()
+        self.pieces = pieces
         self.tok_embeddings = nn.Embedding(shape.vocab_size, shape.hidden_size)
         self.norm = norm(shape)
 
     def forward(self, ids: Tensor) -> Tensor:
         """[batch, seq] -> [batch, seq, hidden]."""
-        return self.norm(self.tok_embeddings(ids))
+        return self.norm(self.tok_embeddings(ids if self.pieces is None else self.pieces.rows(ids)))
 
 
 class Encoder(nn.Module):
     """Embeddings, layers and the last norm."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, pieces: Pieces | None) -> None:
         super().__init__()
         self.window = shape.window
         self.is_global = shape.is_global
         self.rotaries = nn.ModuleList(Rotary(t, shape.head_size) for t in (shape.local_theta, shape.global_theta))
-        self.embeddings = Embeddings(shape)
+        self.embeddings = Embeddings(shape, pieces)
         self.layers = nn.ModuleList(Layer(shape, i) for i in range(shape.layers))
         self.final_norm = norm(shape)
 
@@ -247,14 +275,14 @@ class Head(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The bias of the product with the embedding table, which is the embedding's own."""
+    """The product with the embedding table, or with the first of its rows: the table is the embedding's own."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, columns: int) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.empty(shape.vocab_size))
+        self.bias = nn.Parameter(torch.empty(columns))
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        """[n, hidden], [vocab, hidden] -> [n, vocab]."""
+        """[n, hidden], [columns, hidden] -> [n, columns]."""
         return F.linear(x, table, self.bias)
 
 
@@ -272,15 +300,24 @@ class Prediction(NamedTuple):
 
 
 class Denoiser(nn.Module):
-    """What the graph computes; its parameters have the names they have in a checkpoint."""
+    """What the graph computes; its parameters have the names they have in a checkpoint.
 
-    def __init__(self, shape: Shape) -> None:
+    Args:
+        shape: of the checkpoint.
+        kept: the ids of its output vocabulary, ascending; None is all.
+    """
+
+    def __init__(self, shape: Shape, kept: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.top = min(TOP, shape.vocab_size)
+        columns = shape.vocab_size if kept is None else len(kept)
+        self.top = min(TOP, columns)
         self.layers, self.hidden_size = shape.layers, shape.hidden_size
-        self.model = Encoder(shape)
+        self.pieces = None if kept is None else Pieces(shape, kept)
+        self.model = Encoder(shape, self.pieces)
         self.head = Head(shape)
-        self.decoder = Decoder(shape)
+        self.decoder = Decoder(columns)
+        if kept is not None:
+            self.head_table = nn.Parameter(torch.empty(columns, shape.hidden_size))  # the table's first rows
 
     def forward(
         self,
@@ -310,14 +347,21 @@ class Denoiser(nn.Module):
         asked, rows = torch.arange(rows.shape[0]), some(rows)
         past = KeyValue(past_key, past_value)
         hidden, own = self.model(input_ids, position_ids, past_position_ids, past, rows)  # [n, hidden]
-        logits = self.decoder(self.head(hidden), self.model.embeddings.tok_embeddings.weight)  # [n, vocab]
+        table = self.model.embeddings.tok_embeddings.weight if self.pieces is None else self.head_table
+        logits = self.decoder(self.head(hidden), table)  # [n, vocab]
         raw = logits.index_select(0, asked)  # Gather copies with all threads, Slice with one
         sequence = sequences(input_ids.shape[0], input_ids.shape[1], rows)
         seen, penalty, tempering = (x.index_select(0, sequence) for x in (seen_ids, repetition_penalty, temperature))
+        has = None
+        if self.pieces is not None:
+            seen, has = self.pieces.columns(seen, MASK)
         found = some(raw.gather(1, seen.index_select(0, asked)))  # from the copy, so that scatter need not make another
-        penalised = logits.scatter(1, seen, penalise(found, penalty[:, None]))
-        reduced = reduce(penalised, tempering, self.top)
-        return Prediction(*(part.index_select(0, asked) for part in reduced), raw, own.key, own.value)
+        changed = penalise(found, penalty[:, None])
+        changed = changed if has is None else torch.where(has, changed, found)
+        reductions = reduce(logits.scatter(1, seen, changed), tempering, self.top)
+        top_ids, *reduced = (part.index_select(0, asked) for part in reductions)
+        top_ids = top_ids if self.pieces is None else self.pieces.kept[top_ids]
+        return Prediction(top_ids, *reduced, raw, own.key, own.value)
 
 
 def penalise(logits: Tensor, penalty: Tensor) -> Tensor:
@@ -376,10 +420,13 @@ def parts_of(denoiser: Denoiser) -> dict[str, list[str]]:
     return parts
 
 
-def build(shape: Shape, tensors: Mapping[str, Tensor]) -> Denoiser:
-    """The denoiser with a checkpoint's float32 tensors."""
-    denoiser = Denoiser(shape).eval().requires_grad_(False)
+def build(shape: Shape, tensors: Mapping[str, Tensor], kept: Sequence[int] | None = None) -> Denoiser:
+    """The denoiser with a checkpoint's float32 tensors, and with an output vocabulary or the whole."""
+    denoiser = Denoiser(shape, kept).eval().requires_grad_(False)
     state = dict(tensors)
+    if denoiser.pieces is not None:
+        state[TABLE] = state[TABLE][denoiser.pieces.order]
+        state |= {HEAD_TABLE: state[TABLE][: len(kept or ())], BIAS: state[BIAS][denoiser.pieces.kept]}
     for name, parts in parts_of(denoiser).items():
         chunks = state.pop(name).T.chunk(len(parts), dim=1)
         state |= {part: chunk.contiguous() for part, chunk in zip(parts, chunks, strict=True)}

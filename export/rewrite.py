@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from .graph import Graph
-from .source import TABLE
+from .graph import Graph, View
+from .network import TABLE
 
 
 class Rewriter:
@@ -23,8 +23,9 @@ class Rewriter:
             if (result := self._rewritten(node)) is not None:
                 self._replace(node, result)
         for name, value in list(self.graph.initializers.items()):
-            if not value.uses():
+            if not value.uses() and all(value is not view.of for view in self.views if view.value.uses()):
                 del self.graph.initializers[name]
+        self.views[:] = [view for view in self.views if view.value.uses()]
 
     def product(self, x: ir.Value, matrix: ir.Value) -> ir.Value | None:
         """What x [..., in] times a matrix [in, out] becomes; None leaves it as it is."""
@@ -54,6 +55,16 @@ class Rewriter:
     def ops(self, kind: str, *inputs: ir.Value, outputs: int) -> tuple[ir.Value, ...]:
         """Records an operator of several outputs."""
         return tuple(self._tape.op_multi_out(kind, inputs, num_outputs=outputs))
+
+    def first_rows(self, table: ir.Value, count: int) -> ir.Value:
+        """A table's first rows, stored in the table."""
+        return table if count == table.shape[0] else self.part(f"{table.name}.head", table, 0, count)
+
+    def part(self, name: str, table: ir.Value, first: int, end: int) -> ir.Value:
+        """Some rows of a table, stored in the table."""
+        value = ir.Value(name=name, shape=ir.Shape([end - first, table.shape[1]]), type=table.type)
+        self.views.append(View(value, table, first))
+        return value
 
     def constant(self, name: str, array: Any) -> ir.Value:
         """An initializer of this name, made once."""

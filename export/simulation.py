@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from diffutron_ort.errors import FidelityError
 
 from .int8 import Form
-from .network import Denoiser, Projection
+from .network import TABLE, Denoiser, Projection
 from .rewrite import matrix_of
-from .source import TABLE
 
 HEAD = matrix_of(TABLE)
 """The table's name; it is the embedding's and the head's."""

@@ -13,11 +13,11 @@ from diffutron_ort.errors import CheckpointError, OptionError
 
 from .adapter import merge_adapter
 from .architecture import Shape, portable_config, read_shape
-from .network import parameter_shapes
+from .network import TABLE, parameter_shapes
 from .tokenizer import Tokenizer, read_tokenizer
 from .weights import INDEX, WEIGHTS, listed, read_json, read_tensors
 
-TABLE, TIED = "model.embeddings.tok_embeddings.weight", "decoder.weight"
+TIED = "decoder.weight"
 HEAD = ("head.dense.weight", "head.norm.weight", "decoder.bias")
 
 DOWNLOADED = (
@@ -48,6 +48,7 @@ class Source:
         tensors: float32, by their names in the checkpoint, the tied table once.
         tokenizer: the files and the special ids.
         generation: the source's generation_config.json, empty where it has none.
+        pieces: the ids of the output vocabulary that is wanted of an export, ascending; None is all.
     """
 
     name: str
@@ -58,6 +59,12 @@ class Source:
     tensors: Mapping[str, Tensor]
     tokenizer: Tokenizer
     generation: Mapping[str, Any]
+    pieces: tuple[int, ...] | None = None
+
+    @property
+    def columns(self) -> slice | list[int]:
+        """What picks the columns of an export's logits out of all."""
+        return slice(None) if self.pieces is None else list(self.pieces)
 
 
 def open_source(source: str, *, revision: str | None = None, adapter: str | None = None) -> Source:

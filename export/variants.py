@@ -55,7 +55,7 @@ class Job:
 
     def session(self) -> Session:
         """The graph that was written, running."""
-        return Session(self.path, self.yardstick.source.shape)
+        return Session(self.path, self.yardstick.source.shape, self.yardstick.source.pieces)
 
 
 def write_fp32(job: Job) -> Card:

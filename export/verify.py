@@ -1,7 +1,7 @@
 """A graph in ONNX Runtime against transformers' ModernBertForMaskedLM -> fidelity card, or an error."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from diffutron_ort.errors import FidelityError
 
 from .architecture import Shape
-from .network import Prediction
-from .source import TABLE, TIED, Source
+from .network import TABLE, Prediction
+from .source import TIED, Source
 from .tokenizer import SPECIAL_IDS
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default since 1.29, and read at import
@@ -61,9 +61,14 @@ class Reference:
             attn_implementation="eager",
         )
         self.model = model.eval().requires_grad_(False)
+        self.columns = source.columns
 
     def logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
-        """[batch, seq] tokens, and which are no padding -> [batch, seq, vocab]."""
+        """[batch, seq] tokens, and which are no padding -> [batch, seq, columns], those that an export predicts."""
+        return self.all_logits(ids, valid)[..., self.columns]
+
+    def all_logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
+        """The same of the whole vocabulary."""
         mask = torch.from_numpy(valid.astype(np.int64))
         return self.model(input_ids=torch.from_numpy(ids), attention_mask=mask).logits.numpy()
 
@@ -71,9 +76,10 @@ class Reference:
 class Session:
     """The graph in ONNX Runtime on the CPU, with what a pass leaves out filled in."""
 
-    def __init__(self, graph: Path, shape: Shape) -> None:
+    def __init__(self, graph: Path, shape: Shape, pieces: Sequence[int] | None = None) -> None:
         self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         self.shape = shape
+        self.pieces = np.arange(shape.vocab_size) if pieces is None else np.array(pieces)  # the ids of logits' columns
 
     def run(self, ids: Ids, positions: Ids, rows: Ids, **others: NDArray[Any]) -> Outputs:
         """One pass; past, penalty and temperature are none unless given."""
@@ -149,7 +155,8 @@ def padded_case(reference: Reference, session: Session, ids: Ids) -> Case:
     valid = places < np.linspace(length, 1, batch).astype(int)[:, None]
     ids = np.where(valid, ids, SPECIAL_IDS["pad"])
     rows = spread(np.flatnonzero(valid), session.shape)
-    expected = reference.logits(ids, valid).reshape(-1, session.shape.vocab_size)[rows]
+    logits = reference.logits(ids, valid)
+    expected = logits.reshape(-1, logits.shape[-1])[rows]
     return Case("padded", expected, session.run(ids, np.where(valid, places, -1), rows)["logits"])
 
 
@@ -239,12 +246,15 @@ def check_reductions(session: Session, name: str) -> None:
     shape = session.shape
     random = np.random.default_rng(SEED)
     ids = tokens(random, shape, 2, 8)
+    seen = random.integers(len(SPECIAL_IDS), shape.vocab_size, size=ids.shape)
+    seen[:, ::2] = random.choice(session.pieces[session.pieces >= len(SPECIAL_IDS)], size=seen[:, ::2].shape)
     rows, penalty, temperature = np.arange(0, 16, 5), np.array([1.3, 0.7], np.float32), np.array([0.5, 1.5], np.float32)
-    options = {"seen_ids": ids, "repetition_penalty": penalty, "temperature": temperature}
+    options = {"seen_ids": seen, "repetition_penalty": penalty, "temperature": temperature}
     found = session.run(ids, np.tile(np.arange(8), (2, 1)), rows, **options)
     for i, row in enumerate(rows):
         sequence = row // 8
-        expected = reductions(found["logits"][i], ids[sequence], float(penalty[sequence]), float(temperature[sequence]))
+        columns = np.flatnonzero(np.isin(session.pieces, seen[sequence]))
+        expected = reductions(found["logits"][i], columns, float(penalty[sequence]), float(temperature[sequence]))
         for output, value in expected.items():
             if not np.allclose(found[output][i], value, rtol=EXACT, atol=EXACT):
                 raise FidelityError(
