@@ -15,7 +15,7 @@ def main() -> None:
     """Export beside, under the model's name, and then in place."""
     with tempfile.TemporaryDirectory() as scratch:
         named = shutil.copytree(HERE / "checkpoint", Path(scratch) / "nano")
-        export(named, Path(scratch) / "bundle")
+        export(named, Path(scratch) / "bundle", variants=("fp32", "int8"))
         shutil.rmtree(HERE / "onnx", ignore_errors=True)
         shutil.copytree(Path(scratch) / "bundle", HERE, dirs_exist_ok=True)
 
