@@ -80,6 +80,11 @@ class Bundle:
         """How many pieces the graphs can predict."""
         return self.vocab_size if self.output_vocabulary is None else len(self.output_vocabulary)
 
+    @property
+    def default_variant(self) -> str:
+        """The name of the variant that runs where none is asked for: fp32 if it is there."""
+        return "fp32" if "fp32" in self.variants else next(iter(self.variants))
+
     def variant(self, name: str) -> Variant:
         """Return the variant called `name`.
 

@@ -80,6 +80,7 @@ def _parser(exporting: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_generate(commands.add_parser("generate", help="answer a prompt"))
     _add_fill(commands.add_parser("fill", help="put words where a text says <mask>"))
+    _add_bench(commands.add_parser("bench", help="measure how fast a model runs here"))
     export = commands.add_parser("export", help="turn a checkpoint into a bundle (needs the extra [export])")
     if exporting:
         _exporter().add_arguments(export)
@@ -106,9 +107,15 @@ def _add_fill(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_fill)
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser, "model", nargs="?")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.set_defaults(run=_bench)
+
+
+def _add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any) -> None:
     group = parser.add_argument_group("model")
-    group.add_argument("--model", help="a bundle's folder or a hub id (default: the embedded demonstration)")
+    group.add_argument(name, help="a bundle's folder or a hub id (default: the embedded demonstration)", **how)
     group.add_argument("--revision", help="commit, tag or branch of a hub id")
     group.add_argument("--variant", help="which of the bundle's graphs (default: fp32)")
     group.add_argument("--provider", action="append", metavar="NAME", help="cpu or cuda; may be given several times")
@@ -184,6 +191,13 @@ def _fill(arguments: argparse.Namespace) -> None:
     print(printable(_load(arguments).fill(text, **options)))
 
 
+def _bench(arguments: argparse.Namespace) -> None:
+    from diffutron_ort.bench import bench, table
+
+    report = bench(_load(arguments), _loading(arguments))
+    print(printable(json.dumps(report, ensure_ascii=False) if arguments.json else table(report)))
+
+
 def _exporter() -> ModuleType:
     try:
         return import_module("diffutron_ort_export.command")
@@ -196,15 +210,20 @@ def _exporter() -> ModuleType:
 
 def _load(arguments: argparse.Namespace) -> Diffutron:
     if arguments.model is None:
-        print("diffutron-ort: no --model given, so the embedded demonstration answers", file=sys.stderr)
-    return Diffutron.from_pretrained(
-        arguments.model,
-        variant=arguments.variant,
-        providers=arguments.provider,
-        revision=arguments.revision,
-        threads=arguments.threads,
-        spin=arguments.spin,
-    )
+        print("diffutron-ort: no model given, so the embedded demonstration answers", file=sys.stderr)
+    return Diffutron.from_pretrained(**_loading(arguments))
+
+
+def _loading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained`."""
+    return {
+        "model": arguments.model,
+        "variant": arguments.variant,
+        "providers": arguments.provider,
+        "revision": arguments.revision,
+        "threads": arguments.threads,
+        "spin": arguments.spin,
+    }
 
 
 def _text_argument(text: str) -> str:

@@ -64,7 +64,7 @@ class Diffutron:
         bundle = load_bundle(model, revision)
         tokenizer = Tokenizer(bundle.folder / "tokenizer.json", bundle.vocab_size, bundle.special)
         if variant is None:
-            variant = "fp32" if "fp32" in bundle.variants else next(iter(bundle.variants))
+            variant = bundle.default_variant
         return cls(bundle, tokenizer, Session(bundle, variant, providers=providers, threads=threads, spin=spin))
 
     def config(self, preset_name: str | None = None, /, **options: Any) -> GenerationConfig:
