@@ -133,9 +133,37 @@ def test_spin_is_yes_or_no(spin):
         Session(load_bundle(), spin=spin)
 
 
-def test_byte_products_never_saturate(forward):
-    options = forward._session.get_session_options()
-    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+@pytest.mark.parametrize(
+    ("machine", "cpuinfo", "expected"),
+    [
+        ("x86_64", "flags : sse2 avx2 avx512_vnni", False),
+        ("x86_64", "flags : avx2 avx_vnni fma", False),
+        ("x86_64", "flags : avx2 avx512bw", True),
+        ("AMD64", None, True),
+        ("aarch64", "Features : fp asimd", False),
+        ("arm64", None, False),
+    ],
+)
+def test_byte_products_can_saturate_on_x86_without_vnni(machine, cpuinfo, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.platform, "machine", lambda: machine)
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert module._may_saturate(tmp_path / "cpuinfo") is expected
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_bytes_are_multiplied_slowly_only_where_they_could_saturate(may, monkeypatch):
+    monkeypatch.setattr(module, "_may_saturate", lambda: may)
+    options, name = Session(load_bundle(), threads=1)._session.get_session_options(), "session.x64quantprecision"
+    if may:
+        assert options.get_session_config_entry(name) == "1"
+    else:
+        with pytest.raises(RuntimeError, match=name):  # it has no such entry
+            options.get_session_config_entry(name)
+
+
+def test_no_memory_is_planned_for_shapes_that_do_not_come_again(forward):
+    assert not forward._session.get_session_options().enable_mem_pattern
 
 
 def test_what_onnxruntime_fails_at_is_an_error_of_ours(forward):
