@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffutron_ort.buckets import cut, padded
 from diffutron_ort.bundle import Bundle
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
 from diffutron_ort.predict import Batch
@@ -115,10 +116,11 @@ class Session:
         """
         if os.getpid() != self._process:  # threads do not survive a fork
             self._session, self._process = self._open(), os.getpid()
-        names = (*REDUCTIONS, "logits") if logits else REDUCTIONS
-        run = self._run_bound if batch.past or batch.keep else self._run
+        names, asked = (*REDUCTIONS, "logits") if logits else REDUCTIONS, len(batch.rows)
+        batch = padded(batch) if self._in_buckets else batch
+        bound = batch.past or batch.keep or self._in_buckets
         try:
-            predictions = run(batch, names)
+            predictions = cut((self._run_bound if bound else self._run)(batch, names), asked)
         except Exception as error:  # ONNX Runtime's errors share no other base
             raise ProviderError(f"ONNX Runtime failed to run {self._path}: {error}") from error
         return self._widened(predictions)
@@ -160,6 +162,11 @@ class Session:
         return Predictions(**read, kept=kept)
 
     @property
+    def _in_buckets(self) -> bool:
+        """Whether passes are padded to few shapes: on a GPU, where a new one is slow; a CPU would only compute more."""
+        return self._device != "cpu"
+
+    @property
     def _device(self) -> str:
         return DEVICES.get(self._session.get_providers()[0], "cpu")
 
@@ -169,7 +176,9 @@ class Session:
 
     def _open(self) -> Any:
         ort = _onnxruntime(self._least)
-        providers = self._providers or _default_providers(ort)
+        if self.alone and PROVIDERS["cuda"] in self._providers:
+            raise OptionError("int8 has no products on CUDA (they would run on the CPU): use the variant fp16 or fp32")
+        providers = self._providers or _default_providers(ort, PROVIDERS["cpu"] if self.alone else PROVIDERS["cuda"])
         missing = [name for name in providers if name not in ort.get_available_providers()]
         if missing:
             raise ProviderError(_no_provider(missing[0], ort.get_available_providers()))
@@ -262,9 +271,9 @@ def _full_names(providers: Sequence[str] | None) -> list[str]:
     return [PROVIDERS.get(name, name) for name in providers or ()]
 
 
-def _default_providers(ort: ModuleType) -> list[str]:
+def _default_providers(ort: ModuleType, best: str) -> list[str]:
     available = ort.get_available_providers()
-    return [name for name in (PROVIDERS["cuda"], PROVIDERS["cpu"]) if name in available]
+    return [name for name in dict.fromkeys((best, PROVIDERS["cpu"])) if name in available]
 
 
 def _no_provider(wanted: str, available: Sequence[str]) -> str:

@@ -158,7 +158,16 @@ class Pieces(nn.Module):
 
     def rows(self, ids: Tensor) -> Tensor:
         """The table's rows of ids, int32 of the same shape."""
-        return self.place[ids]
+        return self._at(self.place, ids)
+
+    def ids(self, columns: Tensor) -> Tensor:
+        """The ids of columns of logits."""
+        return self._at(self.kept, columns)
+
+    @staticmethod
+    def _at(values: Tensor, where: Tensor) -> Tensor:
+        """values[where], by Gather: indexing would be GatherND, which CUDA has for fewer types."""
+        return values.index_select(0, where.flatten()).view(where.shape)
 
     def columns(self, ids: Tensor, none: int) -> tuple[Tensor, Tensor]:
         """The columns of logits that ids have, and whether they have one; that of the id `none` where not."""
@@ -360,7 +369,7 @@ class Denoiser(nn.Module):
         changed = changed if has is None else torch.where(has, changed, found)
         reductions = reduce(logits.scatter(1, seen, changed), tempering, self.top)
         top_ids, *reduced = (part.index_select(0, asked) for part in reductions)
-        top_ids = top_ids if self.pieces is None else self.pieces.kept[top_ids]
+        top_ids = top_ids if self.pieces is None else self.pieces.ids(top_ids)
         return Prediction(top_ids, *reduced, raw, own.key, own.value)
 
 
