@@ -175,7 +175,7 @@ class Session:
         return {"past_position_ids": np.zeros((size, 0), np.int64), "past_key": nothing, "past_value": nothing}
 
     def _open(self) -> Any:
-        ort = _onnxruntime(self._least)
+        ort = import_onnxruntime(self._least)
         if self.alone and PROVIDERS["cuda"] in self._providers:
             raise OptionError("int8 has no products on CUDA (they would run on the CPU): use the variant fp16 or fp32")
         providers = self._providers or _default_providers(ort, PROVIDERS["cpu"] if self.alone else PROVIDERS["cuda"])
@@ -242,8 +242,12 @@ def _may_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 @cache
-def _onnxruntime(least: str) -> ModuleType:
-    """Import onnxruntime with its telemetry off, and check its version."""
+def import_onnxruntime(least: str) -> ModuleType:
+    """Import onnxruntime with its telemetry off, and check its version.
+
+    Raises:
+        ProviderError: It is missing, broken or older than `least`.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default from 1.29 on Linux and macOS
     try:
         import onnxruntime as ort

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffutron_ort import Diffutron, GenerationConfig
-from diffutron_ort.errors import ContextError, InputError, OptionError
+from diffutron_ort.errors import BundleError, ContextError, InputError, OptionError, ProviderError
 from tests.fakes import scripted
 
 QUESTION = "On iki artı beş kaç eder?"
@@ -33,6 +34,30 @@ def test_the_last_step_of_a_stream_has_the_answer(model):
     masks = [step.masks_left for step in steps]
     assert masks == sorted(masks, reverse=True)
     assert all(0 < c <= 1 for step in steps for c in step.confidence)
+
+
+def test_the_tokenizer_and_the_graph_are_loaded_at_the_same_time(monkeypatch):
+    both = threading.Barrier(2, timeout=60)
+    for name in ("Tokenizer", "Session"):
+        monkeypatch.setattr(f"diffutron_ort.model.{name}", lambda *_, name=name, **__: both.wait() >= 0 and name)
+    loaded = Diffutron.from_pretrained()
+    assert (loaded.tokenizer, loaded.forward) == ("Tokenizer", "Session")
+
+
+@pytest.mark.parametrize("fails", [("Tokenizer",), ("Session",), ("Tokenizer", "Session")])
+def test_what_fails_to_load_fails_as_it_does_alone_the_tokenizer_first(monkeypatch, fails):
+    def failing(error):
+        def fail(*_, **__):
+            raise error
+
+        return fail
+
+    errors = {"Tokenizer": BundleError("the tokenizer's"), "Session": ProviderError("the session's")}
+    for name in fails:
+        monkeypatch.setattr(f"diffutron_ort.model.{name}", failing(errors[name]))
+    with pytest.raises(type(errors[fails[0]])) as raised:
+        Diffutron.from_pretrained()
+    assert raised.value is errors[fails[0]]
 
 
 def test_chat_is_generate_with_more_messages(model):

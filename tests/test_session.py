@@ -217,7 +217,7 @@ def test_a_graph_with_another_signature_is_an_error_of_ours(monkeypatch):
 
 def test_an_onnxruntime_that_is_too_old_is_named():
     with pytest.raises(ProviderError, match=r"is too old: pip install 'onnxruntime>=999\.0'"):
-        module._onnxruntime("999.0")
+        module.import_onnxruntime("999.0")
 
 
 def test_two_onnxruntimes_that_overwrite_each_other_are_named(monkeypatch):

@@ -187,8 +187,18 @@ def test_a_tokenizer_of_another_model_is_refused(path):
         Tokenizer(path, 100, SPECIAL)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_no_piece_beyond_the_model_reaches_it(path, tmp_path):
+    def sparse(specification):
+        specification["model"]["vocab"]["▁bir"] = 10**6
+
+    tokenizer = Tokenizer(changed(path, tmp_path, sparse), 10**6, SPECIAL)
+    assert tokenizer.encode("iki")
+    with pytest.raises(BundleError, match="has a piece with id 1000000, the model has 1000000: they do not fit"):
+        tokenizer.encode("bir")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"\xff": 1}'])
 def test_a_malformed_file_is_refused(tmp_path, content):
-    (tmp_path / "tokenizer.json").write_text(content)
+    (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(BundleError, match="cannot be loaded"):
         Tokenizer(tmp_path / "tokenizer.json", 512, SPECIAL)
