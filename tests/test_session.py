@@ -1,5 +1,6 @@
 import os
 import threading
+import tracemalloc
 
 import numpy as np
 import onnxruntime as ort
@@ -8,6 +9,9 @@ import pytest
 from diffutron_ort import Diffutron
 from diffutron_ort import session as module
 from diffutron_ort.bundle import load_bundle
+from diffutron_ort.canvas import for_generation
+from diffutron_ort.config import GenerationConfig
+from diffutron_ort.denoise import denoise
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
 from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import penalise, reduce_logits
@@ -48,6 +52,41 @@ def test_the_graphs_reductions_are_numpys(forward):
 
 def test_logits_are_fetched_only_when_asked_for(forward):
     assert forward(batch(range(20, 30))).logits is None
+
+
+def most_bytes(forward, **options):
+    """Return the most that a step of an answer of one block allocates in numpy, and the most that a pass hands over.
+
+    What a pass hands over lies in ONNX Runtime's memory, which `tracemalloc` does not see.
+    """
+    bundle, peaks, handed = load_bundle(), [], []
+    config = GenerationConfig(steps=32, max_new_tokens=32, early_end=False, **options)
+    canvas = for_generation(range(20, 40), 32, bundle.special.mask)
+
+    def noting(batch, **asked):
+        said = forward(batch, **asked)
+        handed.append(sum(value.nbytes for value in vars(said).values() if isinstance(value, np.ndarray)))
+        return said
+
+    steps = denoise(noting, [canvas], config, bundle.special)
+    next(steps)  # what is made once
+    tracemalloc.start()
+    try:
+        for _ in range(31):
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            next(steps)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    return max(peaks), max(handed)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.0}, {"cache": "block"}])
+def test_a_step_allocates_nothing_as_wide_as_the_vocabulary(forward, options):
+    wide = 31 * 4 * load_bundle().vocab_size  # the logits of the second step's rows
+    assert max(most_bytes(forward, **options)) < wide / 2
+    assert min(most_bytes(forward, suppress_tokens=(9,), **options)) > wide  # which needs all logits: it is seen
 
 
 def test_padding_is_invisible(forward):
