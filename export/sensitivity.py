@@ -12,7 +12,7 @@ from diffutron_ort.errors import OptionError
 from .fidelity import Rows, TorchForward, Yardstick, join
 from .int8 import Form
 from .passages import PASSAGES
-from .simulation import as_int8, matrices
+from .simulation import as_int8, products
 
 ENOUGH = 0.98
 """The share of clear rows with float32's best token that a quantized graph should reach."""
@@ -45,8 +45,8 @@ class Search:
 
     def __init__(self, yardstick: Yardstick) -> None:
         self.yardstick = yardstick
-        self.modules = matrices(yardstick.denoiser)
-        self.most = 2 * len(self.modules)
+        self.matrices = products(yardstick.denoiser)
+        self.most = 2 * len(self.matrices)
         self._changes: list[tuple[str, Form]] = []
 
     def forms(self, count: int) -> dict[str, Form]:
@@ -71,7 +71,7 @@ class Search:
     @functools.cached_property
     def _costs(self) -> dict[str, float]:
         """Each matrix's share of the loss in the form that it has after the changes so far, if that is not FLOAT."""
-        return {name: self._share(name, Form.TENSOR) for name in self.modules}
+        return {name: self._share(name, Form.TENSOR) for name in self.matrices}
 
     def _change(self) -> tuple[str, Form]:
         """The next change: of the matrix that costs most."""
@@ -88,10 +88,10 @@ class Search:
     def _rows(self, forms: Mapping[str, Form], every: int = 1) -> Rows:
         """The simulated graph's rows against float32's; a matrix without a form is quantized by TENSOR."""
         forward = TorchForward(self.yardstick.denoiser)
-        with as_int8(self.modules, forms):
+        with as_int8(self.matrices, forms):
             return join(list(self.yardstick.rows(forward, every).values()))
 
     def _share(self, name: str, form: Form) -> float:
         """A matrix's share of the loss, on one passage in each ratio."""
-        others = dict.fromkeys(self.modules, Form.FLOAT)
+        others = dict.fromkeys(self.matrices, Form.FLOAT)
         return float(self._rows(others | {name: form}, every=len(PASSAGES)).kl.mean())

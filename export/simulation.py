@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,70 +16,80 @@ from .rewrite import matrix_of
 HEAD = matrix_of(TABLE)
 """The table's name; it is the embedding's and the head's."""
 
-Modules = Mapping[str, Sequence[nn.Module]]
+
+class Product(NamedTuple):
+    """A module that multiplies, and what it multiplies by, unless another one of the same matrix has that already."""
+
+    module: nn.Module
+    weight: nn.Parameter | None
 
 
-def matrices(denoiser: Denoiser) -> dict[str, list[nn.Module]]:
-    """The modules that multiply by each matrix, by the matrix's name in the checkpoint."""
-    result: dict[str, list[nn.Module]] = {}
+Products = Mapping[str, Sequence[Product]]
+
+
+def products(denoiser: Denoiser) -> dict[str, list[Product]]:
+    """What multiplies by each matrix, by the matrix's name in the checkpoint."""
+    result: dict[str, list[Product]] = {}
     for name, module in denoiser.named_modules():
         if isinstance(module, Projection):
-            result.setdefault(matrix_of(name), []).append(module)
-    return result | {HEAD: [denoiser.model.embeddings.tok_embeddings, denoiser.decoder]}
+            result.setdefault(matrix_of(name), []).append(Product(module, module.weight))
+    embedding = denoiser.model.embeddings.tok_embeddings
+    own = None if denoiser.pieces is None else denoiser.head_table
+    return result | {HEAD: [Product(embedding, embedding.weight), Product(denoiser.decoder, own)]}
 
 
 @contextlib.contextmanager
-def as_int8(modules: Modules, forms: Mapping[str, Form]) -> Iterator[None]:
+def as_int8(matrices: Products, forms: Mapping[str, Form]) -> Iterator[None]:
     """The network as if its matrices were 8-bit in these forms, TENSOR where there is none.
 
     Weights are rounded to what their int8 and scales stand for, activations to what their form would make of them.
     """
     with contextlib.ExitStack() as stack:
-        for name, parts in modules.items():
+        for name, parts in matrices.items():
             if (form := forms.get(name, Form.TENSOR)) is Form.FLOAT:
                 continue
-            for module in parts:
+            for module, weight in parts:
                 stack.callback(module.register_forward_pre_hook(rounding(lambda x, form=form: by_form(x, form))).remove)
-                replace_weight(stack, module, lambda w, name=name: by_scales(w, axis=1 if name == HEAD else 0))
+                change(stack, weight, lambda w, name=name: by_scales(w, axis=1 if name == HEAD else 0))
         yield
 
 
 @contextlib.contextmanager
-def as_half(modules: Modules, variant: str) -> Iterator[None]:
+def as_half(matrices: Products, variant: str) -> Iterator[None]:
     """The network as if its products were made in half precision.
 
     ONNX Runtime's CPU provider has no such products and takes the casts around them away, so it cannot tell what a
     GPU makes of activations.
 
     Args:
-        modules: that multiply, by their matrix's name.
+        matrices: what multiplies by each.
         variant: for errors.
 
     Raises:
         FidelityError: (while a pass runs) a product is not finite; it names the first matrix whose is not.
     """
     with contextlib.ExitStack() as stack:
-        for name, parts in modules.items():
-            for module in parts:
+        for name, parts in matrices.items():
+            for module, weight in parts:
                 stack.callback(module.register_forward_pre_hook(rounding(to_half)).remove)
                 stack.callback(module.register_forward_hook(finite_half(name, variant)).remove)
-                replace_weight(stack, module, to_half)
+                change(stack, weight, to_half)
         yield
 
 
-def replace_weight(stack: contextlib.ExitStack, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-    """Changes a module's own matrix, if it has one, until the stack is left."""
-    if isinstance(weight := getattr(module, "weight", None), nn.Parameter):
+def change(stack: contextlib.ExitStack, weight: nn.Parameter | None, by: Callable[[Tensor], Tensor]) -> None:
+    """Changes a weight, if there is one, until the stack is left."""
+    if weight is not None:
         stack.callback(setattr, weight, "data", weight.data)
-        weight.data = change(weight.data)
+        weight.data = by(weight.data)
 
 
-def rounding(change: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Any, ...]]:
+def rounding(by: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Any, ...]]:
     """A hook that changes what goes into a product; ids, which go into the embedding, stay."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # noqa: ARG001
         x, *others = inputs
-        return (change(x) if x.is_floating_point() else x, *others)
+        return (by(x) if x.is_floating_point() else x, *others)
 
     return hook
 

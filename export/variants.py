@@ -15,7 +15,7 @@ from .int8 import Form, quantize
 from .network import Decoder, Projection
 from .progress import note
 from .sensitivity import ENOUGH, Search, excluded
-from .simulation import as_half, matrices
+from .simulation import as_half, products
 from .verify import Session, check_reductions, verify
 
 LEAST = 0.9
@@ -67,7 +67,7 @@ def write_fp32(job: Job) -> Card:
 def write_fp16(job: Job) -> Card:
     """Half precision, for CUDA; judged in torch, since the CPU provider computes in float32 what is half here."""
     denoiser = job.yardstick.denoiser
-    with as_half(matrices(denoiser), "fp16"):
+    with as_half(products(denoiser), "fp16"):
         card = job.yardstick.card(TorchForward(denoiser), "fp16")
     graph = job.yardstick.graph()
     halve(graph)
@@ -79,14 +79,14 @@ def write_fp16(job: Job) -> Card:
 
 def write_int8(job: Job) -> Card:
     """8-bit, but for the matrices that --exclude names or, without it, those that are found to hurt."""
-    modules = matrices(job.yardstick.denoiser)
+    matrices = products(job.yardstick.denoiser)
     if job.options.exclude is None:
         forms = searched(job)
     else:
-        forms = excluded(job.options.exclude, list(modules))
+        forms = excluded(job.options.exclude, list(matrices))
         save_int8(job, forms)
     left, by_row = (sorted(n for n, form in forms.items() if form is wanted) for wanted in (Form.FLOAT, Form.ROW))
-    extra = sum(saved_bytes(module) for name in left for module in modules[name])
+    extra = sum(saved_bytes(product.module) for name in left for product in matrices[name])
     card = job.yardstick.card(checked(job, "int8"), "int8")
     judge(job, "int8", card["agreement"])
     tell(left, by_row, extra)

@@ -77,7 +77,9 @@ class Session:
     """The graph in ONNX Runtime on the CPU, with what a pass leaves out filled in."""
 
     def __init__(self, graph: Path, shape: Shape, pieces: Sequence[int] | None = None) -> None:
-        self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", "1")  # 8-bit products that saturate nowhere
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.shape = shape
         self.pieces = np.arange(shape.vocab_size) if pieces is None else np.array(pieces)  # the ids of logits' columns
 
