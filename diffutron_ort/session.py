@@ -101,6 +101,7 @@ class Session:
         self.spin = spin
         self._bundle = bundle
         self._session = self._open()
+        self._device = DEVICES.get(self.providers[0], "cpu")
         self._process = os.getpid()
 
     @property
@@ -165,10 +166,6 @@ class Session:
     def _in_buckets(self) -> bool:
         """Whether passes are padded to few shapes: on a GPU, where a new one is slow; a CPU would only compute more."""
         return self._device != "cpu"
-
-    @property
-    def _device(self) -> str:
-        return DEVICES.get(self._session.get_providers()[0], "cpu")
 
     def _empty_past(self, size: int) -> dict[str, Any]:
         nothing = np.zeros((self._bundle.layers, size, 0, self._bundle.hidden_size), np.float32)
