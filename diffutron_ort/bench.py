@@ -70,7 +70,7 @@ def table(report: Report) -> str:
     parts.append(_aligned([["length", "rows", "full pass, ms", "cached pass, ms"], *passes]))
     head = ["preset", "steps", "full", "cached", "tokens", "seconds", "tokens a second"]
     answers = [[*(a[name] for name in head[:5]), f"{a['seconds']:.3f}", f"{a['rate']:.1f}"] for a in report["answers"]]
-    parts.append(_aligned([head, *answers]))
+    parts.append(f"answers to {QUESTION!r}\n" + _aligned([head, *answers]))
     return "\n\n".join(parts)
 
 

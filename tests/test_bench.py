@@ -99,6 +99,7 @@ def test_the_command_prints_tables(monkeypatch, capsys):
     assert ["variant", "int8"] in words
     assert ["threads", "1"] in words
     assert ["spin", "False"] in words
+    assert f"answers to {bench.QUESTION!r}" in lines
     assert [row[0] for row in words if row and row[0] in ("64", "128", "256", "short", "fast")] == [
         "64",
         "128",
