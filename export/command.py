@@ -126,6 +126,8 @@ def write(
         raise DiffutronError(f"export needs {error.name}: pip install 'diffutron-ort[cpu,export]'") from error
 
     recipes = chosen(variants)
+    if exclude is not None and "int8" not in variants:
+        raise OptionError(f"exclude {list(exclude)}: only int8 leaves matrices out, and it is not among the variants")
     bundle.refuse_taken(out)
     report(f"reading {name}", 0.2)
     source = open_source(name, revision=revision, adapter=adapter)

@@ -38,7 +38,7 @@ FLOATS = ("past_key", "past_value", "repetition_penalty", "temperature")
 
 
 EXTERNAL = 256
-"""Initializers of so many bytes or more go into the file of weights."""
+"""Initializers of more bytes than these go into the file of weights."""
 
 
 @dataclass(frozen=True)

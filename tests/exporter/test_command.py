@@ -23,6 +23,7 @@ def test_arguments() -> None:
     given = parse(
         *("a/b", "out", "--variant", "fp32", "int8", "--adapter", "lora", "--revision", "abc"),
         *("--context-length", "99", "--exclude", "head.*", "model.layers.0.mlp.Wo", "--accept"),
+        *("--output-vocabulary", "words.txt"),
     )
     assert vars(given) == {
         "source": "a/b",
@@ -30,12 +31,14 @@ def test_arguments() -> None:
         "variant": ["fp32", "int8"],
         "exclude": ["head.*", "model.layers.0.mlp.Wo"],
         "accept": True,
+        "output_vocabulary": "words.txt",
         "adapter": "lora",
         "revision": "abc",
         "context_length": 99,
     }
     assert parse("a", "b").variant == ["fp32"]
-    assert (parse("a", "b").exclude, parse("a", "b").accept) == (None, False)
+    bare = parse("a", "b")
+    assert (bare.exclude, bare.accept, bare.output_vocabulary) == (None, False, None)
     assert parse("a", "b", "--exclude").exclude == []
 
 
@@ -68,6 +71,12 @@ def test_variants() -> None:
         chosen(["int2"])
     with pytest.raises(OptionError, match="no variant: there are fp32"):
         chosen([])
+
+
+def test_excluding_from_what_is_not_quantized(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"exclude \['head\.dense'\]: only int8 leaves matrices out"):
+        command.export(TINY / "checkpoint", tmp_path / "out", variants=("fp32", "fp16"), exclude=["head.dense"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_loads_no_torch() -> None:
