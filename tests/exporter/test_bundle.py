@@ -1,5 +1,6 @@
 """What a bundle holds, and that it appears whole or not at all."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -185,6 +186,10 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     while process.poll() is None and not list(tmp_path.iterdir()):
         time.sleep(0.05)
     assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    for _ in range(3):  # Python drops an interrupt that falls into a finalizer, of which tracing has many
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+            break
     assert process.wait(60) != 0
     assert list(tmp_path.iterdir()) == []

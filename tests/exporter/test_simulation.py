@@ -14,9 +14,9 @@ from diffutron_ort_export import fidelity
 from diffutron_ort_export.fidelity import GraphForward, TorchForward, Yardstick, canvases, logits_of
 from diffutron_ort_export.graph import Graph
 from diffutron_ort_export.int8 import Form, quantize
-from diffutron_ort_export.network import TABLE, Denoiser, build
+from diffutron_ort_export.network import TABLE, Decoder, Denoiser, Projection, build
 from diffutron_ort_export.rewrite import matrix_of
-from diffutron_ort_export.simulation import as_half, as_int8, by_form, by_scales, products
+from diffutron_ort_export.simulation import Product, as_half, as_int8, by_form, by_scales, products
 from diffutron_ort_export.source import Source, open_source
 from diffutron_ort_export.variants import Job, Options, write_fp16
 from diffutron_ort_export.verify import Session
@@ -134,6 +134,27 @@ def test_half_precision_is_judged_by_its_activations_too(source: Source, denoise
     weights = logits_of(TorchForward(build(source.shape, halved)), canvas)
     assert np.abs(found - single).mean() > 1.2 * np.abs(weights - single).mean() > 0
     np.testing.assert_allclose(found, single, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "found"),
+    [
+        ([2049, -2047], [1, 1], 1),
+        ([1, 1], [2049, -2047], 1),
+        ([2048, 1], [1, 1], 2048),
+        ([2048, 2], [1, 1], 2050),
+    ],
+)
+def test_half_precision_by_hand(x: list[int], weight: list[int], found: int) -> None:
+    """From 2,048 on it has even numbers alone, whether they go in, are weights, or come out; a bias is float32's."""
+    given, head = torch.tensor([x], dtype=torch.float), Decoder(1)
+    head.bias.data[:] = 1
+    projection = Projection(2, 1)
+    projection.weight.data[:, 0] = torch.tensor(weight)
+    table = torch.nn.Parameter(torch.tensor([weight], dtype=torch.float))
+    with as_half({"m": [Product(projection, projection.weight), Product(head, table)]}, "fp16"):
+        assert projection(given).item() == found
+        assert head(given, table).item() == found + 1
 
 
 def overflowing(tensors: Tensors) -> None:
