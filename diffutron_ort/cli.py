@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -81,6 +82,7 @@ def _parser(exporting: bool) -> argparse.ArgumentParser:
     _add_generate(commands.add_parser("generate", help="answer a prompt"))
     _add_fill(commands.add_parser("fill", help="put words where a text says <mask>"))
     _add_bench(commands.add_parser("bench", help="measure how fast a model runs here"))
+    _add_demo(commands.add_parser("demo", help="show in a browser how a model answers (needs onnxruntime-web)"))
     export = commands.add_parser("export", help="turn a checkpoint into a bundle (needs the extra [export])")
     if exporting:
         _exporter().add_arguments(export)
@@ -111,6 +113,13 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     _add_model(parser, "model", nargs="?")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.set_defaults(run=_bench)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="a bundle's folder or a hub id (default: the embedded demonstration)")
+    parser.add_argument("--port", type=int, default=8765, help="where to listen on 127.0.0.1; 0 is any (default: 8765)")
+    parser.add_argument("--no-open", dest="browse", action="store_false", help="open no browser")
+    parser.set_defaults(run=_demo)
 
 
 def _add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any) -> None:
@@ -196,6 +205,16 @@ def _bench(arguments: argparse.Namespace) -> None:
 
     report = bench(_load(arguments), _loading(arguments))
     print(printable(json.dumps(report, ensure_ascii=False) if arguments.json else table(report)))
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from diffutron_ort.demo import serve
+
+    with serve(arguments.model, arguments.port) as server:
+        print(f"diffutron-ort: {server.address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        if arguments.browse:
+            webbrowser.open(server.address)
+        server.serve_forever()
 
 
 def _exporter() -> ModuleType:
