@@ -1,0 +1,87 @@
+/** The canvas: a sequence of token ids, some of them masks, and what can be asked of it. */
+
+/**
+ * @typedef {object} SpecialIds the ids of the control tokens
+ * @property {number} pad
+ * @property {number} eos
+ * @property {number} bos
+ * @property {number} unk
+ * @property {number} mask
+ */
+
+/** One sequence on its way from masks to text. It never changes: a commit returns a new one. */
+export class Canvas {
+  /**
+   * @param {readonly number[]} ids
+   * @param {number} start where the first block, and the generated span, begins
+   */
+  constructor(ids, start) {
+    this.ids = Object.freeze(ids);
+    this.start = start;
+  }
+
+  /** @param {number[]} promptIds @param {number} maxNewTokens @param {number} mask */
+  static forGeneration(promptIds, maxNewTokens, mask) {
+    return new Canvas([...promptIds, ...Array(maxNewTokens).fill(mask)], promptIds.length);
+  }
+
+  get length() {
+    return this.ids.length;
+  }
+
+  /** The tokens from `start` on. */
+  get generated() {
+    return this.ids.slice(this.start);
+  }
+
+  /**
+   * The positions from the first up to, but without, the second; none beyond the end of the canvas.
+   *
+   * @param {number} index @param {number} blockLength @returns {[number, number]}
+   */
+  block(index, blockLength) {
+    const start = this.start + index * blockLength;
+    return [Math.min(start, this.length), Math.min(start + blockLength, this.length)];
+  }
+
+  /** @param {number} end @param {number} mask @returns {number[]} positions of the masks before `end`, ascending */
+  candidates(end, mask) {
+    const positions = [];
+    for (let i = 0; i < end; i++) if (this.ids[i] === mask) positions.push(i);
+    return positions;
+  }
+
+  /** @param {number[]} positions @param {number[]} tokens as many @returns {Canvas} with `tokens` at `positions` */
+  commit(positions, tokens) {
+    const ids = [...this.ids];
+    positions.forEach((position, i) => (ids[position] = tokens[i]));
+    return new Canvas(ids, this.start);
+  }
+}
+
+/** @param {readonly number[]} ids @param {number} mask @returns {readonly number[]} those before the first mask, which nothing can change any more */
+export function settled(ids, mask) {
+  const first = ids.indexOf(mask);
+  return first < 0 ? ids : ids.slice(0, first);
+}
+
+/** @param {readonly number[]} ids @param {SpecialIds} special @returns {readonly number[]} those before the first `<pad>`, with which the model fills up, or `<eos>` */
+export function shown(ids, special) {
+  const end = ids.findIndex((id) => id === special.pad || id === special.eos);
+  return end < 0 ? ids : ids.slice(0, end);
+}
+
+/**
+ * Whether `<pad>`, `<eos>` or a stop sequence stands in `ids` with no mask before it.
+ *
+ * @param {readonly number[]} ids @param {SpecialIds} special @param {number[][]} stopSequences
+ */
+export function hasEnded(ids, special, stopSequences) {
+  const sure = settled(ids, special.mask);
+  return shown(sure, special).length < sure.length || stopSequences.some((sequence) => holds(sure, sequence));
+}
+
+/** @param {readonly number[]} ids @param {number[]} sequence */
+function holds(ids, sequence) {
+  return ids.some((_, i) => sequence.every((id, j) => ids[i + j] === id));
+}

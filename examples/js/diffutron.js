@@ -1,0 +1,176 @@
+/** The model as its users see it: text in, text out. Runs in every host that gives it ONNX Runtime and a tokenizer. */
+
+import { findVariant, parse, readManifest, readOptions } from "./bundle.js";
+import { Canvas, hasEnded, settled, shown } from "./canvas.js";
+import { makeConfig } from "./config.js";
+import { denoise } from "./denoise.js";
+import { BundleError, InputError, OptionError } from "./errors.js";
+import { Generator } from "./generator.js";
+import { renderChat } from "./prompt.js";
+import { Session } from "./session.js";
+import { checkText, strip } from "./text.js";
+import { Tokens } from "./tokens.js";
+
+export { DiffutronError, BundleError, InputError, NumericsError, OptionError } from "./errors.js";
+export { PRESETS } from "./config.js";
+
+/**
+ * @typedef {import("./bundle.js").Bundle} Bundle
+ * @typedef {import("./config.js").Config} Config
+ * @typedef {import("./denoise.js").Step} Step
+ * @typedef {import("./session.js").InferenceSession} InferenceSession
+ *
+ * @typedef {object} Host what differs from host to host; paths are relative to the bundle's folder
+ * @property {import("./session.js").Ort} ort onnxruntime-node or onnxruntime-web
+ * @property {import("./tokens.js").TokenizerClass} Tokenizer of @huggingface/tokenizers
+ * @property {(path: string) => Promise<string>} readText
+ * @property {(graph: string, weights: string) => Promise<InferenceSession>} openSession
+ *
+ * @typedef {{ preset?: string, template?: boolean } & Partial<Omit<Config, "seed" | "stop">> &
+ *   { seed?: bigint | number | string, stop?: string | string[] }} Options `template` puts the prompt into the chat
+ *   template (unless false, which continues raw text); the others are a preset's name, and what overrides it
+ */
+
+/** A masked-diffusion language model: a bundle's tokenizer and graphs, and the sampler. */
+export class Diffutron {
+  #host;
+  #variant;
+  #defaults;
+  #tokens;
+  #session;
+  /** @type {Promise<Generator> | undefined} */
+  #generator;
+
+  /**
+   * @param {Host} host @param {Bundle} bundle @param {import("./bundle.js").Variant} variant
+   * @param {Record<string, unknown>} defaults the bundle's own options @param {Tokens} tokens @param {Session} session
+   */
+  constructor(host, bundle, variant, defaults, tokens, session) {
+    this.bundle = bundle;
+    this.#host = host;
+    this.#variant = variant;
+    this.#defaults = defaults;
+    this.#tokens = tokens;
+    this.#session = session;
+  }
+
+  /**
+   * @param {Host} host @param {{ variant?: string }} [options] which of the bundle's graphs; fp32, if it is there
+   * @returns {Promise<Diffutron>}
+   * @throws {BundleError} the bundle is not what its manifest says
+   */
+  static async load(host, { variant: name } = {}) {
+    const bundle = await readManifest(host.readText);
+    const variant = findVariant(bundle, name);
+    const [session, defaults, tokenizer] = await Promise.all([
+      host.openSession(variant.graph, variant.weights),
+      readOptions(host.readText),
+      host.readText("tokenizer.json"),
+    ]);
+    const tokens = new Tokens(host.Tokenizer, parse("tokenizer.json", tokenizer), bundle);
+    return new Diffutron(host, bundle, variant, defaults, tokens, new Session(host.ort, session, bundle));
+  }
+
+  /**
+   * The options of a generation: a preset's, overridden by the bundle's own, overridden by `options`.
+   *
+   * @param {string} [preset] @param {Record<string, unknown>} [options]
+   * @returns {Readonly<Config>}
+   * @throws {OptionError} a name is not an option's, or a value is not allowed
+   */
+  config(preset, options = {}) {
+    const config = makeConfig([this.#defaults, options], preset);
+    const largest = Math.max(-1, ...config.penalty_exempt);
+    if (largest >= this.bundle.vocab_size) {
+      throw new OptionError(`penalty_exempt holds ${largest}: ids are below ${this.bundle.vocab_size}`);
+    }
+    return config;
+  }
+
+  /**
+   * Answer a prompt in one call of the bundle's `generate` graph, which is opened at the first.
+   *
+   * @param {string} prompt @param {Options} [options] those that the graph has
+   * @returns {Promise<string>}
+   * @throws {InputError} the prompt is not text, or too long
+   * @throws {OptionError} an option is unknown or not allowed
+   */
+  async generate(prompt, { preset, template = true, ...options } = {}) {
+    const config = this.config(preset, options);
+    Generator.check(config);
+    const canvas = this.#canvas(prompt, template, config);
+    this.#generator ??= this.#openGenerator();
+    const { ids } = await (await this.#generator).run(canvas.ids.slice(0, canvas.start), config);
+    return this.#text(ids, canvas.start, config, template);
+  }
+
+  /**
+   * Answer a prompt step by step. The last step's `text` is what `generate` returns; errors are thrown before the first.
+   *
+   * @param {string} prompt @param {Options} [options]
+   * @returns {AsyncGenerator<Step>}
+   */
+  stream(prompt, { preset, template = true, ...options } = {}) {
+    const config = this.config(preset, options);
+    return this.#steps(this.#canvas(prompt, template, config), config, template);
+  }
+
+  /** @param {number} id @returns {string} what one token looks like, with ▁ for the space before a word */
+  piece(id) {
+    return this.#tokens.piece(id);
+  }
+
+  /** @param {Canvas} canvas @param {Config} config @param {boolean} template @returns {AsyncGenerator<Step>} */
+  async *#steps(canvas, config, template) {
+    const isSettled = config.early_end ? (/** @type {Canvas} */ now) => this.#isSettled(now, config) : () => false;
+    for await (const step of denoise(this.#session, canvas, config, this.bundle.special_ids, isSettled)) {
+      yield { ...step, text: this.#text(step.ids, step.start, config, template) };
+    }
+  }
+
+  /** @returns {Promise<Generator>} */
+  async #openGenerator() {
+    const { generate, weights } = this.#variant;
+    if (!generate) throw new BundleError("the bundle has no generate graph; export it again, or use stream");
+    const session = await this.#host.openSession(generate, weights);
+    return new Generator(this.#host.ort, session, this.bundle);
+  }
+
+  /** @param {string} prompt @param {boolean} template @param {Config} config */
+  #canvas(prompt, template, config) {
+    checkText(prompt, "prompt");
+    const text = template ? renderChat([{ role: "user", content: prompt }], this.bundle.chat_template) : prompt;
+    const ids = this.#tokens.encode(text);
+    const [context, total] = [this.bundle.context_length, ids.length + config.max_new_tokens];
+    if (total > context) {
+      throw new InputError(
+        `${ids.length} tokens of prompt and ${config.max_new_tokens} new ones are ${total}, the model's context is ` +
+          `${context}: shorten the prompt, or lower max_new_tokens`,
+      );
+    }
+    return Canvas.forGeneration(ids, config.max_new_tokens, this.bundle.special_ids.mask);
+  }
+
+  /** @param {Canvas} canvas @param {Config} config @returns {boolean} whether everything that will be shown is settled */
+  #isSettled(canvas, config) {
+    const { special_ids: special, stop_sequences: sequences } = this.bundle;
+    if (hasEnded(canvas.generated, special, sequences.map(({ ids }) => ids))) return true;
+    const text = config.stop.length ? this.#tokens.decode(settled(canvas.generated, special.mask)) : "";
+    return config.stop.some((stop) => text.includes(stop));
+  }
+
+  /**
+   * The answer on a canvas whose generated span begins at `start`, without what is still masked. It is cut where the
+   * stop string begins that is complete first: more text after it can change nothing.
+   *
+   * @param {readonly number[]} ids @param {number} start @param {Config} config @param {boolean} template
+   */
+  #text(ids, start, config, template) {
+    const text = this.#tokens.decode(shown(ids.slice(start), this.bundle.special_ids), ids[start - 1]);
+    const stops = [...this.bundle.stop_sequences.map((stop) => stop.text), ...config.stop];
+    const found = stops.map((stop) => ({ place: text.indexOf(stop), stop })).filter(({ place }) => place >= 0);
+    found.sort((a, b) => a.place + a.stop.length - (b.place + b.stop.length) || a.place - b.place);
+    const cut = found.length ? text.slice(0, found[0].place) : text;
+    return template ? strip(cut) : cut;
+  }
+}

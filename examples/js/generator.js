@@ -1,0 +1,73 @@
+/** `onnx/generate.onnx`, running: the whole of generation in one call. */
+
+import { refuseOthers } from "./config.js";
+import { checkNames, int64 } from "./session.js";
+
+const INPUTS = [
+  "prompt_ids",
+  "max_new_tokens",
+  "steps",
+  "block_length",
+  "temperature",
+  "repetition_penalty",
+  "seed",
+  "stop_ids",
+];
+const OUTPUTS = ["ids", "answer_length", "steps_taken"];
+
+/** What the graph does not do, of what `stream` does; `stop` is a matter of text, and done after it. */
+const ONLY = { remasking: "low_confidence", early_end: true, penalty_exempt: [], cache: "none", commit: "schedule" };
+
+export class Generator {
+  #ort;
+  #session;
+  #stopIds;
+
+  /**
+   * @param {import("./session.js").Ort} ort @param {import("./session.js").InferenceSession} session
+   * @param {import("./bundle.js").Bundle} bundle
+   * @throws {import("./errors.js").BundleError} the graph is no generator
+   */
+  constructor(ort, session, bundle) {
+    checkNames(session, INPUTS, OUTPUTS, "generator");
+    this.#ort = ort;
+    this.#session = session;
+    this.#stopIds = padded(ort, bundle.stop_sequences.map(({ ids }) => ids));
+  }
+
+  /**
+   * @param {import("./config.js").Config} config
+   * @throws {import("./errors.js").OptionError} an option has a value that the graph knows nothing of
+   */
+  static check(config) {
+    refuseOthers(config, ONLY, "generate has no other; use stream");
+  }
+
+  /**
+   * @param {number[]} promptIds @param {import("./config.js").Config} config
+   * @returns {Promise<{ ids: number[], stepsTaken: number }>} the ids of prompt and answer, `<pad>` after its end
+   */
+  async run(promptIds, config) {
+    const ort = this.#ort;
+    const integer = (/** @type {number | bigint} */ value) => int64(ort, [value], []);
+    const real = (/** @type {number} */ value) => new ort.Tensor("float32", Float32Array.of(value), []);
+    const { ids, steps_taken } = await this.#session.run({
+      prompt_ids: int64(ort, promptIds, [1, promptIds.length]),
+      max_new_tokens: integer(config.max_new_tokens),
+      steps: integer(config.steps),
+      block_length: integer(config.block_length),
+      temperature: real(config.temperature),
+      repetition_penalty: real(config.repetition_penalty),
+      seed: integer(config.seed), // beyond 2^63 it wraps to its two's complement, as is meant
+      stop_ids: this.#stopIds,
+    });
+    return { ids: Array.from(ids.data, Number), stepsTaken: Number(steps_taken.data[0]) };
+  }
+}
+
+/** @param {import("./session.js").Ort} ort @param {number[][]} sequences @returns {import("./session.js").Tensor} int64 [k, m], padded with -1 */
+function padded(ort, sequences) {
+  const longest = Math.max(1, ...sequences.map((ids) => ids.length));
+  const rows = sequences.flatMap((ids) => [...ids, ...Array(longest - ids.length).fill(-1)]);
+  return int64(ort, rows, [sequences.length, longest]);
+}

@@ -1,0 +1,46 @@
+/** What Python's strings do and JavaScript's do not: its white space, and refusing halves of surrogate pairs. */
+
+import { InputError } from "./errors.js";
+
+// `\s` has U+FEFF, which Python does not take for white space, and lacks the separators U+001C to U+001F and U+0085.
+const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
+const ALL_SPACE = new RegExp(`^${SPACE}+$`);
+const AROUND = new RegExp(`^${SPACE}+|(?<!${SPACE})${SPACE}+$`, "g");
+
+/** @param {string} text @returns {boolean} whether it is white space, and not empty */
+export function isSpace(text) {
+  return ALL_SPACE.test(text);
+}
+
+/** @param {string} text @returns {string} without the white space around it */
+export function strip(text) {
+  return text.replace(AROUND, "");
+}
+
+/**
+ * Refuse what no tokenizer can encode.
+ *
+ * @param {unknown} text
+ * @param {string} [name] what the message calls it
+ * @throws {InputError} it is not a string, or has a lone surrogate
+ */
+export function checkText(text, name = "text") {
+  if (typeof text !== "string") throw new InputError(`the ${name} is of type ${typeof text}: must be a string`);
+  const lone = /\p{Surrogate}/u.exec(text);
+  if (lone) {
+    throw new InputError(
+      `the ${name} has half of a surrogate pair at position ${lone.index}, which is not valid Unicode: ` +
+        "decode the input as UTF-8",
+    );
+  }
+}
+
+/** @param {unknown} value @returns {string} how messages show it: as JSON, as far as that can */
+export function shown(value) {
+  if (typeof value === "bigint" || typeof value === "number" || value === undefined) return String(value);
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    return String(value);
+  }
+}
