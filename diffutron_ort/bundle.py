@@ -15,6 +15,7 @@ from diffutron_ort.prompt import CHAT_TEMPLATE, ROLES
 
 FORMAT = 1
 MANIFEST = "diffutron.json"
+PLAIN = "plain"  # the manifest's key, and the exporter's name, of a graph for other programs
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PACKAGE = Path(__file__).parent
 EMBEDDED = (PACKAGE / "nano", PACKAGE.parent / "models" / "nano")  # as package data, or in a checkout
@@ -30,12 +31,14 @@ class Variant:
         fidelity: How far it is from the checkpoint.
         alone: Whether a pass has to compute one sequence, unpadded, and its candidates alone, since what else is in a
             pass moves its predictions (activations quantized with one scale a tensor).
+        generate: The path of the whole of generation as one graph; None in a bundle of an older release.
     """
 
     graph: str
     weights: str
     fidelity: Mapping[str, Any]
     alone: bool = False
+    generate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Bundle:
         options: The generation options in which this model differs from the package's defaults.
         output_vocabulary: The ids that the graphs can predict, ascending, one for each column of their `logits`; None
             where that is all of them.
+        plain: The graph for other programs, which nothing here runs; None where there is none.
     """
 
     folder: Path
@@ -74,6 +78,12 @@ class Bundle:
     variants: Mapping[str, Variant]
     options: Mapping[str, Any] = field(default_factory=dict)
     output_vocabulary: tuple[int, ...] | None = None
+    plain: Variant | None = None
+
+    @property
+    def weights(self) -> set[str]:
+        """The files of weights: they are hashed when they come from the Hub, not whenever they are opened."""
+        return {variant.weights for variant in (*self.variants.values(), self.plain) if variant}
 
     @property
     def columns(self) -> int:
@@ -93,6 +103,8 @@ class Bundle:
         """
         if name not in self.variants:
             there = ", ".join(sorted(self.variants))
+            if name == PLAIN:
+                raise OptionError(f"variant={name!r}: it is for optimum and transformers.js; to run here, take {there}")
             raise OptionError(f"variant={name!r}: {self.folder} has {there}; export it to add one")
         return self.variants[name]
 
@@ -112,9 +124,8 @@ def load_bundle(model: str | Path | None = None, revision: str | None = None) ->
     """
     folder = _find(model, revision)
     bundle = read_manifest(folder)
-    weights = {variant.weights for variant in bundle.variants.values()}
     for name, expected in bundle.files.items():
-        check_file(folder, name, expected, hashed=name not in weights)
+        check_file(folder, name, expected, hashed=name not in bundle.weights)
     return replace(bundle, options=_options(folder / "generation_config.json"))
 
 
@@ -214,7 +225,7 @@ def _download(hub_id: str, revision: str | None) -> Path:
     except Exception as error:
         raise BundleFileError(f"{hub_id} cannot be downloaded: {error}") from error
     bundle = read_manifest(folder)
-    for name in {variant.weights for variant in bundle.variants.values()}:
+    for name in bundle.weights:
         try:
             check_file(folder, name, bundle.files[name], hashed=folder / name not in before)
         except BundleError:
@@ -245,12 +256,7 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     files = {
         _inside(name): {"size": int(f["size"]), "sha256": str(f["sha256"])} for name, f in manifest["files"].items()
     }
-    variants = {
-        name: Variant(
-            _listed(v["graph"], files), _listed(v["weights"], files), v.get("fidelity", {}), v.get("alone") is True
-        )
-        for name, v in manifest["variants"].items()
-    }
+    variants = {name: _variant(v, files) for name, v in manifest["variants"].items()}
     if not variants:
         raise ValueError("it has no variant")
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
@@ -269,6 +275,17 @@ def _parse(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         files=files,
         variants=variants,
         output_vocabulary=_output_vocabulary(manifest.get("output_vocabulary"), manifest),
+        plain=_variant(manifest[PLAIN], files) if PLAIN in manifest else None,
+    )
+
+
+def _variant(said: Mapping[str, Any], files: Mapping[str, Any]) -> Variant:
+    return Variant(
+        graph=_listed(said["graph"], files),
+        weights=_listed(said["weights"], files),
+        fidelity=said.get("fidelity", {}),
+        alone=said.get("alone") is True,
+        generate=None if said.get("generate") is None else _listed(said["generate"], files),
     )
 
 

@@ -94,7 +94,7 @@ class Predictor:
         self._config = config
         self._special = special
         self._exempt = (special.mask, special.eos, *config.penalty_exempt)
-        self._temperature = config.temperature or 1.0
+        self._temperature = float(np.float32(config.temperature or 1.0))  # as the graph has it: one number for all sums
         self._miss_is_likely = False
 
     def __call__(self, views: Sequence[View], block: int, step: int) -> list[Guess]:

@@ -179,26 +179,42 @@ class Session:
         missing = [name for name in providers if name not in ort.get_available_providers()]
         if missing:
             raise ProviderError(_no_provider(missing[0], ort.get_available_providers()))
-        try:
-            session = ort.InferenceSession(self._path, self._options(ort), providers=providers)
-        except Exception as error:  # ONNX Runtime's errors share no other base
-            raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {self._path}: {error}") from error
+        session = open_graph(self._path, self._least, providers=providers, threads=self.threads, spin=self.spin)
         absent = [name for name in self._providers if name not in session.get_providers()]
         if absent:
             raise ProviderError(_no_provider(absent[0], session.get_providers()))
         _check_contract(session, self._path, self._bundle)
         return session
 
-    def _options(self, ort: ModuleType) -> Any:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3  # errors
-        options.enable_mem_pattern = False  # shapes differ from step to step, and each new one would cost memory
-        if _may_saturate():  # then unsigned bytes alone, which cannot: 1.7 times slower where there was no need
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        if not self.spin:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return options
+
+def open_graph(
+    path: Path, least: str, *, providers: Sequence[str] = (PROVIDERS["cpu"],), threads: int, spin: bool = True
+) -> Any:
+    """Open a graph of a bundle.
+
+    Args:
+        path: Of the graph.
+        least: The oldest release of ONNX Runtime that runs it.
+        providers: Full names, all of them there.
+        threads: Within an operator.
+        spin: Whether they wait for work by turning.
+
+    Raises:
+        BundleError: ONNX Runtime refuses it.
+    """
+    ort = import_onnxruntime(least)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    options.enable_mem_pattern = False  # shapes differ from step to step, and each new one would cost memory
+    if _may_saturate():  # then unsigned bytes alone, which cannot: 1.7 times slower where there was no need
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(path, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's errors share no other base
+        raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
 
 
 def _own_feeds(batch: Batch) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.prompt import CHAT_TEMPLATE
 from diffutron_ort.sampling import UNIFORM_VECTORS
 
+from .plain import weights
 from .recipes import Recipe
 from .source import Source
 from .tokenizer import ANSWER_END
@@ -139,15 +140,24 @@ def write_manifest(
         "variants": {
             recipe.name: {
                 "graph": recipe.graph,
+                "generate": recipe.generation,
                 "weights": recipe.weights,
                 "alone": recipe.alone,
                 "fidelity": dict(card),
             }
             for recipe, card in cards.items()
+            if not recipe.foreign
         },
+        **{recipe.name: foreign(recipe, folder, card) for recipe, card in cards.items() if recipe.foreign},
         "tools": tools(),
     }
     write_json(folder / MANIFEST, manifest)
+
+
+def foreign(recipe: Recipe, folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest says of a graph for other programs."""
+    beside = weights(folder / recipe.graph).relative_to(folder)
+    return {"graph": recipe.graph, "weights": beside.as_posix(), "fidelity": dict(card)}
 
 
 def uniform(place: tuple[int, ...], value: int) -> dict[str, int]:

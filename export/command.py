@@ -12,12 +12,15 @@ from .progress import Report, progress, silent
 SHORT, LONG = 256, 512
 """What the instruction-tuned models and Base were trained with; config.json says 8192 of both."""
 
+VARIANTS = "fp32, int8, fp16, or plain, the graph that optimum and transformers.js load"
+"""The names in `recipes`, which takes seconds to import."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `diffutron-ort export`."""
     parser.add_argument("source", metavar="SOURCE", help="directory in the Hugging Face layout, or hub id")
     parser.add_argument("out", metavar="OUT", help="where the bundle goes; must be free, or an empty directory")
-    parser.add_argument("--variant", nargs="+", default=["fp32"], metavar="NAME", help="fp32 (default), int8, fp16")
+    parser.add_argument("--variant", nargs="+", default=["fp32"], metavar="NAME", help=f"{VARIANTS} (default: fp32)")
     parser.add_argument(
         "--exclude",
         nargs="*",
@@ -122,6 +125,7 @@ def write(
         from .recipes import chosen
         from .source import open_source
         from .variants import Job, Options
+        from .wrap import wrap
     except ModuleNotFoundError as error:
         raise DiffutronError(f"export needs {error.name}: pip install 'diffutron-ort[cpu,export]'") from error
 
@@ -142,6 +146,9 @@ def write(
             report(f"writing and verifying {recipe.name}", 0.7 / len(recipes))
             place = bundle.place(folder, recipe.graph)
             cards[recipe] = recipe.write(Job(place, bundle.provenance(source), yardstick, options))
+            if recipe.foreign:
+                continue
+            wrap(place, bundle.place(folder, recipe.generation))
             cards[recipe] |= {} if source.pieces is None else {"output_vocabulary": yardstick.coverage()}
         report(f"finishing {out}", 0.1)
         bundle.write_manifest(source, folder, length, cards)

@@ -24,6 +24,7 @@ MASK = 4
 """The id of the mask, which every output vocabulary has and the repetition penalty never changes."""
 
 TABLE, HEAD_TABLE, BIAS = "model.embeddings.tok_embeddings.weight", "head_table", "decoder.bias"
+KEPT, PLACE = "model.embeddings.pieces.kept", "model.embeddings.pieces.place"
 
 MASKED = -1e4
 """Added to a masked score. Finite: with −inf a row that sees nothing is NaN in several releases of ONNX Runtime."""

@@ -112,6 +112,24 @@ def verify(reference: Reference, session: Session, name: str) -> dict[str, Any]:
         name: the variant's, for errors.
 
     Returns:
+        The fidelity card, as of `judged`.
+
+    Raises:
+        FidelityError: over the tolerance.
+    """
+    card = judged(list(compare(reference, session, session.shape)), name)
+    check_reductions(session, name)
+    return card
+
+
+def judged(cases: Sequence[Case], name: str) -> dict[str, Any]:
+    """Compares what a float32 graph found with the reference.
+
+    Args:
+        cases: of the same vocabulary.
+        name: the variant's, for errors.
+
+    Returns:
         The fidelity card: max_abs, std (of the reference's logits) and max_abs_over_std over all logits compared;
         top1_agreement, top1_agreement_clear (where the reference's margin is larger than max_abs) and the mean of
         KL(reference || graph) in nats over all rows; how many rows; and max_abs of each case.
@@ -119,21 +137,24 @@ def verify(reference: Reference, session: Session, name: str) -> dict[str, Any]:
     Raises:
         FidelityError: over the tolerance.
     """
-    cases = list(compare(reference, session, session.shape))
     card = fidelity(np.concatenate([case.expected for case in cases]), np.concatenate([case.found for case in cases]))
     card["cases"] = {case.name: largest_error(case.expected, case.found) for case in cases}
     check(card, name)
-    check_reductions(session, name)
     return card
 
 
 def compare(reference: Reference, session: Session, shape: Shape) -> Iterator[Case]:
     """The cases: longer than the window, right-padded, no rows, and cached."""
     random = np.random.default_rng(SEED)
-    length = min(shape.positions, shape.window + shape.window // 2 + 7)
+    length = longest(shape)
     yield long_case(reference, session, tokens(random, shape, 1, length))
     yield padded_case(reference, session, tokens(random, shape, 3, length // 2 + 1))
     yield cached_case(reference, session, tokens(random, shape, 1, length), random)
+
+
+def longest(shape: Shape) -> int:
+    """How many tokens a case has at most: more than a local layer sees."""
+    return min(shape.positions, shape.window + shape.window // 2 + 7)
 
 
 def tokens(random: np.random.Generator, shape: Shape, batch: int, length: int) -> Ids:

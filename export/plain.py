@@ -1,0 +1,115 @@
+"""The plain graph, onnx/model.onnx, by optimum's exporter: for optimum and transformers.js, not for the loop.
+
+int64 `input_ids` and `attention_mask` [batch_size, sequence_length] -> float32 `logits` [batch_size, sequence_length,
+vocab], of every token and every piece.
+"""
+
+import contextlib
+import copy
+import importlib.metadata
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import transformers
+from numpy.typing import NDArray
+
+from diffutron_ort.errors import DiffutronError
+
+from .graph import quiet
+from .network import TABLE
+from .source import TIED
+from .variants import Card, Job
+from .verify import SEED, Ids, Outputs, Session, judged, long_case, longest, padded_case, tokens
+
+TOOLS = ("optimum", "optimum-onnx")
+
+
+def require() -> None:
+    """Refuses to go on where optimum's exporter cannot be imported.
+
+    Raises:
+        DiffutronError: it is not installed, or not with what it needs.
+    """
+    try:
+        import optimum.exporters.onnx  # noqa: F401
+    except ImportError as error:
+        raise DiffutronError(
+            f"variant plain needs optimum's exporter ({error}): pip install 'diffutron-ort[cpu,optimum]', in an "
+            "environment of its own, since optimum holds transformers back"
+        ) from error
+
+
+def write_plain(job: Job) -> Card:
+    """Float32, all logits: equal to transformers, or an error."""
+    reference = copy.copy(job.yardstick.reference)
+    reference.columns = slice(None)  # an output vocabulary is of the denoiser; others index logits by id
+    save(reference.model, job.path, job.provenance)
+    tell_transformers_js(job.path)
+    session, random = PlainSession(job.path, job.yardstick.source.shape), np.random.default_rng(SEED)
+    shape, length = session.shape, longest(session.shape)
+    cases = [
+        long_case(reference, session, tokens(random, shape, 1, length)),
+        padded_case(reference, session, tokens(random, shape, 3, length // 2 + 1)),
+    ]
+    return judged(cases, "plain")
+
+
+def save(model: transformers.PreTrainedModel, path: Path, provenance: Mapping[str, str]) -> None:
+    """Exports a model to `path`; beyond 2 GB its weights go to `path` + "_data"."""
+    from optimum.exporters.onnx import export
+    from optimum.exporters.tasks import TasksManager
+    from optimum.onnx import remove_duplicate_weights_from_tied_info
+
+    settings = TasksManager.get_exporter_config_constructor(
+        "onnx", model=model, task="fill-mask", library_name="transformers"
+    )(model.config)
+    made_by = {name: importlib.metadata.version(name) for name in TOOLS}
+    with silence():
+        export(model, settings, path, opset=settings.DEFAULT_ONNX_OPSET)
+        graph = onnx.load(path)
+        onnx.helper.set_model_props(graph, {**provenance, **made_by})
+        # Tracing writes the table twice, once transposed for the head: 786 MB more at the real size.
+        remove_duplicate_weights_from_tied_info(graph, model, [[TIED, TABLE]], save_path=str(path))
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Silences what optimum and tracing say of each tied weight and constant."""
+    from optimum.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with quiet():
+            yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def weights(graph: Path) -> Path:
+    """The file that holds a plain graph's weights: one beside it, or its own."""
+    beside = graph.with_name(f"{graph.name}_data")
+    return beside if beside.exists() else graph
+
+
+def tell_transformers_js(graph: Path) -> None:
+    """Names the files in config.json: without, it looks for a graph of 8 bits on WASM, and for no weights beside it."""
+    beside = {} if weights(graph) == graph else {"use_external_data_format": {graph.name: True}}
+    path = graph.parents[1] / "config.json"
+    config = json.loads(path.read_text("utf-8")) | {"transformers.js_config": {"dtype": "fp32", **beside}}
+    path.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+class PlainSession(Session):
+    """The plain graph in ONNX Runtime, asked as a denoiser is, without a past, a penalty or a temperature."""
+
+    def run(self, ids: Ids, positions: Ids, rows: Ids, **others: NDArray[Any]) -> Outputs:
+        """One pass."""
+        assert not others, "it has no other inputs"
+        feed = {"input_ids": ids, "attention_mask": (positions >= 0).astype(np.int64)}
+        [logits] = self.session.run(["logits"], feed)
+        return {"logits": logits.reshape(-1, logits.shape[-1])[rows]}
