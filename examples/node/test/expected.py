@@ -1,0 +1,174 @@
+"""Write what Python says, as JSON, for the tests in JavaScript to compare with.
+
+python expected.py tokens|answers|trajectories OUT.json
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice, product
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from diffutron_ort import Diffutron, Step
+from diffutron_ort.tokens import Tokenizer
+
+NANO = Path(__file__).parents[3] / "models" / "nano"
+
+CONTROL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<unused7>", "[@BOS@]")
+WRITTEN = (
+    "",
+    " ",
+    "Merhaba dünya",
+    "İstanbul'da ışık ılık, İĞNE iğne: Isı, ISI, isi, i̇",
+    "[Question]\nKaç?\n[/Question]\n\n[Answer]\n",
+    "satır\n\n\nsatır\tsekme\t\tsekme\r\n son  ",
+    "iki  boşluk,   üç    dört",
+    "\n" * 7 + " bir" + "\t" * 6,
+    "😀 👩‍👩‍👧 中文 \x00 \x1b[31m \x7f\u0085\u2028\ufeff",
+    "\ufeffbaşta",
+    "\ufffd ▁ ▁▁a <0x41> <0xff> <0x4>",
+    "a <mask> b<eos> <s></s>" + "".join(CONTROL),
+    "On iki artı beş kaç eder? " * 200,
+    "ü" * 3000,
+)
+LETTERS = "abcçdefgğhıijklmnoöprsştuüvyzABCÇIİÜéß0123456789.,:;?!'\"()[]/"
+ALPHABET = (*LETTERS, *("  ", " ", " ", "\n", "\t", "\n\n", "▁"))
+UNUSUAL = "😀中\x00\x1f\u0085\ufeff\u0301\U0010ffff"
+STRANGE = (*CONTROL, *UNUSUAL, "[/Answer]", "<0x0A>", "<s>")
+"""What random texts are made of, the strange parts less often."""
+
+
+def texts(rng: Random) -> Iterator[str]:
+    """Texts of random parts, and of the model's own pieces."""
+    pieces = [piece.replace("▁", " ") for piece in json.loads((NANO / "tokenizer.json").read_text())["model"]["vocab"]]
+    for _ in range(1500):
+        parts = (rng.choice(rng.choices((ALPHABET, pieces, STRANGE), (6, 3, 1))[0]) for _ in range(rng.randint(1, 60)))
+        yield "".join(parts)
+
+
+def tokens() -> dict[str, Any]:
+    """Texts with their ids and back, ids with their text, and all again with a tokenizer that is harder to imitate."""
+    tokenizer, rng = nano().tokenizer, Random(4)  # noqa: S311  # not for secrets
+    given = [*WRITTEN, *texts(rng)]
+    changed = harder(json.loads((NANO / "tokenizer.json").read_text("utf-8")))
+    size = nano().bundle.vocab_size + 3
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        path.write_text(json.dumps(changed), "utf-8")
+        other = Tokenizer(path, size, nano().bundle.special)
+    return {
+        "own": {"encoded": [encoded(tokenizer, text) for text in given], "decoded": decoded(tokenizer, rng)},
+        "changed": {
+            "specification": changed,
+            "vocab_size": size,
+            "encoded": [encoded(other, text) for text in given],
+            "decoded": decoded(other, rng),
+        },
+        "pieces": [tokenizer.piece(token) for token in range(nano().bundle.vocab_size)],
+    }
+
+
+def harder(specification: dict[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer with merges across spaces, a tag as a token, and control tokens that say they are none."""
+    added, model = specification["added_tokens"], specification["model"]
+    size = nano().bundle.vocab_size
+    added.append(added[-1] | {"id": size + 2, "content": "<s>"})
+    model["vocab"] |= {"▁▁": size, "▁▁▁": size + 1} | {token["content"]: token["id"] for token in added}
+    model["merges"] = [["▁", "▁"], ["▁▁", "▁"], *model["merges"]]
+    for token in added:
+        token["special"] = False
+    return specification
+
+
+def encoded(tokenizer: Tokenizer, text: str) -> dict[str, Any]:
+    """A text, its ids, and their text."""
+    ids = tokenizer.encode(text)
+    return {"text": text, "ids": ids, "back": tokenizer.decode(ids)}
+
+
+def decoded(tokenizer: Tokenizer, rng: Random) -> list[dict[str, Any]]:
+    """Random ids, many of them bytes, after a random one or none, and their text."""
+    cases = []
+    for _ in range(1500):
+        ranges = rng.choices(((0, 2023), (0, 7), (7, 263), (2000, 2023)), (5, 1, 3, 2), k=rng.randint(0, 30))
+        ids = [rng.randrange(*bounds) for bounds in ranges]
+        previous = rng.choice((None, rng.randrange(2000, 2023)))
+        cases.append({"ids": ids, "previous": previous, "text": tokenizer.decode(ids, previous)})
+    return cases
+
+
+def answers() -> list[dict[str, Any]]:
+    """Held-out questions at temperatures 0 and 0.1 with three seeds each."""
+    sys.path.insert(0, str(NANO))
+    from questions import questions
+
+    asked = [exercise.question for exercise in islice(questions(4, "held-out"), 20)]
+    settings = [{"temperature": t, "seed": seed} for t, seed in product((0, 0.1), (0, 1, 2**64 - 1))]
+    return [generation(question, **options) for question in asked for options in settings]
+
+
+LIST = "Ters sırala: kitap, deniz, okul, elma"
+WILD = {"temperature": 3, "repetition_penalty": 1.2}
+"""So hot that draws fall beyond the 64 candidates."""
+
+TRAJECTORIES: tuple[dict[str, Any], ...] = (
+    {"preset": "fast"},
+    {"preset": "fast", "temperature": 0.7, "refresh_steps": 0, "block_length": 16, "seed": 5},
+    {"preset": "fast", "temperature": 1, "refresh_entropy": 0.5, "commit": "entropy", "commit_entropy": 0.5},
+    {"preset": "fast", "block_length": 8, "steps": 4, "early_end": False, **WILD},
+    {"preset": "long", "max_new_tokens": 100, "early_end": False, "temperature": 1},
+    {"temperature": 1, "early_end": False, "seed": 3},
+    {"early_end": False, "steps": 7, **WILD},
+    {"early_end": False, "steps": 40, "block_length": 10, "max_new_tokens": 33, **WILD},
+    {"early_end": False, "steps": 24, "block_length": 24, "seed": 2**53 + 1, "penalty_exempt": [5, 20], **WILD},
+    {"template": False, "repetition_penalty": 1.5, "temperature": 0.5, "steps": 16, "early_end": False},
+    {"template": False, "stop": ["e", "bir"], "temperature": 1},
+    {"remasking": "random", "temperature": 0.7, "seed": 9, "steps": 32},
+    {"commit": "factor", "commit_factor": 1.0, "repetition_penalty": 1.3},
+    {"block_length": 64, "steps": 1},
+)
+
+
+def trajectories() -> list[dict[str, Any]]:
+    """Whole generations with options of every kind."""
+    return [generation(LIST, **options) for options in TRAJECTORIES]
+
+
+def generation(prompt: str, **options: Any) -> dict[str, Any]:
+    """A prompt, options, and every step; the seed in digits, which JSON's numbers cannot hold in JavaScript."""
+    steps = [said(step) for step in nano().stream(prompt, **options)]
+    options["seed"] = str(options.get("seed", 0))
+    return {"prompt": prompt, "options": options, "steps": steps, "text": steps[-1]["text"]}
+
+
+def said(step: Step) -> dict[str, Any]:
+    """A step with the names that it has in JavaScript."""
+    return {
+        "index": step.index,
+        "block": step.block,
+        "positions": step.positions.tolist(),
+        "tokens": step.ids[step.positions].tolist(),
+        "confidence": step.confidence.tolist(),
+        "ids": step.ids.tolist(),
+        "start": step.start,
+        "masksLeft": step.masks_left,
+        "computed": step.computed,
+        "asked": step.asked,
+        "text": step.text,
+    }
+
+
+@cache
+def nano() -> Diffutron:
+    """The embedded model."""
+    return Diffutron.from_pretrained(NANO, variant="fp32")
+
+
+if __name__ == "__main__":
+    section, out = sys.argv[1:]
+    said_by_python = {"tokens": tokens, "answers": answers, "trajectories": trajectories}[section]()
+    Path(out).write_text(json.dumps(said_by_python), "utf-8")
