@@ -6,19 +6,22 @@ import os
 import sys
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from importlib import import_module
+from itertools import chain
 from types import ModuleType
 from typing import Any
 from unicodedata import category
 
 from diffutron_ort._version import __version__
+from diffutron_ort.bundle import load_bundle
 from diffutron_ort.config import CHOICES, PRESETS, GenerationConfig
 from diffutron_ort.denoise import Step
 from diffutron_ort.errors import DiffutronError, InputError, OptionError
 from diffutron_ort.model import FILL_IGNORES, Diffutron
+from diffutron_ort.verify import Check, verify
 
 BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder what a terminal shows
 HELP = {
@@ -82,6 +85,7 @@ def _parser(exporting: bool) -> argparse.ArgumentParser:
     _add_generate(commands.add_parser("generate", help="answer a prompt"))
     _add_fill(commands.add_parser("fill", help="put words where a text says <mask>"))
     _add_bench(commands.add_parser("bench", help="measure how fast a model runs here"))
+    _add_verify(commands.add_parser("verify", help="check a bundle's files, and that it does here what it should"))
     _add_demo(commands.add_parser("demo", help="show in a browser how a model answers (needs onnxruntime-web)"))
     export = commands.add_parser("export", help="turn a checkpoint into a bundle (needs the extra [export])")
     if exporting:
@@ -113,6 +117,20 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     _add_model(parser, "model", nargs="?")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.set_defaults(run=_bench)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="a bundle's folder or a hub id (default: the embedded demonstration)")
+    parser.add_argument("--revision", help="commit, tag or branch of a hub id")
+    parser.add_argument(
+        "--against",
+        nargs=2,
+        metavar=("torch", "SOURCE"),
+        help="compare with the checkpoint that it was made from, too (needs the extra [export])",
+    )
+    parser.add_argument("--source-revision", metavar="SHA", help="of SOURCE, if it is a hub id")
+    parser.add_argument("--adapter", metavar="DIR", help="the LoRA adapter that was merged")
+    parser.set_defaults(run=_verify)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +225,33 @@ def _bench(arguments: argparse.Namespace) -> None:
     print(printable(json.dumps(report, ensure_ascii=False) if arguments.json else table(report)))
 
 
+def _verify(arguments: argparse.Namespace) -> None:
+    checks = [verify(arguments.model, arguments.revision), _against(arguments)]
+    failed = 0
+    for check in chain.from_iterable(checks):
+        failed += bool(check.differences)
+        mark = "FAILED" if check.differences else "ok"
+        print(printable(f"{mark:<7} {check.name:<18} {check.total:>3}  {check.note}".rstrip()), flush=True)
+        for difference in check.differences:
+            print(f"  {printable(difference)}", file=sys.stderr)
+    if failed:
+        raise DiffutronError(f"{failed} of these checks failed; the lines above say where")
+
+
+def _against(arguments: argparse.Namespace) -> Iterable[Check]:
+    """Return the checks against the checkpoint, where they are asked for."""
+    if arguments.against is None:
+        return ()
+    framework, source = arguments.against
+    if framework != "torch":
+        raise OptionError(f"--against {framework}: must be torch, which is all that there is to compare with")
+    bundle = load_bundle(arguments.model, arguments.revision)
+    checks: Iterable[Check] = _exporter("against").against_torch(
+        bundle, source, revision=arguments.source_revision, adapter=arguments.adapter
+    )
+    return checks
+
+
 def _demo(arguments: argparse.Namespace) -> None:
     from diffutron_ort.demo import serve
 
@@ -217,9 +262,9 @@ def _demo(arguments: argparse.Namespace) -> None:
         server.serve_forever()
 
 
-def _exporter() -> ModuleType:
+def _exporter(module: str = "command") -> ModuleType:
     try:
-        return import_module("diffutron_ort_export.command")
+        return import_module(f"diffutron_ort_export.{module}")
     except ImportError as error:
         raise DiffutronError(
             f"exporting needs more packages ({error}): pip install 'diffutron-ort[export]' "

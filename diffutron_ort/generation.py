@@ -53,15 +53,21 @@ class Generation:
         Raises:
             OptionError: An option is none that the graph has.
         """
-        given = config.replace(early_end=True, **{name: getattr(GenerationConfig(), name) for name in INPUTS})
-        if given != GenerationConfig():
-            names = [f.name for f in fields(given) if getattr(given, f.name) != f.default]
-            raise OptionError(f"{', '.join(names)}: the graph of the whole generation has no such option; use the loop")
+        if missing := missing_options(config):
+            raise OptionError(
+                f"{', '.join(missing)}: the graph of the whole generation has no such option; use the loop"
+            )
         feeds = {name: np.asarray(getattr(config, name), kind) for name, kind in zip(INPUTS, TYPES, strict=True)}
         feeds |= {"seed": feeds["seed"].view(np.int64), "stop_ids": self._stops}
         feeds["prompt_ids"] = np.array([prompt_ids], np.int64).reshape(1, -1)
         ids, length, steps = self._session.run(["ids", "answer_length", "steps_taken"], feeds)
         return Generated(ids[0], int(length), int(steps))
+
+
+def missing_options(config: GenerationConfig) -> list[str]:
+    """Return the options that the graph has not, of those in which `config` differs from the package's defaults."""
+    there = (*INPUTS, "early_end")
+    return [f.name for f in fields(config) if f.name not in there and getattr(config, f.name) != f.default]
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> Ids:

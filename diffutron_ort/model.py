@@ -128,7 +128,7 @@ class Diffutron:
         size = 1 if getattr(self.forward, "alone", False) else BATCH_SIZE
         for first in range(0, len(canvases), size):
             final = self._final(canvases[first : first + size], config)
-            texts += [self._text(canvas.ids, canvas.start, config, template) for canvas in final]
+            texts += [self.answer(canvas.ids, canvas.start, config, template) for canvas in final]
         return texts[0] if isinstance(prompt, str) else texts
 
     def stream(
@@ -141,7 +141,7 @@ class Diffutron:
         config = self.config(preset, **options)
         canvas = self._canvas(prompt, template, config)
         return (
-            replace(step, text=self._text(step.ids, step.start, config, template))
+            replace(step, text=self.answer(step.ids, step.start, config, template))
             for step in denoise(self.forward, [canvas], config, self.bundle.special, self._end_test(config))
         )
 
@@ -154,7 +154,7 @@ class Diffutron:
         """
         config = self.config(preset, **options)
         [canvas] = self._final([self._prompt_canvas(render_chat(messages, self.bundle.chat_template), config)], config)
-        return self._text(canvas.ids, canvas.start, config, template=True)
+        return self.answer(canvas.ids, canvas.start, config, template=True)
 
     @overload
     def fill(self, text: str, **options: Any) -> str: ...
@@ -180,6 +180,21 @@ class Diffutron:
         texts, seed = _texts("text", text), self.config(**options).seed
         filled = [self._fill(item, options | {"seed": (seed + i) % 2**64}) for i, item in enumerate(texts)]
         return filled[0] if isinstance(text, str) else filled
+
+    def answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
+        """Return the answer on a canvas [length] whose generated span begins at `start`, without what is still masked.
+
+        It is cut where the stop string begins that is complete first: more text after it can change nothing, which
+        is what lets a generation end early. The one space before a stop sequence of the bundle's is its first token's.
+        """
+        previous = ids[start - 1].item() if start else None
+        text = self.tokenizer.decode(shown(ids[start:], self.bundle.special).tolist(), previous)
+        own = [stop for stop, _ in self.bundle.stop_sequences]
+        found = [(place + len(s), place, s in own) for s in (*own, *config.stop) if (place := text.find(s)) >= 0]
+        if found:
+            _, place, is_own = min(found)
+            text = text[:place].removesuffix(" ") if is_own else text[:place]
+        return text.strip() if template else text
 
     def _fill(self, text: str, options: Mapping[str, Any]) -> str:
         ids, pieces = self.tokenizer.encode_masked(text)
@@ -247,19 +262,6 @@ class Diffutron:
         for step in denoise(self.forward, canvases, config, self.bundle.special, self._end_test(config)):
             ids[step.row] = step.ids
         return [replace(canvas, ids=last) for canvas, last in zip(canvases, ids, strict=True)]
-
-    def _text(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
-        """Return the answer on a canvas [length] whose generated span begins at `start`, without what is still masked.
-
-        It is cut where the stop string begins that is complete first: more text after it can change nothing, which
-        is what lets a generation end early.
-        """
-        previous = ids[start - 1].item() if start else None
-        text = self.tokenizer.decode(shown(ids[start:], self.bundle.special).tolist(), previous)
-        stops = (*(stop for stop, _ in self.bundle.stop_sequences), *config.stop)
-        found = [(place + len(stop), place) for stop in stops if (place := text.find(stop)) >= 0]
-        text = text[: min(found)[1]] if found else text
-        return text.strip() if template else text
 
 
 def _at_once(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:

@@ -124,15 +124,7 @@ class Session:
             predictions = cut((self._run_bound if bound else self._run)(batch, names), asked)
         except Exception as error:  # ONNX Runtime's errors share no other base
             raise ProviderError(f"ONNX Runtime failed to run {self._path}: {error}") from error
-        return self._widened(predictions)
-
-    def _widened(self, predictions: Predictions) -> Predictions:
-        """Give `logits`, where they were asked for, a column for every piece: -inf for one that is never predicted."""
-        if predictions.logits is None or self._bundle.output_vocabulary is None:
-            return predictions
-        logits = np.full((len(predictions.logits), self._bundle.vocab_size), -np.inf, np.float32)
-        logits[:, self._bundle.output_vocabulary] = predictions.logits
-        return replace(predictions, logits=logits)
+        return widened(predictions, self._bundle.output_vocabulary, self._bundle.vocab_size)
 
     def _run(self, batch: Batch, names: Sequence[str]) -> Predictions:
         """Run a pass that computes every token and leaves nothing."""
@@ -215,6 +207,15 @@ def open_graph(
         return ort.InferenceSession(path, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors share no other base
         raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
+
+
+def widened(predictions: Predictions, output_vocabulary: Sequence[int] | None, vocab_size: int) -> Predictions:
+    """Give `logits`, where they were asked for, a column for every piece: -inf for one that is never predicted."""
+    if predictions.logits is None or output_vocabulary is None:
+        return predictions
+    logits = np.full((len(predictions.logits), vocab_size), -np.inf, predictions.logits.dtype)
+    logits[:, output_vocabulary] = predictions.logits
+    return replace(predictions, logits=logits)
 
 
 def _own_feeds(batch: Batch) -> dict[str, Any]:

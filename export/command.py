@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from diffutron_ort.conformance import CONFORMANCE
 from diffutron_ort.errors import DiffutronError, OptionError
 
 from .progress import Report, progress, silent
@@ -120,6 +121,7 @@ def write(
     """Does what `export` says it does."""
     try:  # torch and transformers take seconds to import, and --help needs neither
         from . import bundle
+        from .conformance import record
         from .fidelity import Yardstick
         from .pieces import read_pieces
         from .recipes import chosen
@@ -152,6 +154,9 @@ def write(
             cards[recipe] |= {} if source.pieces is None else {"output_vocabulary": yardstick.coverage()}
         report(f"finishing {out}", 0.1)
         bundle.write_manifest(source, folder, length, cards)
+        recorded = record(folder, source, [recipe.name for recipe in recipes if not recipe.foreign])
+        bundle.write_json(folder / CONFORMANCE, recorded)
+        bundle.write_manifest(source, folder, length, cards)  # that there is one file more
 
 
 def context(asked: int | None, name: str, most: int) -> int:

@@ -9,7 +9,7 @@ has kernels for.
 # ruff: noqa: ARG001, F821  # a hole reads nothing; names of axes are strings, as in all of onnxscript
 
 import onnx
-from onnxscript import DOUBLE, FLOAT, INT64, graph, script
+from onnxscript import BOOL, DOUBLE, FLOAT, INT64, graph, script
 from onnxscript import opset23 as op
 from onnxscript.values import Opset
 
@@ -167,12 +167,13 @@ def guess(rows, u, penalty, temperature, seen_ids, top_ids, top_logits, rest, re
     within = op.Min(choice, candidates - 1)
     tokens = op.GatherElements(top_ids, within, axis=1)
     chosen = op.GatherElements(top_logits, within, axis=1)
-    if op.ReduceMax(op.Cast(beyond, to=INT64.dtype), keepdims=0) > 0:
+
+    @graph()
+    def beyond_the_candidates():
         missed = op.Compress(op.Range(0, op.Size(rows), 1), op.Squeeze(beyond, [1]))
-        raw = widen(op.Gather(logits, missed))
         passed = op.Gather(op.Gather(walked, missed), [-1], axis=1)
         fixed_tokens, fixed_logits = draw_beyond(
-            raw,
+            widen(op.Gather(logits, missed)),
             seen_ids,
             penalty,
             temperature,
@@ -182,11 +183,18 @@ def guess(rows, u, penalty, temperature, seen_ids, top_ids, top_logits, rest, re
             op.Gather(target, missed),
         )
         where = op.Unsqueeze(missed, [1])
-        all_tokens = op.ScatterElements(tokens, where, fixed_tokens)
-        all_chosen = op.ScatterElements(chosen, where, fixed_logits)
-    else:
-        all_tokens = op.Identity(tokens)
-        all_chosen = op.Identity(chosen)
+        new_tokens = op.ScatterElements(tokens, where, fixed_tokens)
+        new_logits = op.ScatterElements(chosen, where, fixed_logits)
+        return new_tokens, new_logits
+
+    @graph()
+    def as_they_are():
+        same_tokens = op.Identity(tokens)
+        same_logits = op.Identity(chosen)
+        return same_tokens, same_logits
+
+    any_beyond = op.ReduceMax(op.Cast(beyond, to=INT64.dtype), keepdims=0) > 0
+    all_tokens, all_chosen = op.If(any_beyond, then_branch=beyond_the_candidates, else_branch=as_they_are)
     likelihood = op.Exp(op.Cast(all_chosen, to=DOUBLE.dtype) - op.Cast(best, to=DOUBLE.dtype))
     against = op.Unsqueeze(op.Cast(rest, to=DOUBLE.dtype), [1]) + (1.0 - likelihood)
     return op.Squeeze(all_tokens, [1]), op.Squeeze(against / likelihood, [1])
@@ -217,19 +225,21 @@ def generate(
     each_block, each_step, each_count = plan(max_new_tokens, steps, block_length)
     new = op.Reshape(max_new_tokens, [1])
     start = op.Size(prompt_ids)
-    canvas = op.Concat(op.Squeeze(prompt_ids, [0]), op.Expand(MASK, new), axis=0)
-    places = op.Range(0, op.Size(canvas), 1)
+    masked = op.Concat(op.Squeeze(prompt_ids, [0]), op.Expand(MASK, new), axis=0)
+    places = op.Range(0, op.Size(masked), 1)
     stops = all_stops(stop_ids)
+    mask, eos = op.Constant(value_int=MASK), op.Constant(value_int=EOS)
     drawing = temperature > 0.0
     tempering = op.Where(drawing, temperature, 1.0)
-    taken = op.Constant(value_int=0)
-    for i in range(op.Size(each_count)):
+
+    @graph()
+    def step(i: INT64, going: BOOL, before: INT64["total"]):
         block = op.Gather(each_block, i)
-        is_mask = canvas == MASK
+        is_mask = before == mask
         rows = op.Compress(places, op.And(is_mask, places < start + (block + 1) * block_length))
-        seen = op.Unsqueeze(op.Compress(canvas, op.Not(op.Or(is_mask, canvas == EOS))), [0])
+        seen = op.Unsqueeze(op.Compress(before, op.Not(op.Or(is_mask, before == eos))), [0])
         top_ids, top_logits, rest, rest_tempered, logits = denoise(
-            op.Unsqueeze(canvas, [0]),
+            op.Unsqueeze(before, [0]),
             op.Unsqueeze(places, [0]),
             rows,
             seen,
@@ -242,16 +252,18 @@ def generate(
         )
         count = op.Min(op.Reshape(op.Gather(each_count, i), [1]), op.Shape(rows))
         _, surest = op.TopK(against, count, largest=0)
-        canvas = op.ScatterElements(canvas, op.Gather(rows, surest), op.Gather(tokens, surest))
-        taken = i + 1
+        canvas = op.ScatterElements(before, op.Gather(rows, surest), op.Gather(tokens, surest))
         generated = op.Slice(canvas, op.Reshape(start, [1]), op.Shape(canvas))
         _, complete = end(generated, stops)
-        settled = op.ReduceMin(op.Where(generated == MASK, op.Range(0, max_new_tokens, 1), max_new_tokens), keepdims=0)
+        settled = op.ReduceMin(op.Where(generated == mask, op.Range(0, max_new_tokens, 1), max_new_tokens), keepdims=0)
         ended = complete <= settled
-        if ended:
-            break
-    answer = op.Slice(canvas, op.Reshape(start, [1]), op.Shape(canvas))
+        goes_on = op.Not(ended)
+        taken = i + 1
+        return goes_on, canvas, taken
+
+    final, counted = op.Loop(op.Size(each_count), True, masked, body=step)
+    answer = op.Slice(final, op.Reshape(start, [1]), op.Shape(final))
     answer_length, _ = end(answer, stops)
-    ids = op.Unsqueeze(op.Where(places < start + answer_length, canvas, PAD), [0])
-    steps_taken = op.Identity(taken)
+    ids = op.Unsqueeze(op.Where(places < start + answer_length, final, PAD), [0])
+    steps_taken = op.Size(counted)
     return ids, answer_length, steps_taken

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-
 from onnxscript import DOUBLE, INT64
 
 from diffutron_ort import Diffutron, sampling

@@ -1,0 +1,104 @@
+"""Whether a bundle is what its manifest says, and does here what it did where it was made."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffutron_ort.bundle import Bundle, check_file, load_bundle
+from diffutron_ort.conformance import (
+    Case,
+    read_cases,
+    wrong_answer,
+    wrong_chats,
+    wrong_steps,
+    wrong_tokens,
+    wrong_uniforms,
+)
+from diffutron_ort.generation import Generation, missing_options
+from diffutron_ort.model import Diffutron
+from diffutron_ort.tokens import Tokenizer
+
+MOST_ERROR = 1e-3
+"""The largest difference of a float32 logit that is allowed, in standard deviations of the logits."""
+
+LEAST_AGREEMENT = 0.9
+"""The least share of clear rows in which a quantized variant has float32's best token."""
+
+LEAST_SAME = 0.9
+"""The least share of same tokens in the generations of a quantized variant, which other processors may round apart."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at.
+
+    Attributes:
+        name: In a word or two.
+        total: How many things were compared.
+        differences: In words; none if all is well.
+        note: A figure that belongs to it.
+    """
+
+    name: str
+    total: int
+    differences: Sequence[str] = ()
+    note: str = ""
+
+
+def verify(model: str | Path | None = None, revision: str | None = None) -> Iterator[Check]:
+    """Check a bundle; yields what was looked at as it goes.
+
+    Args:
+        model: A folder, or a hub id; None is the embedded model.
+        revision: Of a hub id.
+
+    Raises:
+        BundleError: A file is missing, changed or malformed.
+        ProviderError: ONNX Runtime fails.
+    """
+    bundle = load_bundle(model, revision)
+    for name in bundle.weights:
+        check_file(bundle.folder, name, bundle.files[name], hashed=True)
+    yield Check("files", len(bundle.files), note="sizes and SHA-256")
+    for name, variant in bundle.variants.items():
+        yield fidelity(name, variant.fidelity)
+    content, cases = read_cases(bundle)
+    tokenizer = Tokenizer(bundle.folder / "tokenizer.json", bundle.vocab_size, bundle.special)
+    yield Check("tokens", len(content["tokens"]), wrong_tokens(content, tokenizer))
+    yield Check("chats", len(content["chats"]), wrong_chats(content, bundle.chat_template))
+    yield Check("uniforms", len(content["uniforms"]), wrong_uniforms(content))
+    for name in bundle.variants:
+        yield from generations(name, bundle, [case for case in cases if case.variant == name])
+
+
+def fidelity(name: str, card: Mapping[str, Any]) -> Check:
+    """Judge a variant by what its card says of it."""
+    if "max_abs_over_std" in card:
+        error = card["max_abs_over_std"]
+        bad = [] if error <= MOST_ERROR else [f"a logit is {error:.2g} standard deviations off; allowed: {MOST_ERROR}"]
+        return Check(f"fidelity of {name}", 1, bad, f"logits within {error:.2g} standard deviations")
+    share = card.get("agreement", 0.0)
+    bad = [] if share >= LEAST_AGREEMENT else [f"float32's best token in {share:.1%} of the clear rows"]
+    return Check(f"fidelity of {name}", 1, bad, f"float32's best token in {share:.1%} of the clear rows")
+
+
+def generations(name: str, bundle: Bundle, cases: Sequence[Case]) -> Iterator[Check]:
+    """Replay a variant's cases with the loop and, as far as it has their options, with the graph of the whole."""
+    model = Diffutron.from_pretrained(bundle.folder, variant=name)
+    yield judged(f"loop, {name}", cases, [wrong_steps(case, model) for case in cases])
+    generation = Generation(bundle, name)
+    cases = [case for case in cases if not missing_options(case.config)]
+    yield judged(f"graph, {name}", cases, [wrong_answer(case, generation, model) for case in cases])
+
+
+def judged(name: str, cases: Sequence[Case], found: Sequence[tuple[list[str], float]]) -> Check:
+    """Judge exact cases by every difference, and the others by the share of same tokens."""
+    differences = [text for case, (wrong, _) in zip(cases, found, strict=True) if case.exact for text in wrong]
+    shares = [share for case, (_, share) in zip(cases, found, strict=True) if not case.exact]
+    if not shares:
+        return Check(name, len(cases), differences, "every step")
+    share = sum(shares) / len(shares)
+    if share < LEAST_SAME:
+        differences.append(f"{share:.1%} of the tokens are the same; {LEAST_SAME:.0%} is the least")
+    return Check(name, len(cases), differences, f"{share:.1%} of the tokens are the same")
