@@ -7,7 +7,7 @@ import { shown } from "./text.js";
 const FORMAT = 1;
 
 /**
- * @typedef {{ graph: string, weights: string, generate?: string, alone?: boolean }} Variant paths are relative to the bundle
+ * @typedef {{ graph: string, weights: string, generate?: string }} Variant paths are relative to the bundle
  * @typedef {object} Bundle diffutron.json, parsed
  * @property {number} format
  * @property {number} context_length

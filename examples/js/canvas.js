@@ -59,13 +59,21 @@ export class Canvas {
   }
 }
 
-/** @param {readonly number[]} ids @param {number} mask @returns {readonly number[]} those before the first mask, which nothing can change any more */
+/**
+ * Those of `ids` before the first mask: nothing can change them any more.
+ *
+ * @param {readonly number[]} ids @param {number} mask
+ */
 export function settled(ids, mask) {
   const first = ids.indexOf(mask);
   return first < 0 ? ids : ids.slice(0, first);
 }
 
-/** @param {readonly number[]} ids @param {SpecialIds} special @returns {readonly number[]} those before the first `<pad>`, with which the model fills up, or `<eos>` */
+/**
+ * Those of `ids` before the first `<pad>`, with which the model fills up, or `<eos>`.
+ *
+ * @param {readonly number[]} ids @param {SpecialIds} special
+ */
 export function shown(ids, special) {
   const end = ids.findIndex((id) => id === special.pad || id === special.eos);
   return end < 0 ? ids : ids.slice(0, end);

@@ -179,11 +179,13 @@ function oneOf(...allowed) {
 
 /** @param {string} name @param {any} value @returns {bigint} */
 function seed(name, value) {
-  const isInteger = typeof value === "bigint" || Number.isSafeInteger(value) || /^\d+$/.test(value);
-  const number = isInteger && typeof value !== "object" ? BigInt(value) : -1n;
+  const digits = typeof value === "string" && /^\d+$/.test(value);
+  const number = digits || typeof value === "bigint" || Number.isSafeInteger(value) ? BigInt(value) : -1n;
   if (number < 0n || number >= 2n ** 64n) {
-    const hint = typeof value === "number" && value > Number.MAX_SAFE_INTEGER ? "; as a bigint or in digits" : "";
-    throw new OptionError(`${name}=${shown(value)}: must be an integer from 0 to ${2n ** 64n - 1n}${hint}`);
+    throw new OptionError(
+      `${name}=${shown(value)}: must be an integer from 0 to ${2n ** 64n - 1n}; beyond ${Number.MAX_SAFE_INTEGER}, ` +
+        "give a bigint or digits",
+    );
   }
   return number;
 }

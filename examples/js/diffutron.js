@@ -22,7 +22,7 @@ export { PRESETS } from "./config.js";
  *
  * @typedef {object} Host what differs from host to host; paths are relative to the bundle's folder
  * @property {import("./session.js").Ort} ort onnxruntime-node or onnxruntime-web
- * @property {import("./tokens.js").TokenizerClass} Tokenizer of @huggingface/tokenizers
+ * @property {import("./tokens.js").TokenizerClass} Tokenizer of the package "@huggingface/tokenizers"
  * @property {(path: string) => Promise<string>} readText
  * @property {(graph: string, weights: string) => Promise<InferenceSession>} openSession
  *
@@ -105,7 +105,8 @@ export class Diffutron {
   }
 
   /**
-   * Answer a prompt step by step. The last step's `text` is what `generate` returns; errors are thrown before the first.
+   * Answer a prompt step by step. The last step's `text` is what `generate` returns; what is wrong with the arguments
+   * is thrown at once.
    *
    * @param {string} prompt @param {Options} [options]
    * @returns {AsyncGenerator<Step>}
@@ -151,26 +152,49 @@ export class Diffutron {
     return Canvas.forGeneration(ids, config.max_new_tokens, this.bundle.special_ids.mask);
   }
 
-  /** @param {Canvas} canvas @param {Config} config @returns {boolean} whether everything that will be shown is settled */
+  /**
+   * Whether everything that will be shown of a canvas is settled.
+   *
+   * @param {Canvas} canvas @param {Config} config @returns {boolean}
+   */
   #isSettled(canvas, config) {
     const { special_ids: special, stop_sequences: sequences } = this.bundle;
-    if (hasEnded(canvas.generated, special, sequences.map(({ ids }) => ids))) return true;
+    if (
+      hasEnded(
+        canvas.generated,
+        special,
+        sequences.map(({ ids }) => ids),
+      )
+    )
+      return true;
     const text = config.stop.length ? this.#tokens.decode(settled(canvas.generated, special.mask)) : "";
     return config.stop.some((stop) => text.includes(stop));
   }
 
   /**
    * The answer on a canvas whose generated span begins at `start`, without what is still masked. It is cut where the
-   * stop string begins that is complete first: more text after it can change nothing.
+   * stop string begins that is complete first: more text after it can change nothing. The one space before a stop
+   * sequence of the bundle's is its first token's.
    *
    * @param {readonly number[]} ids @param {number} start @param {Config} config @param {boolean} template
    */
   #text(ids, start, config, template) {
     const text = this.#tokens.decode(shown(ids.slice(start), this.bundle.special_ids), ids[start - 1]);
-    const stops = [...this.bundle.stop_sequences.map((stop) => stop.text), ...config.stop];
-    const found = stops.map((stop) => ({ place: text.indexOf(stop), stop })).filter(({ place }) => place >= 0);
-    found.sort((a, b) => a.place + a.stop.length - (b.place + b.stop.length) || a.place - b.place);
-    const cut = found.length ? text.slice(0, found[0].place) : text;
-    return template ? strip(cut) : cut;
+    const own = this.bundle.stop_sequences.map((stop) => stop.text);
+    const stop = firstComplete(text, [...own, ...config.stop]);
+    const before = stop === undefined ? text : text.slice(0, text.indexOf(stop));
+    const answer = stop !== undefined && own.includes(stop) && before.endsWith(" ") ? before.slice(0, -1) : before;
+    return template ? strip(answer) : answer;
   }
+}
+
+/**
+ * Which of `stops` is complete first in `text`, and of several the longest.
+ *
+ * @param {string} text @param {string[]} stops @returns {string | undefined} nothing where there is none
+ */
+function firstComplete(text, stops) {
+  const end = (/** @type {string} */ stop) => text.indexOf(stop) + stop.length;
+  const found = stops.filter((stop) => text.includes(stop));
+  return found.sort((a, b) => end(a) - end(b) || b.length - a.length)[0];
 }

@@ -32,7 +32,10 @@ export class Generator {
     checkNames(session, INPUTS, OUTPUTS, "generator");
     this.#ort = ort;
     this.#session = session;
-    this.#stopIds = padded(ort, bundle.stop_sequences.map(({ ids }) => ids));
+    this.#stopIds = padded(
+      ort,
+      bundle.stop_sequences.map(({ ids }) => ids),
+    );
   }
 
   /**
@@ -65,7 +68,11 @@ export class Generator {
   }
 }
 
-/** @param {import("./session.js").Ort} ort @param {number[][]} sequences @returns {import("./session.js").Tensor} int64 [k, m], padded with -1 */
+/**
+ * Sequences of ids as int64 [k, longest], filled up with -1.
+ *
+ * @param {import("./session.js").Ort} ort @param {number[][]} sequences
+ */
 function padded(ort, sequences) {
   const longest = Math.max(1, ...sequences.map((ids) => ids.length));
   const rows = sequences.flatMap((ids) => [...ids, ...Array(longest - ids.length).fill(-1)]);

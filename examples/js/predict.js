@@ -3,8 +3,8 @@
 import { NumericsError } from "./errors.js";
 import { STREAM, doubt, drawBeyond, penalise, uniform, walk } from "./sampling.js";
 
-// Where more draws than this are expected to fall beyond the candidates, the next pass fetches the whole logits at once,
-// instead of running again when one has.
+// Where more draws than this are expected to fall beyond the candidates, the next pass fetches the whole logits at
+// once, instead of running again when one has.
 const LIKELY_MISS = 0.05;
 
 /**
@@ -86,7 +86,9 @@ export class Predictor {
         chosen.push({ token: topIds[choice], logit: topLogits[choice] });
         continue;
       }
-      logits ??= /** @type {Float32Array[]} */ ((await this.session.run({ ...pass, keep: false }, { logits: true })).logits);
+      logits ??= /** @type {Float32Array[]} */ (
+        (await this.session.run({ ...pass, keep: false }, { logits: true })).logits
+      );
       const row = penalise(logits[i], pass.seenIds, pass.penalty);
       const token = drawBeyond(row, this.temperature, u * total, topIds);
       chosen.push({ token, logit: row[token] });
@@ -106,8 +108,8 @@ function checkFinite({ topLogits, rest, restTempered, entropy }, block, step) {
   const values = [topLogits.map(([logit]) => logit), rest, restTempered, entropy];
   if (!values.every((column) => column.every(Number.isFinite))) {
     throw new NumericsError(
-      `the model returned logits that are not finite in step ${step} of block ${block}: its weights, or the precision ` +
-        "it runs in, are broken; check the bundle's files, or use the variant fp32",
+      `the model returned logits that are not finite in step ${step} of block ${block}: its weights, or the ` +
+        "precision it runs in, are broken; check the bundle's files, or use the variant fp32",
     );
   }
 }

@@ -13,14 +13,16 @@ const ROLES = ["system", "user", "assistant"];
 /**
  * The prompt that asks the model to answer the last of `messages`.
  *
- * @param {Message[]} messages a content is trimmed; a system message can only be the first, and the last must be the user's
- * @param {Template} template what each role's message becomes, with `{content}` in its place, and what asks for an answer
+ * @param {Message[]} messages a content is trimmed; only the first can be the system's, and the last must be the user's
+ * @param {Template} template what each role's message becomes, with `{content}` in its place, and what asks for more
  * @returns {string}
  * @throws {InputError} there is no message, or one cannot be rendered
  */
 export function renderChat(messages, template) {
   if (!Array.isArray(messages) || !messages.length) {
-    throw new InputError(`messages=${shown(messages)}: must be a list of at least one message with a role and a content`);
+    throw new InputError(
+      `messages=${shown(messages)}: must be a list of at least one message with a role and a content`,
+    );
   }
   const rendered = messages.map((message, place) => render(message, place, template));
   const { role } = messages[messages.length - 1];

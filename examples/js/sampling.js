@@ -49,7 +49,8 @@ export function penalise(logits, seenIds, penalty) {
  * Walk the cumulative sum of exp((logit - best) / temperature), best first.
  *
  * @param {Float32Array} topLogits [k], best first @param {number} temperature a float32 @param {number} target
- * @returns {{ choice: number, passed: number }} the first candidate at which the sum exceeds `target`, k where none does; and the sum over all
+ * @returns {{ choice: number, passed: number }} the first candidate at which the sum exceeds `target`, k where none
+ *   does; and the sum over all
  */
 export function walk(topLogits, temperature, target) {
   let passed = 0;
@@ -88,7 +89,8 @@ export function drawBeyond(logits, temperature, target, topIds) {
  * The odds against a chosen token. Commits are ordered by it, lowest first, since confidences of 1 - 1e-9 and 1 - 1e-8
  * are both 1 in float32 while these odds are 1e-9 and 1e-8.
  *
- * @param {number} chosen logit @param {number} best logit @param {number} rest the sum of exp(logit - best) over all tokens but the best
+ * @param {number} chosen logit @param {number} best logit
+ * @param {number} rest the sum of exp(logit - best) over all tokens but the best
  */
 export function doubt(chosen, best, rest) {
   const likelihood = Math.exp(chosen - best);

@@ -18,7 +18,11 @@ export function commitCounts(masks, steps) {
   return counts;
 }
 
-/** @param {number} step @param {number} steps @returns {number} that a mask is committed in `step`, if it still is one */
+/**
+ * The probability that a mask is committed in `step`, given that it still is one.
+ *
+ * @param {number} step @param {number} steps
+ */
 function transferProbability(step, steps) {
   const [now, then] = [0, 1].map((passed) => float32(1 - float32((steps - step - passed) / steps))); // alpha
   return 1 - float32(float32(1 - then) / float32(1 - now));

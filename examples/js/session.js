@@ -18,11 +18,11 @@ const OUTPUTS = [...REDUCTIONS, "logits", "key", "value"];
 
 /**
  * @typedef {{ data: any, dims: readonly number[], dispose(): void }} Tensor
- * @typedef {{ Tensor: new (type: any, data: any, dims: readonly number[]) => Tensor }} Ort onnxruntime-node or onnxruntime-web
- * @typedef {object} InferenceSession
+ * @typedef {{ Tensor: new (type: any, data: any, dims: readonly number[]) => Tensor }} Ort the library
+ * @typedef {object} InferenceSession the library's, as far as it is used: from tensors by name to those of `names`
  * @property {readonly string[]} inputNames
  * @property {readonly string[]} outputNames
- * @property {(feeds: Record<string, Tensor>, names?: string[]) => Promise<Record<string, Tensor>>} run
+ * @property {(feeds: any, names?: any) => Promise<Record<string, any>>} run
  *
  * @typedef {{ key: Tensor, value: Tensor }} Kept what a pass left for later ones, float32 [layers, 1, seq, hidden]
  *
@@ -125,9 +125,14 @@ export function int64(ort, values, dims) {
  */
 export function checkNames(session, inputs, outputs, kind) {
   const sorted = (/** @type {readonly string[]} */ names) => [...names].sort().join(", ");
-  for (const [found, expected] of [[session.inputNames, inputs], [session.outputNames, outputs]]) {
+  for (const [found, expected] of [
+    [session.inputNames, inputs],
+    [session.outputNames, outputs],
+  ]) {
     if (sorted(found) !== sorted(expected)) {
-      throw new BundleError(`the graph is no ${kind}: it has ${sorted(found)}, not ${sorted(expected)}; export it again`);
+      throw new BundleError(
+        `the graph is no ${kind}: it has ${sorted(found)}, not ${sorted(expected)}; export it again`,
+      );
     }
   }
 }

@@ -9,7 +9,7 @@ const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
  * @typedef {{ id: number, content: string, special: boolean }} AddedToken
- * @typedef {object} Library what is used of @huggingface/tokenizers' Tokenizer
+ * @typedef {object} Library what is used of Hugging Face's tokenizer in JavaScript
  * @property {(text: string, options: object) => { ids: number[] }} encode
  * @property {(ids: number[], options: object) => string} decode
  * @property {(id: number) => string | undefined} id_to_token
@@ -17,7 +17,7 @@ const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  * @typedef {new (specification: object, config: object) => Library} TokenizerClass
  */
 
-/** The tokenizer of a bundle. Text that a user typed cannot become control tokens: they are encoded letter by letter. */
+/** The tokenizer of a bundle. Text that a user typed cannot become control tokens, but is encoded letter by letter. */
 export class Tokens {
   #library;
   #vocabSize;
@@ -25,7 +25,7 @@ export class Tokens {
   #breaks;
 
   /**
-   * @param {TokenizerClass} Tokenizer of @huggingface/tokenizers
+   * @param {TokenizerClass} Tokenizer of the package "@huggingface/tokenizers"
    * @param {any} specification the bundle's tokenizer.json, parsed
    * @param {import("./bundle.js").Bundle} bundle
    * @throws {BundleError} it does not fit the model
@@ -135,7 +135,11 @@ function withoutControls(specification, added) {
   return { ...specification, added_tokens: added, pre_tokenizer: divide };
 }
 
-/** @param {readonly number[]} ids @param {(id: number) => boolean} key @returns {number[][]} stretches of ids with the same key */
+/**
+ * Stretches of ids with the same key.
+ *
+ * @param {readonly number[]} ids @param {(id: number) => boolean} key
+ */
 function runs(ids, key) {
   /** @type {number[][]} */
   const found = [];

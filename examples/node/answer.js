@@ -46,7 +46,12 @@ function parse(args) {
     });
     if (positionals.length !== 1) throw new TypeError(`one question is wanted, ${positionals.length} are given`);
     const { model = NANO, temperature } = values;
-    return { ...values, model, question: positionals[0], temperature: temperature ? Number(temperature) : undefined };
+    return {
+      ...values,
+      model,
+      question: positionals[0],
+      temperature: temperature === undefined ? undefined : Number(temperature),
+    };
   } catch (error) {
     console.error(`error: ${/** @type {Error} */ (error).message}\n\n${USAGE}`);
   }

@@ -1,11 +1,12 @@
 /** What the modules in ../js need to run in Node: ONNX Runtime, a tokenizer, and a bundle's folder. */
 
 import { Tokenizer } from "@huggingface/tokenizers";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { BundleError } from "../js/diffutron.js";
 
 process.env.ORT_DISABLE_TELEMETRY ??= "1"; // on by default; it has to be off before the library is loaded
 const { default: ort } = await import("onnxruntime-node");
@@ -13,8 +14,14 @@ const { default: ort } = await import("onnxruntime-node");
 /** The folder of the embedded bundle. */
 export const NANO = fileURLToPath(new URL("../../models/nano", import.meta.url));
 
-/** @param {string} folder of a bundle @returns {import("../js/diffutron.js").Host} */
+/**
+ * @param {string} folder of a bundle @returns {import("../js/diffutron.js").Host}
+ * @throws {BundleError} it is none
+ */
 export function nodeHost(folder) {
+  if (!existsSync(join(folder, "diffutron.json"))) {
+    throw new BundleError(`${folder} is no bundle: give a folder that \`diffutron-ort export\` wrote`);
+  }
   return {
     ort,
     Tokenizer,

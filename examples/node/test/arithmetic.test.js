@@ -8,7 +8,9 @@ import { DEFAULTS } from "../../js/config.js";
 import { NANO } from "../host.js";
 
 const read = async (/** @type {string} */ path) => JSON.parse(await readFile(path, "utf8"));
-const { uniform: { vectors } } = await read(join(NANO, "diffutron.json"));
+const {
+  uniform: { vectors },
+} = await read(join(NANO, "diffutron.json"));
 const golden = await read(join(NANO, "../../tests/golden/schedule.json"));
 
 test("uniforms are the manifest's", () => {
@@ -30,7 +32,10 @@ test("counts are the reference's", () => {
 
 test("the penalty divides what is above 0 and multiplies what is not, in float32", () => {
   const penalised = penalise(Float32Array.of(3, -2, 1, 0, -Infinity), [0, 1, 4], Math.fround(1.2));
-  assert.deepEqual([...penalised], [Math.fround(3 / Math.fround(1.2)), Math.fround(-2 * Math.fround(1.2)), 1, 0, -Infinity]);
+  assert.deepEqual(
+    [...penalised],
+    [Math.fround(3 / Math.fround(1.2)), Math.fround(-2 * Math.fround(1.2)), 1, 0, -Infinity],
+  );
 });
 
 test("a draw walks the candidates, best first, and goes on by ascending id", () => {

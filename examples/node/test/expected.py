@@ -1,11 +1,13 @@
 """Write what Python says, as JSON, for the tests in JavaScript to compare with.
 
-python expected.py tokens|answers|trajectories OUT.json
+python expected.py tokens|options|answers|trajectories OUT.json
 """
 
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from itertools import islice, product
 from pathlib import Path
@@ -14,6 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from diffutron_ort import Diffutron, Step
+from diffutron_ort.config import PRESETS
+from diffutron_ort.errors import OptionError
 from diffutron_ort.tokens import Tokenizer
 
 NANO = Path(__file__).parents[3] / "models" / "nano"
@@ -101,6 +105,73 @@ def decoded(tokenizer: Tokenizer, rng: Random) -> list[dict[str, Any]]:
     return cases
 
 
+REFUSED: tuple[dict[str, Any], ...] = (
+    {"step": 3},
+    {"preset": "Short"},
+    {"steps": 0},
+    {"steps": 2**16 + 1},
+    {"steps": 1.5},
+    {"steps": True},
+    {"steps": "3"},
+    {"steps": None},
+    {"max_new_tokens": 0},
+    {"max_new_tokens": 2**31},
+    {"block_length": -1},
+    {"temperature": -0.1},
+    {"temperature": 0.009},
+    {"temperature": 1001},
+    {"temperature": "1"},
+    {"temperature": False},
+    {"repetition_penalty": 0},
+    {"repetition_penalty": [1]},
+    {"remasking": "Random"},
+    {"schedule": "quadratic"},
+    {"cache": None},
+    {"commit": "most"},
+    {"commit": "factor", "remasking": "random"},
+    {"commit_factor": -1},
+    {"commit_entropy": "much"},
+    {"refresh_steps": -1},
+    {"refresh_entropy": -0.5},
+    {"seed": -1},
+    {"seed": 2**64},
+    {"seed": 0.5},
+    {"seed": [3]},
+    {"seed": {}},
+    {"seed": ""},
+    {"seed": True},
+    {"early_end": 1},
+    {"stop": [""]},
+    {"stop": [3]},
+    {"stop": 3},
+    {"stop": "\ud800"},
+    {"penalty_exempt": 3},
+    {"penalty_exempt": "3"},
+    {"penalty_exempt": [-1]},
+    {"penalty_exempt": [5000]},
+    {"cfg_scale": -1},
+)
+
+
+def options() -> dict[str, Any]:
+    """The options of every preset, for the embedded model, and what is refused."""
+    presets = {name: asdict(nano().config(name)) for name in PRESETS}
+    for given in REFUSED:
+        rest = {name: value for name, value in given.items() if name != "preset"}
+        with suppress(OptionError):
+            nano().config(given.get("preset"), **rest)
+            raise AssertionError(f"{given} is allowed")
+    return {
+        "presets": presets,
+        "refused": [{k: v if k != "seed" else written(v) for k, v in o.items()} for o in REFUSED],
+    }
+
+
+def written(seed: object) -> object:
+    """A seed that is an integer, in digits: JSON's numbers cannot hold all of them in JavaScript."""
+    return str(seed) if type(seed) is int else seed
+
+
 def answers() -> list[dict[str, Any]]:
     """Held-out questions at temperatures 0 and 0.1 with three seeds each."""
     sys.path.insert(0, str(NANO))
@@ -127,6 +198,10 @@ TRAJECTORIES: tuple[dict[str, Any], ...] = (
     {"early_end": False, "steps": 24, "block_length": 24, "seed": 2**53 + 1, "penalty_exempt": [5, 20], **WILD},
     {"template": False, "repetition_penalty": 1.5, "temperature": 0.5, "steps": 16, "early_end": False},
     {"template": False, "stop": ["e", "bir"], "temperature": 1},
+    {"steps": 7, **WILD},
+    {"steps": 40, "block_length": 10, "max_new_tokens": 33, "seed": 2**63 + 11, **WILD},
+    {"preset": "long", "steps": 16, "stop": ["el", "ma"], "temperature": 2},
+    {"template": False, "steps": 20, "repetition_penalty": 0.8, "temperature": 3},
     {"remasking": "random", "temperature": 0.7, "seed": 9, "steps": 32},
     {"commit": "factor", "commit_factor": 1.0, "repetition_penalty": 1.3},
     {"block_length": 64, "steps": 1},
@@ -139,9 +214,9 @@ def trajectories() -> list[dict[str, Any]]:
 
 
 def generation(prompt: str, **options: Any) -> dict[str, Any]:
-    """A prompt, options, and every step; the seed in digits, which JSON's numbers cannot hold in JavaScript."""
+    """A prompt, options, every step, and the answer."""
     steps = [said(step) for step in nano().stream(prompt, **options)]
-    options["seed"] = str(options.get("seed", 0))
+    options["seed"] = written(options.get("seed", 0))
     return {"prompt": prompt, "options": options, "steps": steps, "text": steps[-1]["text"]}
 
 
@@ -170,5 +245,5 @@ def nano() -> Diffutron:
 
 if __name__ == "__main__":
     section, out = sys.argv[1:]
-    said_by_python = {"tokens": tokens, "answers": answers, "trajectories": trajectories}[section]()
+    said_by_python = {f.__name__: f for f in (tokens, options, answers, trajectories)}[section]()
     Path(out).write_text(json.dumps(said_by_python), "utf-8")

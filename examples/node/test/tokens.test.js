@@ -38,7 +38,10 @@ for (const [name, { cases, tokens }] of Object.entries(tokenizers)) {
 }
 
 test("every piece looks as in Python", () => {
-  assert.deepEqual(pieces.map((/** @type {string} */ _, /** @type {number} */ id) => tokenizers.own.tokens.piece(id)), pieces);
+  assert.deepEqual(
+    pieces.map((/** @type {string} */ _, /** @type {number} */ id) => tokenizers.own.tokens.piece(id)),
+    pieces,
+  );
 });
 
 test("what is no text is refused", () => {

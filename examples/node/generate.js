@@ -1,0 +1,33 @@
+/** An answer in one call: node generate.js "On iki artı beş kaç eder?" */
+
+import { Tokenizer } from "@huggingface/tokenizers";
+import ort from "onnxruntime-node";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { renderChat } from "../js/prompt.js";
+import { Tokens } from "../js/tokens.js";
+
+const path = (/** @type {string} */ name) => fileURLToPath(new URL(`../../models/nano/${name}`, import.meta.url));
+const read = (/** @type {string} */ name) => JSON.parse(readFileSync(path(name), "utf8"));
+const int64 = (/** @type {any[]} */ values, /** @type {number[]} */ dims) =>
+  new ort.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
+const float32 = (/** @type {number} */ value) => new ort.Tensor("float32", Float32Array.of(value), []);
+
+const bundle = read("diffutron.json");
+const tokens = new Tokens(Tokenizer, read("tokenizer.json"), bundle);
+const session = await ort.InferenceSession.create(path(bundle.variants.fp32.generate));
+
+const prompt = tokens.encode(renderChat([{ role: "user", content: process.argv[2] }], bundle.chat_template));
+const [{ ids: stop }] = bundle.stop_sequences;
+const { ids, answer_length } = await session.run({
+  prompt_ids: int64(prompt, [1, prompt.length]),
+  max_new_tokens: int64([64], []),
+  steps: int64([64], []),
+  block_length: int64([32], []),
+  temperature: float32(0),
+  repetition_penalty: float32(1),
+  seed: int64([0], []),
+  stop_ids: int64(stop, [1, stop.length]),
+});
+const answer = Array.from(ids.data, Number).slice(prompt.length, prompt.length + Number(answer_length.data[0]));
+console.log(tokens.decode(answer, prompt.at(-1)).trim());
