@@ -1,21 +1,18 @@
 /** An answer in one call: node generate.js "On iki artı beş kaç eder?" */
 
-import { Tokenizer } from "@huggingface/tokenizers";
-import ort from "onnxruntime-node";
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { renderChat } from "../js/prompt.js";
 import { Tokens } from "../js/tokens.js";
+import { NANO, nodeHost } from "./host.js";
 
-const path = (/** @type {string} */ name) => fileURLToPath(new URL(`../../models/nano/${name}`, import.meta.url));
-const read = (/** @type {string} */ name) => JSON.parse(readFileSync(path(name), "utf8"));
+const { ort, Tokenizer, readText, openSession } = nodeHost(NANO);
 const int64 = (/** @type {any[]} */ values, /** @type {number[]} */ dims) =>
   new ort.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
 const float32 = (/** @type {number} */ value) => new ort.Tensor("float32", Float32Array.of(value), []);
 
-const bundle = read("diffutron.json");
-const tokens = new Tokens(Tokenizer, read("tokenizer.json"), bundle);
-const session = await ort.InferenceSession.create(path(bundle.variants.fp32.generate));
+const bundle = JSON.parse(await readText("diffutron.json"));
+const tokens = new Tokens(Tokenizer, JSON.parse(await readText("tokenizer.json")), bundle);
+const { generate, weights } = bundle.variants.fp32;
+const session = await openSession(generate, weights); // that is, ort.InferenceSession.create(path of generate)
 
 const prompt = tokens.encode(renderChat([{ role: "user", content: process.argv[2] }], bundle.chat_template));
 const [{ ids: stop }] = bundle.stop_sequences;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 
@@ -39,7 +40,10 @@ test("the command tells what is wrong", () => {
   }
 });
 
-test("the example of one graph answers", () => {
+test("the example of one graph answers, and is what the README shows", () => {
+  const read = (/** @type {string} */ name) => readFileSync(new URL(`../${name}`, import.meta.url), "utf8");
+  const [, shown] = read("generate.js").split(/(?=const bundle)/);
+  assert.ok(read("README.md").includes(shown));
   const { status, stdout, stderr } = run("generate.js", QUESTION);
   assert.deepEqual([status, stdout], [0, "on yedi\n"], stderr);
 });
