@@ -64,7 +64,7 @@ export class Predictor {
       positionIds: computed,
       rows: positions.map((position) => places.get(position) ?? -1),
       seenIds: seen.length ? seen : [0],
-      penalty: seen.length ? Math.fround(this.config.repetition_penalty) : 1,
+      penalty: seen.length ? this.config.repetition_penalty : 1,
       temperature: this.temperature,
       pastPositionIds: kept && [...canvas.ids.keys()].map((position) => (places.has(position) ? -1 : position)),
       kept,

@@ -37,11 +37,12 @@ function mix(x) {
  * `logits` with those of `seenIds` made less likely: l / penalty above 0, else l * penalty, in float32 (CTRL,
  * arXiv:1909.05858).
  *
- * @param {Float32Array} logits [vocab] @param {number[]} seenIds each once @param {number} penalty a float32
+ * @param {Float32Array} logits [vocab] @param {number[]} seenIds each once @param {number} penalty
  */
 export function penalise(logits, seenIds, penalty) {
   const penalised = logits.slice();
-  for (const id of seenIds) penalised[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
+  const factor = Math.fround(penalty);
+  for (const id of seenIds) penalised[id] = logits[id] > 0 ? logits[id] / factor : logits[id] * factor;
   return penalised;
 }
 

@@ -31,11 +31,9 @@ test("counts are the reference's", () => {
 });
 
 test("the penalty divides what is above 0 and multiplies what is not, in float32", () => {
-  const penalised = penalise(Float32Array.of(3, -2, 1, 0, -Infinity), [0, 1, 4], Math.fround(1.2));
-  assert.deepEqual(
-    [...penalised],
-    [Math.fround(3 / Math.fround(1.2)), Math.fround(-2 * Math.fround(1.2)), 1, 0, -Infinity],
-  );
+  const penalised = penalise(Float32Array.of(7, -3, 1, 0, -Infinity), [0, 1, 4], 1.2);
+  const factor = Math.fround(1.2); // these two differ from 7 / 1.2 and -3 * 1.2, rounded
+  assert.deepEqual([...penalised], [Math.fround(7 / factor), Math.fround(-3 * factor), 1, 0, -Infinity]);
 });
 
 test("a draw walks the candidates, best first, and goes on by ascending id", () => {
@@ -44,6 +42,7 @@ test("a draw walks the candidates, best first, and goes on by ascending id", () 
   const topLogits = Float32Array.of(logits[1], logits[3]);
   const choices = [0, 7.9, 8.1, 11.9, 12.1].map((target) => walk(topLogits, 1, target / 8).choice);
   assert.deepEqual(choices, [0, 0, 1, 1, 2]);
+  assert.equal(walk(Float32Array.of(0, 0, 0), 1, 1).choice, 1); // the sum has to exceed
   const beyond = [12.1, 12.9, 13.1, 14.9, 15.1].map((target) => drawBeyond(logits, 1, target / 8, topIds));
   assert.deepEqual(beyond, [0, 0, 2, 2, 2]); // the last where rounding overshoots
   assert.equal(drawBeyond(Float32Array.of(-Infinity, 0, -Infinity, 0), 1, 5, topIds), 3);
@@ -56,7 +55,7 @@ test("doubt tells confidences apart that are the same float32", () => {
 
 test("rules commit what is sure together", () => {
   const factor = { ...DEFAULTS, commit: "factor", commit_factor: 1 };
-  assert.equal(sureCount([0.1, 0.2, 0.3, 9], [], factor), 3); // 2/11, 3/6, 4 * 0.3/1.3, 5 * 0.9
+  assert.equal(sureCount([0.1, 0.2, 0.4, 9], [], factor), 2); // 2/11, 3/6, 4 * 0.4/1.4, 5 * 0.9
   assert.equal(sureCount([0.1, Infinity], [], factor), 1);
   const entropy = { ...DEFAULTS, commit: "entropy", commit_entropy: 0.5 };
   assert.equal(sureCount([], [2, 0.25, 0.25, 0.1], entropy), 3); // less the largest: 0, 0.25, 0.5, 0.6

@@ -190,6 +190,8 @@ TRAJECTORIES: tuple[dict[str, Any], ...] = (
     {"preset": "fast"},
     {"preset": "fast", "temperature": 0.7, "refresh_steps": 0, "block_length": 16, "seed": 5},
     {"preset": "fast", "temperature": 1, "refresh_entropy": 0.5, "commit": "entropy", "commit_entropy": 0.5},
+    {"preset": "fast", "commit": "schedule", "refresh_steps": 3, "temperature": 1, "block_length": 16, "steps": 32},
+    {"cache": "block", "refresh_entropy": 0.5, "temperature": 1, "block_length": 16, "steps": 32, "early_end": False},
     {"preset": "fast", "block_length": 8, "steps": 4, "early_end": False, **WILD},
     {"preset": "long", "max_new_tokens": 100, "early_end": False, "temperature": 1},
     {"temperature": 1, "early_end": False, "seed": 3},
