@@ -133,6 +133,12 @@ def test_a_missing_library_is_one_line_that_says_how_to_get_it(pages, monkeypatc
         demo.serve()
 
 
+def test_the_page_is_part_of_what_is_installed():
+    [folder, *_] = [pages for pages in demo.PAGES if (pages / "web" / "index.html").is_file()]
+    assert (folder / "web" / "package-lock.json").is_file()
+    assert (folder / "js" / "diffutron.js").is_file()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
 def test_the_command_opens_the_page_and_an_interrupt_ends_it_with_130(pages):
     code = (

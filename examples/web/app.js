@@ -1,0 +1,259 @@
+/** The page: a question in, the steps of its answer out, and a way back through them. */
+
+import { CanvasView } from "./canvas.js";
+import { places, summary } from "./frames.js";
+import { Model, ModelError } from "./model.js";
+import { percent, texts } from "./strings.js";
+
+const NANO = "../../models/nano/";
+const EXAMPLES = [
+  "Ters sırala: kitap, deniz, okul, elma",
+  "Hangi ülkenin başkenti Viyana?",
+  "Sokak kelimesine -de eki getir.",
+];
+const PACE = 110; // milliseconds that a step is shown at least: a small model is done before one has seen anything
+const ICONS = { play: "M4 2v12l9-6z", stop: "M3 3h10v10H3z" };
+
+/** @param {string} id @returns {any} */
+const get = (id) => document.getElementById(id);
+/** @type {any} */
+const form = get("form");
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const model = new Model();
+const view = new CanvasView(get("canvas"));
+
+let language = remembered() ?? "tr";
+/** @type {import("./model.js").Loaded | undefined} */
+let loaded;
+/** @type {{ steps: import("./frames.js").Step[], config: import("../js/config.js").Config } | undefined} */
+let run;
+let count = 0; // steps that the canvas shows
+let following = true; // whether it shows each new one
+/** @type {{ kind: string, message: string } | undefined} */
+let problem;
+let activity = new AbortController(); // of the generation or the replay
+let active = false;
+let turn = Promise.resolve();
+const ready = load();
+
+async function load() {
+  const asked = new URLSearchParams(location.search);
+  const folder = new URL(`${asked.get("model") ?? NANO}/`.replace(/\/+$/, "/"), location.href);
+  if (folder.origin !== location.origin) throw new ModelError("elsewhere", folder.href);
+  const [variant, device, threads] = ["variant", "device", "threads"].map((name) => asked.get(name) ?? undefined);
+  loaded = await model.load({ folder: folder.href, variant, device, threads: Number(threads ?? 0) });
+  form.temperature.value = loaded.presets.short.temperature;
+  preview();
+  render();
+}
+
+/** Show the canvas of the chosen preset as long as nothing has been asked. */
+function preview() {
+  if (run || !loaded) return;
+  const { max_new_tokens: length, block_length: width } = loaded.presets[form.preset.value];
+  view.reset(length, width);
+  render();
+}
+
+/** @param {(signal: AbortSignal) => Promise<void>} work runs once what ran before has been stopped */
+function start(work) {
+  activity.abort();
+  const mine = (activity = new AbortController());
+  active = true;
+  problem = undefined;
+  turn = turn.then(async () => {
+    try {
+      if (!mine.signal.aborted) await work(mine.signal);
+    } catch (error) {
+      report(error);
+    }
+    if (mine === activity) active = false;
+    render();
+  });
+  render();
+}
+
+function ask() {
+  const [question, preset] = [form.question.value.trim(), form.preset.value];
+  const options = { seed: form.seed.value.trim(), temperature: Number(form.temperature.value.replace(",", ".")) };
+  start(async (signal) => {
+    check(form.question, question !== "", "empty");
+    check(form.seed, /^\d+$/.test(options.seed) && BigInt(options.seed) < 2n ** 64n, "seed");
+    const { temperature: t } = options;
+    check(form.temperature, form.temperature.value.trim() !== "" && (t === 0 || (t >= 0.01 && t <= 1000)), "temperature");
+    await ready;
+    await generate(signal, await model.begin(question, preset, options));
+  });
+}
+
+/** @param {HTMLInputElement} field @param {boolean} isRight @param {string} kind of the error if it is not */
+function check(field, isRight, kind) {
+  field.ariaInvalid = String(!isRight);
+  if (isRight) return;
+  field.focus();
+  throw new ModelError(kind);
+}
+
+/** @param {AbortSignal} signal @param {import("../js/config.js").Config} config */
+async function generate(signal, config) {
+  run = { steps: [], config };
+  following = true;
+  view.reset(config.max_new_tokens, config.block_length);
+  show(0);
+  for await (const step of model.steps()) {
+    run.steps.push(step);
+    show(following ? run.steps.length : count);
+    await pause(PACE - step.seconds * 1000, signal);
+    if (signal.aborted) break;
+  }
+  const { length } = run.steps;
+  if (length) say(texts(language).done(run.steps[length - 1].text, length));
+}
+
+/** @param {AbortSignal} signal */
+async function replay(signal) {
+  for (let next = 0; next <= run.steps.length && !signal.aborted; next++) {
+    if (next && count !== next - 1) return; // somebody has moved the slider
+    show(next);
+    await pause(PACE, signal);
+  }
+}
+
+/** @param {number} milliseconds @param {AbortSignal} signal ends it at once */
+function pause(milliseconds, signal) {
+  if (calm.matches || signal.aborted) return undefined;
+  return new Promise((resolve) => {
+    setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", resolve, { once: true });
+  });
+}
+
+/** @param {number} steps how many the canvas shows */
+function show(steps) {
+  count = steps;
+  render();
+}
+
+/** @param {any} error */
+function report({ kind = "failed", message }) {
+  problem = { kind, message };
+}
+
+/** Tell those who cannot see it. @param {string} text */
+function say(text) {
+  get("said").textContent = text;
+}
+
+/** Set a text that is read aloud whenever it changes, and only then. @param {string} id @param {string} text */
+function setText(id, text) {
+  if (get(id).textContent !== text) get(id).textContent = text;
+}
+
+/** Everything that depends on the state. */
+function render() {
+  const words = texts(language);
+  renderProblem(words);
+  if (!loaded) {
+    setText("runs", problem ? "" : words.loading);
+    return;
+  }
+  const { bundle, device, threads } = loaded;
+  const { steps, config } = run ?? { steps: [], config: loaded.presets[form.preset.value] };
+  const name = bundle.source.name === "nano" ? words.nano : bundle.source.name;
+  setText("runs", `${name} · ${words[device](threads)}`);
+  get("examples").hidden = bundle.source.name !== "nano";
+  get("answer").textContent = steps[count - 1]?.text ?? "";
+  view.show(places(steps, count, config.max_new_tokens, bundle), language, words);
+  get("canvas").ariaBusy = String(active);
+  get("playback").hidden = !run;
+  if (run) renderPlayback(words);
+}
+
+/** @param {import("./strings.js").Texts} words */
+function renderPlayback(words) {
+  const { steps, config } = run;
+  const { taken, saved, speed } = summary(steps, config);
+  const number = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
+  const done = steps.length > 0 && !active;
+  Object.assign(get("step"), { max: steps.length, value: count, ariaValueText: words.stepOf(count, steps.length) });
+  get("step-number").textContent = words.stepOf(count, steps.length);
+  get("play").ariaLabel = get("play").title = active ? words.stop : words.play;
+  get("play").querySelector("path").setAttribute("d", active ? ICONS.stop : ICONS.play);
+  get("saved-label").textContent = config.commit === "schedule" ? words.savedByEnd : words.savedByBoth;
+  get("taken").textContent = number.format(taken);
+  get("saved").textContent = done ? percent(saved, language, 0) : "…";
+  get("speed").textContent = steps.length ? number.format(speed) : "…";
+}
+
+/** @param {import("./strings.js").Texts} words */
+function renderProblem(words) {
+  const lines = problem ? [words.errors[problem.kind](loaded?.bundle.context_length), problem.message] : [];
+  const paragraphs = lines.filter(Boolean).map((text, i) => {
+    return Object.assign(document.createElement("p"), { textContent: text, lang: i ? "en" : language });
+  });
+  const said = (/** @type {Element[]} */ elements) => elements.map(({ textContent }) => textContent).join("\n");
+  if (said(paragraphs) !== said([...get("notice").children])) get("notice").replaceChildren(...paragraphs);
+}
+
+/** @param {string} chosen `tr` or `en` */
+function translate(chosen) {
+  language = document.documentElement.lang = chosen;
+  const words = /** @type {any} */ (texts(chosen));
+  for (const element of document.querySelectorAll("[data-text]")) element.textContent = words[element.dataset.text];
+  for (const element of document.querySelectorAll("[data-label]")) element.ariaLabel = words[element.dataset.label];
+  for (const button of document.querySelectorAll(".languages button")) {
+    button.ariaPressed = String(button.value === chosen);
+  }
+  render();
+}
+
+/** @returns {string | null} the language that was chosen last, where the browser keeps it */
+function remembered() {
+  try {
+    return localStorage.getItem("language");
+  } catch {
+    return null;
+  }
+}
+
+function listen() {
+  form.addEventListener("submit", (/** @type {Event} */ event) => {
+    event.preventDefault();
+    ask();
+  });
+  form.addEventListener("change", preview);
+  get("play").addEventListener("click", () => (active ? activity.abort() : start(replay)));
+  get("step").addEventListener("input", () => {
+    const value = Number(get("step").value);
+    following = value === run.steps.length;
+    show(value);
+    say(texts(language).newOnes(run.steps[value - 1]?.pieces.join(" ") ?? ""));
+  });
+  for (const button of document.querySelectorAll(".languages button")) {
+    button.addEventListener("click", () => {
+      translate(button.value);
+      try {
+        localStorage.setItem("language", language);
+      } catch {
+        // it will ask again
+      }
+    });
+  }
+  for (const question of EXAMPLES) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: question });
+    button.addEventListener("click", () => {
+      form.question.value = question;
+      ask();
+    });
+    const item = document.createElement("li");
+    item.append(button);
+    get("examples").append(item);
+  }
+}
+
+listen();
+translate(language);
+ready.catch((error) => {
+  report(error);
+  render();
+});

@@ -1,0 +1,399 @@
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { expected } from "../../node/test/python.js";
+import { ask, idle, launch, loaded, serve } from "./browser.js";
+
+const QUESTION = "On iki artı beş kaç eder?";
+const LIST = "Ters sırala: kitap, deniz, okul, elma";
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const SCREENSHOTS = process.env.SCREENSHOTS ?? fileURLToPath(new URL("screenshots", import.meta.url));
+
+let server;
+let browser;
+before(async () => ([server, browser] = await Promise.all([serve(), launch()])));
+after(async () => {
+  await browser?.close();
+  server?.process.kill("SIGINT");
+});
+
+/**
+ * A page of its own, with what it asked for and what it complained of.
+ *
+ * @param {import("playwright-core").BrowserContextOptions & { query?: string }} [options]
+ * @param {(page: import("playwright-core").Page) => Promise<unknown>} [prepare] before it opens
+ */
+async function open({ query = "", ...options } = {}, prepare = async () => {}) {
+  const context = await browser.newContext({ reducedMotion: "reduce", ...options });
+  const page = await context.newPage();
+  const [requests, complaints] = [[], []];
+  context.on("request", (request) => requests.push(request.url()));
+  page.on("pageerror", (error) => complaints.push(error.message));
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
+  await prepare(page);
+  await page.goto(server.address + query);
+  return { page, context, requests, complaints };
+}
+
+describe("a question", () => {
+  test("is answered with Enter, by what this server has, and nobody complains", async () => {
+    const { page, context, requests, complaints } = await open();
+    assert.equal(await page.inputValue("#question"), QUESTION);
+    await page.press("#question", "Enter"); // at once: it waits for the model
+    await loaded(page);
+    await idle(page);
+    assert.equal(await page.locator("#answer").innerText(), "on yedi");
+    assert.match(await page.locator("#runs").innerText(), /^nano.* · WebAssembly, \d+ iş parçacığı$/);
+    assert.ok(await page.evaluate(() => crossOriginIsolated));
+    assert.deepEqual(complaints, []);
+
+    const origins = () => new Set(requests.filter((url) => !url.startsWith("blob:")).map((url) => new URL(url).origin));
+    for (const file of ["icon.svg", ".wasm", "denoiser.onnx.data"]) assert.ok(requests.some((url) => url.endsWith(file)), file);
+    assert.deepEqual([...origins()], [new URL(server.address).origin]);
+    await page.evaluate(() => new Worker(URL.createObjectURL(new Blob(["fetch('http://elsewhere.invalid/')"]))));
+    await page.waitForTimeout(500);
+    assert.ok(origins().has("http://elsewhere.invalid")); // one that leaves would have been seen, even a worker's
+    await context.close();
+  });
+
+  test("gets Python's answer in Python's steps, at temperatures 0 and 0.1 with three seeds", async () => {
+    const { page, context } = await open();
+    await loaded(page);
+    const wanted = expected("answers");
+    assert.equal(wanted.length, 120);
+    assert.ok(new Set(wanted.map(({ text }) => text)).size > 15);
+    for (const { prompt, options, text, steps } of wanted) {
+      const answer = await ask(page, prompt, { ...options, temperature: String(options.temperature) });
+      const which = JSON.stringify({ prompt, ...options });
+      assert.equal(answer, text, which);
+      assert.equal(await page.locator("#step").getAttribute("max"), String(steps.length), which);
+    }
+    await context.close();
+  });
+
+  test("is answered by every preset, which tell what they saved", async () => {
+    const { page, context } = await open();
+    await loaded(page);
+    for (const [preset, places, label] of [
+      ["short", 64, "geçiş erken bitişle atlandı"],
+      ["long", 128, "geçiş erken bitişle atlandı"],
+      ["fast", 64, "geçiş erken bitiş ve toplu yerleştirmeyle atlandı"],
+    ]) {
+      assert.equal(await ask(page, QUESTION, { preset }), "on yedi", preset);
+      assert.equal(await page.locator("#canvas button").count(), places);
+      const taken = Number(await page.locator("#taken").innerText());
+      const saved = Math.round(100 * (1 - taken / places));
+      assert.equal(await page.locator("#saved").innerText(), `%${saved}`);
+      assert.equal(await page.locator("#saved-label").innerText(), label);
+      assert.ok(saved >= 50);
+      assert.ok(Number(await page.locator("#speed").innerText()) > 0);
+    }
+    await context.close();
+  });
+
+  test("is answered on a graphics card, simulated", async () => {
+    const gpu = await launch("--enable-unsafe-webgpu");
+    const page = await gpu.newPage({ reducedMotion: "reduce" });
+    await page.goto(`${server.address}?device=webgpu`);
+    await loaded(page);
+    assert.match(await page.locator("#runs").innerText(), / · WebGPU$/);
+    for (const [question, answer] of [
+      [QUESTION, "on yedi"],
+      [LIST, "elma, okul, deniz, kitap"],
+    ]) {
+      assert.equal(await ask(page, question, { preset: "fast" }), answer);
+    }
+    await page.route("**/conformance.json", async (route) => {
+      const cases = await (await route.fetch()).json();
+      for (const { steps } of cases.generations) steps[1].tokens[0]++;
+      await route.fulfill({ json: cases });
+    });
+    await page.reload();
+    await page.locator("#notice p").first().waitFor();
+    assert.match(await page.locator("#notice").innerText(), /Ekran kartı.*yanlış hesaplıyor/); // a wrong one is found out
+    await gpu.close();
+  });
+
+  test("is answered by two threads", async () => {
+    const { page, context, complaints } = await open({ query: "?threads=2" });
+    await loaded(page);
+    assert.match(await page.locator("#runs").innerText(), /WebAssembly, 2 iş parçacığı/);
+    assert.equal(await ask(page, QUESTION), "on yedi");
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
+  test("is answered by WebAssembly where the graphics card cannot", async () => {
+    const { page, context } = await open({}, (page) =>
+      page.route("**/host.js", async (route) => {
+        const body = (await (await route.fetch()).text()).replace(/return adapter && .* \?/, "return true ?");
+        await route.fulfill({ body, contentType: "text/javascript" });
+      }),
+    );
+    await loaded(page);
+    assert.match(await page.locator("#runs").innerText(), /WebAssembly/);
+    assert.equal(await ask(page, QUESTION), "on yedi");
+    await context.close();
+  });
+});
+
+describe("the steps", () => {
+  test("are watched one by one, can be stopped, and another question asked", async () => {
+    const { page, context } = await open({ reducedMotion: "no-preference" });
+    await loaded(page);
+    await page.check("[value=long]");
+    await page.press("#question", "Enter");
+    await page.waitForFunction(() => document.querySelector("#step").max >= 3);
+    assert.equal(await page.locator("[data-state=new]").count(), 2); // a place, and the legend's
+    await page.click("#play");
+    await idle(page);
+    const taken = Number(await page.locator("#taken").innerText());
+    assert.ok(taken >= 3 && taken < 10, `${taken} steps`);
+    await page.waitForTimeout(300);
+    assert.equal(Number(await page.locator("#taken").innerText()), taken);
+    await page.press("#question", "Enter");
+    await page.waitForFunction(() => document.querySelector("#step").max === "2", null, { polling: 10 });
+    assert.equal(await ask(page, LIST, { preset: "fast" }), "elma, okul, deniz, kitap"); // while the last one runs
+    await context.close();
+  });
+
+  test("are there to go back to with the slider, by arrow keys, and are told", async () => {
+    const { page, context } = await open();
+    await loaded(page);
+    await ask(page, QUESTION);
+    const slider = page.locator("#step");
+    const last = Number(await slider.inputValue());
+    await slider.focus();
+    await page.keyboard.press("ArrowLeft");
+    assert.equal(await slider.getAttribute("aria-valuetext"), `${last - 1} / ${last}`);
+    assert.match(await page.locator("#said").innerText(), /^yeni: ./);
+    assert.notEqual(await page.locator("#answer").innerText(), "on yedi");
+    await page.keyboard.press("Home");
+    assert.equal(await page.locator("#canvas [data-state=mask]").count(), 64);
+    assert.equal(await page.locator("#answer").innerText(), "");
+    for (let step = 1; step <= 3; step++) {
+      await page.keyboard.press("ArrowRight");
+      assert.equal(await page.locator("#canvas [data-state=mask]").count(), 64 - step);
+      assert.equal(await page.locator("#canvas [data-state=new]").count(), 1);
+      assert.equal(await page.locator("#canvas [data-state=settled]").count(), step - 1);
+    }
+    await page.keyboard.press("End");
+    assert.equal(await page.locator("#answer").innerText(), "on yedi");
+    assert.equal(await page.locator("#canvas [data-state=mask]").count(), 0);
+    await context.close();
+  });
+
+  test("are played again", async () => {
+    const { page, context } = await open();
+    await loaded(page);
+    await ask(page, QUESTION, { preset: "fast" });
+    await page.emulateMedia({ reducedMotion: "no-preference" });
+    await page.click("#play");
+    assert.equal(await page.inputValue("#step"), "0");
+    await idle(page);
+    assert.equal(await page.inputValue("#step"), await page.locator("#step").getAttribute("max"));
+    await context.close();
+  });
+});
+
+describe("a token", () => {
+  test("tells its confidence on hover", async () => {
+    const { page, context } = await open();
+    await loaded(page);
+    await ask(page, QUESTION);
+    await page.hover("#canvas button >> nth=1");
+    assert.match(await page.locator("#note").innerText(), /^▁?yedi\s+güven (> )?%\d+(,\d+)?, \d+\. adımda$/);
+    await page.hover("h1");
+    assert.ok(await page.locator("#note").isHidden());
+    await context.close();
+  });
+
+  test("is reached and tells of itself by the keyboard alone, from the top of the page", async () => {
+    const { page, context } = await open();
+    await loaded(page);
+    const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.name);
+    const tabTo = async (name) => {
+      for (let i = 0; i < 20 && (await focused()) !== name; i++) await page.keyboard.press("Tab");
+      assert.equal(await focused(), name);
+    };
+    await tabTo("question");
+    await page.keyboard.press("Control+A");
+    await page.keyboard.type(LIST);
+    await tabTo("preset");
+    await page.keyboard.press("ArrowRight");
+    await page.keyboard.press("ArrowRight");
+    assert.ok(await page.isChecked("[value=fast]"));
+    await tabTo("seed");
+    await page.keyboard.press("Enter");
+    await idle(page);
+    assert.equal(await page.locator("#answer").innerText(), "elma, okul, deniz, kitap");
+    assert.match(await page.locator("#said").innerText(), /^\d+ adımda bitti: elma, okul, deniz, kitap$/);
+
+    await tabTo("temperature");
+    await page.keyboard.press("Tab");
+    const label = () => page.evaluate(() => document.activeElement.ariaLabel);
+    assert.match(await label(), /^1\. yer: elma, (yeni|yerleşmiş), güven .*%[\d,]+, \d+\. adım$/);
+    assert.ok(await page.locator("#note").isVisible());
+    await page.keyboard.press("ArrowRight");
+    assert.match(await label(), /^2\. yer: ,,/);
+    await page.keyboard.press("ArrowDown");
+    assert.match(await label(), /^10\. yer: /);
+    await page.keyboard.press("ArrowUp");
+    await page.keyboard.press("Escape");
+    assert.ok(await page.locator("#note").isHidden());
+    await page.keyboard.press("End");
+    assert.equal(await label(), "64. yer: yanıttan sonra");
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await label(), "64. yer: yanıttan sonra");
+    await tabTo("play");
+    await context.close();
+  });
+});
+
+describe("the page", () => {
+  test("speaks Turkish, and English when asked to, and remembers", async () => {
+    const { page, context } = await open();
+    await loaded(page);
+    const language = () => page.locator("html").getAttribute("lang");
+    assert.equal(await language(), "tr");
+    assert.equal(await page.locator("button.main").innerText(), "Sor");
+    await page.click("[value=en]");
+    assert.equal(await language(), "en");
+    assert.equal(await page.locator("button.main").innerText(), "Ask");
+    assert.equal(await page.locator("[value=en]").getAttribute("aria-pressed"), "true");
+    assert.equal(await page.locator("#answer").getAttribute("lang"), "tr");
+    await ask(page, QUESTION);
+    assert.match(await page.locator("#canvas button >> nth=0").getAttribute("aria-label"), /^Place 1: on, .*confidence .*%/);
+    await page.reload();
+    await loaded(page);
+    assert.equal(await language(), "en");
+    await page.click("[value=tr]");
+    assert.equal(await page.locator("button.main").innerText(), "Sor");
+    await context.close();
+  });
+
+  test("fits a phone", async () => {
+    const { page, context } = await open({ viewport: { width: 360, height: 740 }, hasTouch: true });
+    const width = () => page.evaluate(() => document.documentElement.scrollWidth);
+    await loaded(page);
+    for (const language of ["tr", "en"]) {
+      await page.click(`[value=${language}]`);
+      await ask(page, LIST, { preset: "long" });
+      await page.locator("#canvas button >> nth=3").tap();
+      assert.ok(await page.locator("#note").isVisible());
+      assert.equal(await width(), 360);
+      await ask(page, "uzun ".repeat(300));
+      assert.ok(await page.locator("#notice").isVisible());
+      assert.equal(await width(), 360);
+    }
+    const narrow = await page.evaluate(() =>
+      [...document.querySelectorAll("button:not([hidden])")].filter((button) => {
+        const { width, height } = button.getBoundingClientRect();
+        return width && (width < 24 || height < 24);
+      }).length,
+    );
+    assert.equal(narrow, 0); // what a finger can hit
+    await context.close();
+  });
+
+  for (const colorScheme of ["light", "dark"]) {
+    test(`is accessible: ${colorScheme}`, async () => {
+      const { page, context } = await open({ colorScheme });
+      await loaded(page);
+      await page.addScriptTag({ path: AXE });
+      const check = async (when) => {
+        const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
+        assert.deepEqual(violations.map(({ id, nodes }) => `${when}: ${id} ${nodes.map((node) => node.html)}`), []);
+        assert.ok(passes.some(({ id }) => id === "color-contrast"));
+      };
+      await check("at first");
+      await ask(page, QUESTION);
+      await page.hover("#canvas button >> nth=1");
+      await check("answered");
+      await page.focus("#step");
+      await page.keyboard.press("ArrowLeft");
+      await check("a step back");
+      await ask(page, "");
+      await check("refused");
+      await page.evaluate(() => (document.querySelector("footer").style.opacity = "0.5"));
+      await assert.rejects(check("spoiled"), /color-contrast/);
+      await context.close();
+    });
+  }
+});
+
+describe("an error is told in words", () => {
+  const notice = (page) => page.locator("#notice").innerText();
+
+  test("of the question or its options, and goes with the next one", async () => {
+    const { page, context } = await open();
+    await loaded(page);
+    for (const [question, options, words] of [
+      ["", {}, /Önce bir soru yazın/],
+      ["uzun ".repeat(300), {}, /en çok 256 token olabilir[^]*the model's context is 256/],
+      [QUESTION, { seed: "-1" }, /Tohum, 0 ile/],
+      [QUESTION, { seed: "18446744073709551616" }, /Tohum, 0 ile/],
+      [QUESTION, { temperature: "0.001" }, /Sıcaklık 0 ya da 0,01/],
+      [QUESTION, { temperature: "sıcak" }, /Sıcaklık/],
+    ]) {
+      await ask(page, question, options);
+      assert.match(await notice(page), words);
+    }
+    assert.equal(await page.locator("[name=temperature]").getAttribute("aria-invalid"), "true");
+    await page.click("[value=en]");
+    assert.match(await notice(page), /The temperature must be 0/);
+    assert.equal(await ask(page, QUESTION, { temperature: "0,1" }), "on yedi");
+    assert.equal(await notice(page), "");
+    await context.close();
+  });
+
+  for (const [what, query, pattern, words] of [
+    ["a model that is not there", "?model=../../models/none", undefined, /Bu adreste model bulunamadı[^]*404/],
+    ["a model elsewhere", "?model=http://elsewhere.invalid/nano", undefined, /bu sayfanın sunucusunda olmalı/],
+    ["a variant that is not there", "?variant=int3", undefined, /Bu seçenekler[^]*int3/],
+    ["libraries that are not installed", "", "**/node_modules/**", /npm install --ignore-scripts/],
+    ["a server that has gone", "", "**/*.onnx", /Sunucuya ulaşılamıyor/],
+  ]) {
+    test(`of ${what}`, async () => {
+      const { page, context } = await open({ query }, async (page) => {
+        if (pattern) await page.route(pattern, (route) => route.abort());
+      });
+      await page.locator("#notice p").first().waitFor();
+      assert.match(await notice(page), words);
+      await context.close();
+    });
+  }
+
+  test("of a manifest from the future", async () => {
+    const { page, context } = await open({}, (page) =>
+      page.route("**/diffutron.json", (route) => route.fulfill({ body: '{"format": 99}' })),
+    );
+    await page.locator("#notice p").first().waitFor();
+    assert.match(await notice(page), /Model bozuk[^]*format 99/);
+    await context.close();
+  });
+});
+
+test("screenshots", async () => {
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  const shot = (page, name) => page.screenshot({ path: `${SCREENSHOTS}/demo-${name}.png`, fullPage: true });
+  const desktop = { viewport: { width: 960, height: 900 } };
+  for (const [name, options, back, language] of [
+    ["light", desktop, 2, "tr"],
+    ["dark", { ...desktop, colorScheme: "dark" }, 0, "en"],
+    ["phone", { viewport: { width: 360, height: 740 }, colorScheme: "dark", deviceScaleFactor: 2 }, 1, "tr"],
+  ]) {
+    const { page, context } = await open(options);
+    await loaded(page);
+    await page.click(`[value=${language}]`);
+    await ask(page, LIST);
+    await page.focus("#step");
+    for (let i = 0; i < back; i++) await page.keyboard.press("ArrowLeft");
+    await page.hover("#canvas button >> nth=2");
+    await shot(page, name);
+    await context.close();
+  }
+});
