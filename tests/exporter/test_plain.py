@@ -7,6 +7,7 @@ examples/plain.
 import dataclasses
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,9 @@ from diffutron_ort_export.variants import Job
 from tests.exporter.conftest import TINY, edit_tensors
 
 NANO = Path(__file__).parents[2] / "models" / "nano"
-SCRIPT = Path(__file__).parents[2] / "examples" / "plain" / "fill-mask.js"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPT = EXAMPLES / "plain" / "fill-mask.js"
+CODE = re.compile("```python\n(.*?)```", re.DOTALL)
 
 CHECKPOINTS = {"nano": NANO / "checkpoint", "tiny": TINY / "checkpoint"}
 """Nano is exported with its weights inside the graph, the tiny one with them beside, as beyond 2 GB."""
@@ -102,6 +105,18 @@ def test_optimum_opens_the_bundle(bundle: Path, model: Diffutron) -> None:
         found = fill(text) if text.count("<mask>") > 1 else [fill(text)]
         for ours, candidates in zip(probabilities(model, text), found, strict=True):
             check_candidates(ours, [c["token"] for c in candidates], [c["score"] for c in candidates])
+
+
+@without_optimum
+def test_the_code_for_optimum_in_the_examples(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if bundle.name != "nano":
+        pytest.skip("it is about nano")
+    [code] = [code for code in CODE.findall(EXAMPLES.joinpath("README.md").read_text("utf-8")) if "optimum" in code]
+    monkeypatch.chdir(bundle.parent)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("0.955 Ank\n0.010ara\n")
 
 
 @without_optimum
