@@ -1,13 +1,15 @@
-// What a bundle's plain graph (onnx/model.onnx) puts in the place of the first mask of each text.
-//
-//     npm install --ignore-scripts
-//     node fill-mask.js BUNDLE "Türkiye'nin başkenti <mask> şehridir." ...
-//
-// Prints one line of JSON a text: the five best tokens with their probabilities.
+/**
+ * What a bundle's plain graph, onnx/model.onnx, puts in the place of the first mask of each text:
+ *
+ *     node fill-mask.js BUNDLE "Türkiye'nin başkenti <mask> şehridir." ...
+ *
+ * Prints a line of JSON a text: the five best tokens and their probabilities.
+ */
 
-import path from "node:path";
+import { resolve } from "node:path";
 
-import { env, pipeline } from "@huggingface/transformers";
+process.env.ORT_DISABLE_TELEMETRY ??= "1"; // on by default; it has to be off before the library is loaded
+const { env, pipeline } = await import("@huggingface/transformers");
 
 const [bundle, ...texts] = process.argv.slice(2);
 if (!texts.length) {
@@ -15,7 +17,7 @@ if (!texts.length) {
   process.exit(2);
 }
 env.allowRemoteModels = false;
-const fill = await pipeline("fill-mask", path.resolve(bundle)); // relative, it would be a hub id
+const fill = await pipeline("fill-mask", resolve(bundle)); // a relative path would be a hub id
 for (const candidates of await fill(texts)) {
-  console.log(JSON.stringify(candidates.map(({ token, token_str, score }) => ({ token, text: token_str, score }))));
+  console.log(JSON.stringify(candidates.map(({ token, token_str: text, score }) => ({ token, text, score }))));
 }
