@@ -67,6 +67,9 @@ OPTIONS: Sequence[Mapping[str, Any]] = (
     SMALL | {"repetition_penalty": 1.2, "cache": "block", "commit": "factor", "commit_factor": 0.01},
 )
 
+LARGE = 10**8
+"""Parameters from which on threads help; a small network's operators are over before another thread has woken."""
+
 
 def record(folder: Path, source: Source, variants: Sequence[str]) -> dict[str, Any]:
     """The content of conformance.json.
@@ -99,7 +102,10 @@ def hashes(seed: int, stream: int, block: int, step: int) -> dict[str, Any]:
 
 def cases(variant: str, folder: Path, source: Source) -> Iterator[Case]:
     """What a variant generates, as far as the model's context goes and, at float32, as float64 does too."""
-    exact, model = variant == "fp32", Diffutron.from_pretrained(folder, variant=variant)
+    exact, model = (
+        variant == "fp32",
+        Diffutron.from_pretrained(folder, variant=variant, spin=False),
+    )  # beside torch's threads
     judge = Diffutron(model.bundle, model.tokenizer, Float64(source)) if exact else model
     for prompt, template, given in asked():
         case = Case(variant, exact, prompt, template, {**model.bundle.options, **given})
@@ -122,6 +128,7 @@ class Float64:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.denoiser = build(source.shape, source.tensors, source.pieces).double()
+        self.large = sum(parameter.numel() for parameter in self.denoiser.parameters()) > LARGE
 
     def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
         """Runs a pass over one sequence."""
@@ -131,7 +138,7 @@ class Float64:
             places = torch.zeros(1, 0, dtype=torch.long)
         else:
             (key, value), places = batch.past.kept, torch.from_numpy(batch.past.position_ids)
-        with torch.inference_mode(), by_default(torch.double):
+        with torch.inference_mode(), by_default(torch.double), threads(None if self.large else 1):
             found = self.denoiser(**given, past_position_ids=places, past_key=key, past_value=value)
         said = predictions({name: tensor.numpy() for name, tensor in found._asdict().items()}, logits)
         said = widened(said, self.source.pieces, self.source.shape.vocab_size)
@@ -147,3 +154,14 @@ def by_default(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Has torch use so many threads; None leaves it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -41,10 +41,12 @@ def test_files(tiny_bundle: Path) -> None:
     found = sorted(path.relative_to(tiny_bundle).as_posix() for path in tiny_bundle.rglob("*") if path.is_file())
     assert found == [
         "config.json",
+        "conformance.json",
         "diffutron.json",
         "generation_config.json",
         "onnx/denoiser.onnx",
         "onnx/denoiser.onnx.data",
+        "onnx/generate.onnx",
         "tokenizer.json",
         "tokenizer_config.json",
     ]
