@@ -3,7 +3,7 @@
 import { CanvasView } from "./canvas.js";
 import { places, summary } from "./frames.js";
 import { Model, ModelError } from "./model.js";
-import { percent, texts } from "./strings.js";
+import { percent, spoken, texts } from "./strings.js";
 
 const NANO = "../../models/nano/";
 const EXAMPLES = [
@@ -22,7 +22,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const model = new Model();
 const view = new CanvasView(get("canvas"));
 
-let language = remembered() ?? "tr";
+let language = remembered() === "en" ? "en" : "tr";
 /** @type {import("./model.js").Loaded | undefined} */
 let loaded;
 /** @type {{ steps: import("./frames.js").Step[], config: import("../js/config.js").Config } | undefined} */
@@ -106,8 +106,7 @@ async function generate(signal, config) {
     await pause(PACE - step.seconds * 1000, signal);
     if (signal.aborted) break;
   }
-  const { length } = run.steps;
-  if (length) say(texts(language).done(run.steps[length - 1].text, length));
+  if (!signal.aborted) say(texts(language).done(run.steps.at(-1).text, run.steps.length));
 }
 
 /** @param {AbortSignal} signal */
@@ -159,30 +158,38 @@ function render() {
   }
   const { bundle, device, threads } = loaded;
   const { steps, config } = run ?? { steps: [], config: loaded.presets[form.preset.value] };
-  const name = bundle.source.name === "nano" ? words.nano : bundle.source.name;
-  setText("runs", `${name} · ${words[device](threads)}`);
-  get("examples").hidden = bundle.source.name !== "nano";
+  const { name } = bundle.source;
+  setText("runs", words[device](threads));
+  get("model").textContent = name === "nano" ? words.nano : name;
+  get("examples").hidden = name !== "nano";
   get("answer").textContent = steps[count - 1]?.text ?? "";
   view.show(places(steps, count, config.max_new_tokens, bundle), language, words);
   get("canvas").ariaBusy = String(active);
-  get("playback").hidden = !run;
-  if (run) renderPlayback(words);
+  get("summary").hidden = get("play").disabled = get("step").disabled = !run;
+  renderSteps(words, steps);
+  if (run) renderSummary(words, steps, config);
 }
 
-/** @param {import("./strings.js").Texts} words */
-function renderPlayback(words) {
-  const { steps, config } = run;
-  const { taken, saved, speed } = summary(steps, config);
-  const number = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
-  const done = steps.length > 0 && !active;
-  Object.assign(get("step"), { max: steps.length, value: count, ariaValueText: words.stepOf(count, steps.length) });
-  get("step-number").textContent = words.stepOf(count, steps.length);
+/** @param {import("./strings.js").Texts} words @param {import("./frames.js").Step[]} steps */
+function renderSteps(words, steps) {
+  const where = steps.length ? words.stepOf(count, steps.length) : "";
+  Object.assign(get("step"), { max: steps.length, value: count, ariaValueText: where });
+  get("step-number").textContent = where;
   get("play").ariaLabel = get("play").title = active ? words.stop : words.play;
   get("play").querySelector("path").setAttribute("d", active ? ICONS.stop : ICONS.play);
+}
+
+/**
+ * @param {import("./strings.js").Texts} words @param {import("./frames.js").Step[]} steps
+ * @param {import("../js/config.js").Config} config
+ */
+function renderSummary(words, steps, config) {
+  const { taken, saved, speed } = summary(steps, config);
+  const number = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
   get("saved-label").textContent = config.commit === "schedule" ? words.savedByEnd : words.savedByBoth;
   get("taken").textContent = number.format(taken);
-  get("saved").textContent = done ? percent(saved, language, 0) : "…";
-  get("speed").textContent = steps.length ? number.format(speed) : "…";
+  get("saved").textContent = taken && !active ? percent(saved, language, 0) : "…";
+  get("speed").textContent = taken ? number.format(speed) : "…";
 }
 
 /** @param {import("./strings.js").Texts} words */
@@ -227,7 +234,9 @@ function listen() {
     const value = Number(get("step").value);
     following = value === run.steps.length;
     show(value);
-    say(texts(language).newOnes(run.steps[value - 1]?.pieces.join(" ") ?? ""));
+    const words = texts(language);
+    const pieces = run.steps[value - 1]?.pieces.map((piece) => spoken(piece, words));
+    say(pieces ? words.newOnes(pieces.join(", ")) : words.allMasked);
   });
   for (const button of document.querySelectorAll(".languages button")) {
     button.addEventListener("click", () => {

@@ -1,6 +1,6 @@
 /** The canvas on the page: a button a place, of which one is in the tab order, and a note that tells of one token. */
 
-import { percent } from "./strings.js";
+import { percent, spoken } from "./strings.js";
 
 const BREAKS = { "\n": "⏎", "\t": "⇥" };
 const COLUMN_KEYS = { ArrowUp: -1, ArrowDown: 1 };
@@ -117,12 +117,6 @@ function glyphs({ piece = "", state }, space = "") {
   if (state === "mask" || state === "beyond") return "";
   if (/^<(pad|eos)>$/.test(piece)) return "·";
   return [...piece.replace(/^▁/, space)].map((letter) => BREAKS[letter] ?? letter).join("");
-}
-
-/** @param {string} piece @param {import("./strings.js").Texts} texts @returns {string} what a screen reader can say */
-function spoken(piece, texts) {
-  if (/^<(pad|eos)>$/.test(piece)) return texts.filler;
-  return piece.replace(/^▁/, "").replaceAll("\n", texts.newline) || texts.space;
 }
 
 /** @param {string} name @param {string} text @param {object} [more] */

@@ -23,7 +23,6 @@ const TEXTS = {
     new: "yeni",
     settled: "yerleşmiş",
     beyond: "yanıttan sonra",
-    playback: "Adımlar",
     step: "Adım",
     taken: "adım",
     savedByEnd: "geçiş erken bitişle atlandı",
@@ -38,6 +37,7 @@ const TEXTS = {
     token: (piece, state, confidence, step) => `${piece}, ${state}, güven ${confidence}, ${step}. adım`,
     confidence: (share) => `güven ${share}`,
     at: (step) => `${step}. adımda`,
+    allMasked: "hepsi maskeli",
     newOnes: (pieces) => `yeni: ${pieces}`,
     done: (text, count) => `${count} adımda bitti: ${text}`,
     space: "boşluk",
@@ -45,7 +45,7 @@ const TEXTS = {
     filler: "dolgu",
     wasm: (threads) => `WebAssembly, ${threads} iş parçacığı`,
     webgpu: () => "WebGPU",
-    nano: "nano (makalenin modeli değil; on üç tür alıştırma bilir)",
+    nano: "Yanıtlayan nano’dur: makalenin modeli değil, on üç tür alıştırma bilen küçük bir gösterim.",
     errors: {
       tooLong: (context) =>
         `Bu soru modele sığmıyor: soru ve yanıt birlikte en çok ${context} token olabilir. Soruyu kısaltın ya da kısa ön ayarı seçin.`,
@@ -83,7 +83,6 @@ const TEXTS = {
     new: "new",
     settled: "settled",
     beyond: "after the answer",
-    playback: "Steps",
     step: "Step",
     taken: "steps",
     savedByEnd: "of passes saved by the early end",
@@ -98,6 +97,7 @@ const TEXTS = {
     token: (piece, state, confidence, step) => `${piece}, ${state}, confidence ${confidence}, step ${step}`,
     confidence: (share) => `confidence ${share}`,
     at: (step) => `in step ${step}`,
+    allMasked: "all masked",
     newOnes: (pieces) => `new: ${pieces}`,
     done: (text, count) => `Done in ${count} steps: ${text}`,
     space: "space",
@@ -105,7 +105,7 @@ const TEXTS = {
     filler: "filler",
     wasm: (threads) => `WebAssembly, ${threads} thread${threads === 1 ? "" : "s"}`,
     webgpu: () => "WebGPU",
-    nano: "nano (not the paper's model; knows thirteen kinds of exercises)",
+    nano: "What answers is nano: not the paper’s model, but a small demonstration that knows thirteen kinds of exercises.",
     errors: {
       tooLong: (context) =>
         `This question does not fit the model: question and answer together can have ${context} tokens. Shorten the question, or choose the preset short.`,
@@ -139,4 +139,10 @@ export function percent(share, language, digits = 2) {
   const most = 1 - 10 ** -(digits + 2);
   const format = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: digits });
   return share > most && share < 1 ? `> ${format.format(most)}` : format.format(share);
+}
+
+/** @param {string} piece @param {Texts} texts @returns {string} what a screen reader can say */
+export function spoken(piece, texts) {
+  if (/^<(pad|eos)>$/.test(piece)) return texts.filler;
+  return piece.replace(/^▁/, "").replaceAll("\n", texts.newline) || texts.space;
 }
