@@ -63,6 +63,8 @@ def verify(model: str | Path | None = None, revision: str | None = None) -> Iter
     yield Check("files", len(bundle.files), note="sizes and SHA-256")
     for name, variant in bundle.variants.items():
         yield fidelity(name, variant.fidelity)
+    if bundle.plain is not None:
+        yield fidelity("plain", bundle.plain.fidelity)
     content, cases = read_cases(bundle)
     tokenizer = Tokenizer(bundle.folder / "tokenizer.json", bundle.vocab_size, bundle.special)
     yield Check("tokens", len(content["tokens"]), wrong_tokens(content, tokenizer))

@@ -220,7 +220,7 @@ def generate(
     repetition_penalty: FLOAT,
     seed: INT64,
     stop_ids: INT64["stops", "longest"],
-) -> tuple[INT64[1, "total"], INT64, INT64]:
+):
     """The whole of generation; DESIGN.md says what each input and output is."""
     each_block, each_step, each_count = plan(max_new_tokens, steps, block_length)
     new = op.Reshape(max_new_tokens, [1])
