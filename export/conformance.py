@@ -108,7 +108,7 @@ def cases(variant: str, folder: Path, source: Source) -> Iterator[Case]:
     )  # beside torch's threads
     judge = Diffutron(model.bundle, model.tokenizer, Float64(source)) if exact else model
     for prompt, template, given in asked():
-        case = Case(variant, exact, prompt, template, {**model.bundle.options, **given})
+        case = Case(variant, exact, prompt, template, dict(sorted({**model.bundle.options, **given}.items())))
         with contextlib.suppress(ContextError):
             found = answered(case, model)
             if judge is model or answered(case, judge) == found:
