@@ -145,17 +145,18 @@ def write(
         bundle.write_settings(source, folder)
         cards = {}
         for recipe in recipes:
-            report(f"writing and verifying {recipe.name}", 0.7 / len(recipes))
+            report(f"writing and verifying {recipe.name}", 0.5 / len(recipes))
             place = bundle.place(folder, recipe.graph)
             cards[recipe] = recipe.write(Job(place, bundle.provenance(source), yardstick, options))
             if recipe.foreign:
                 continue
             wrap(place, bundle.place(folder, recipe.generation))
             cards[recipe] |= {} if source.pieces is None else {"output_vocabulary": yardstick.coverage()}
-        report(f"finishing {out}", 0.1)
+        report(f"recording what {out} does", 0.2)
         bundle.write_manifest(source, folder, length, cards)
         recorded = record(folder, source, [recipe.name for recipe in recipes if not recipe.foreign])
         bundle.write_json(folder / CONFORMANCE, recorded)
+        report(f"finishing {out}", 0.1)
         bundle.write_manifest(source, folder, length, cards)  # that there is one file more
 
 
