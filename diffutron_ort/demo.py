@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -46,8 +47,9 @@ def _pages() -> Path:
     for folder in PAGES:
         if (folder / "web" / "index.html").is_file():
             if not (folder / "web" / RUNTIME).is_dir():
+                place = shlex.quote(str(folder / "web"))
                 raise DiffutronError(
-                    f"onnxruntime-web is missing: npm install --ignore-scripts --omit=dev --prefix {folder / 'web'}"
+                    f"onnxruntime-web is missing: npm install --ignore-scripts --omit=dev --prefix {place}"
                 )
             return folder
     raise DiffutronError(f"the page is in none of {', '.join(map(str, PAGES))}: reinstall diffutron-ort")

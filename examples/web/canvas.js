@@ -95,7 +95,7 @@ export class CanvasView {
     if (this.#note.hidden) return;
     const share = percent(place.confidence, this.language);
     this.#note.replaceChildren(
-      element("strong", glyphs({ ...place, state: "settled" }, "▁"), { lang: "tr" }),
+      element("strong", marked(place.piece), { lang: "tr" }),
       element("meter", "", { value: place.confidence }),
       element("span", `${this.texts.confidence(share)}, ${this.texts.at(place.step)}`),
     );
@@ -112,11 +112,15 @@ export class CanvasView {
   }
 }
 
-/** @param {Place} place @param {string} [space] what stands for the space before a word */
-function glyphs({ piece = "", state }, space = "") {
+/** @param {Place} place */
+function glyphs({ piece = "", state }) {
   if (state === "mask" || state === "beyond") return "";
-  if (/^<(pad|eos)>$/.test(piece)) return "·";
-  return [...piece.replace(/^▁/, space)].map((letter) => BREAKS[letter] ?? letter).join("");
+  return /^<(pad|eos)>$/.test(piece) ? "·" : marked(piece.replace(/^▁/, ""));
+}
+
+/** @param {string} piece */
+function marked(piece) {
+  return piece.replace(/[\n\t]/g, (letter) => BREAKS[letter]);
 }
 
 /** @param {string} name @param {string} text @param {object} [more] */

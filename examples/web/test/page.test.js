@@ -243,6 +243,10 @@ describe("a token", () => {
     await ask(page, QUESTION);
     await page.hover("#canvas button >> nth=1");
     assert.match(await page.locator("#note").innerText(), /^▁?yedi\s+güven (> )?%\d+(,\d+)?, \d+\. adımda$/);
+    await page.hover("#canvas button >> nth=-1");
+    assert.ok(await page.locator("#note").isHidden()); // never computed: the answer ended before
+    await page.hover("#canvas button >> nth=2");
+    assert.match(await page.locator("#note").innerText(), /^⏎/);
     await page.hover("h1");
     assert.ok(await page.locator("#note").isHidden());
     await context.close();
