@@ -3,13 +3,16 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
+const CHECKOUT = fileURLToPath(new URL("../../..", import.meta.url));
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 /** @returns {Promise<{ address: string, process: import("node:child_process").ChildProcess }>} */
 export async function serve() {
-  const server = spawn("python", ["-m", "diffutron_ort.cli", "demo", "--no-open", "--port", "0"]);
+  const command = ["-m", "diffutron_ort.cli", "demo", "--no-open", "--port", "0"];
+  const server = spawn("python", command, { cwd: CHECKOUT }); // so that it is this checkout's page, whatever is installed
   const said = [];
   for await (const line of createInterface(server.stderr)) {
     said.push(line);

@@ -15,7 +15,10 @@ const SCREENSHOTS = process.env.SCREENSHOTS ?? fileURLToPath(new URL("screenshot
 
 let server;
 let browser;
-before(async () => ([server, browser] = await Promise.all([serve(), launch()])));
+before(async () => {
+  server = await serve();
+  browser = await launch();
+});
 after(async () => {
   await browser?.close();
   server?.process.kill("SIGINT");
