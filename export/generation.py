@@ -221,7 +221,7 @@ def generate(
     seed: INT64,
     stop_ids: INT64["stops", "longest"],
 ):
-    """The whole of generation; DESIGN.md says what each input and output is."""
+    """The whole of generation; the README says what each input and output is."""
     each_block, each_step, each_count = plan(max_new_tokens, steps, block_length)
     new = op.Reshape(max_new_tokens, [1])
     start = op.Size(prompt_ids)
