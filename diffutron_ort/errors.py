@@ -39,3 +39,7 @@ class CheckpointError(DiffutronError, ValueError):
 
 class FidelityError(DiffutronError, ArithmeticError):
     """An exported graph that differs from its reference by more than the recipe allows."""
+
+
+class DiffutronWarning(UserWarning):
+    """Something that is done as asked, though it is probably not what was meant; the message says why."""
