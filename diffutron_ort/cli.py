@@ -87,6 +87,7 @@ def _parser(exporting: bool) -> argparse.ArgumentParser:
     _add_bench(commands.add_parser("bench", help="measure how fast a model runs here"))
     _add_verify(commands.add_parser("verify", help="check a bundle's files, and that it does here what it should"))
     _add_demo(commands.add_parser("demo", help="show in a browser how a model answers (needs onnxruntime-web)"))
+    _add_rm(commands.add_parser("rm", help="remove what this program keeps in its cache"))
     export = commands.add_parser("export", help="turn a checkpoint into a bundle (needs the extra [export])")
     if exporting:
         _exporter().add_arguments(export)
@@ -138,6 +139,11 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8765, help="where to listen on 127.0.0.1; 0 is any (default: 8765)")
     parser.add_argument("--no-open", dest="browse", action="store_false", help="open no browser")
     parser.set_defaults(run=_demo)
+
+
+def _add_rm(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.set_defaults(run=_rm)
 
 
 def _add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any) -> None:
@@ -260,6 +266,25 @@ def _demo(arguments: argparse.Namespace) -> None:
         if arguments.browse:
             webbrowser.open(server.address)
         server.serve_forever()
+
+
+def _rm(arguments: argparse.Namespace) -> None:
+    from diffutron_ort import cache
+
+    there = cache.contents()
+    for path, size in there:
+        print(printable(f"{size:>13,} bytes  {path}"), flush=True)
+    if not there:
+        print(f"diffutron-ort: nothing is kept in {cache.folder()}", file=sys.stderr)
+    elif arguments.yes or _agrees("remove this? [y/N] "):
+        cache.empty()
+
+
+def _agrees(question: str) -> bool:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise OptionError("nothing was removed, since there is nobody to ask: give --yes")
+    print(f"diffutron-ort: {question}", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _exporter(module: str = "command") -> ModuleType:
