@@ -4,9 +4,11 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Self
 
+from diffutron_ort.brief import brief
 from diffutron_ort.errors import OptionError
 
 REMASKING = ("low_confidence", "random")
@@ -16,6 +18,9 @@ COMMITS = ("schedule", "factor", "entropy")
 LEAST_TEMPERATURE = 0.01  # below it exp(logit / temperature) says no more than the best token does
 MOST_STEPS = 2**16  # steps beyond the masks commit nothing, but are counted one by one
 MOST = 1000.0  # of every number that is no integer: long before float32 overflows
+MOST_IDS = 2**20  # of a list of ids: four times the largest vocabulary
+MOST_STOPS = 1000
+MOST_STOP = 10_000  # characters of a stop string: more than any answer has
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"remasking": REMASKING, "schedule": SCHEDULES, "cache": CACHES, "commit": COMMITS}
 )
@@ -123,10 +128,11 @@ class GenerationConfig:
         Raises:
             OptionError: A name is not an option's, or a value is not allowed.
         """
-        unknown = sorted(options.keys() - OPTION_NAMES)
-        if unknown:
-            names = ", ".join(map(repr, unknown))
-            raise OptionError(f"unknown option {names}: options are {', '.join(sorted(OPTION_NAMES))}")
+        if unknown := sorted(options.keys() - OPTION_NAMES):
+            raise OptionError(
+                f"unknown option {', '.join(map(brief, unknown))}: {_suggestion(unknown[0], KNOWN_AS, OPTION_NAMES)}"
+                f"options are {', '.join(sorted(OPTION_NAMES))}"
+            )
         return replace(self, **options)
 
     def _set(self, name: str, value: object) -> None:
@@ -135,14 +141,60 @@ class GenerationConfig:
 
 OPTION_NAMES = frozenset(field.name for field in fields(GenerationConfig))
 
+KNOWN_AS: Mapping[str, str] = MappingProxyType(
+    {
+        "presets": "preset",
+        "max_tokens": "max_new_tokens",
+        "max_length": "max_new_tokens",
+        "max_completion_tokens": "max_new_tokens",
+        "max_gen_toks": "max_new_tokens",
+        "n_predict": "max_new_tokens",
+        "gen_length": "max_new_tokens",
+        "num_steps": "steps",
+        "num_inference_steps": "steps",
+        "diffusion_steps": "steps",
+        "block_size": "block_length",
+        "temp": "temperature",
+        "top_p": "temperature",
+        "top_k": "temperature",
+        "min_p": "temperature",
+        "do_sample": "temperature",
+        "penalty": "repetition_penalty",
+        "repeat_penalty": "repetition_penalty",
+        "frequency_penalty": "repetition_penalty",
+        "presence_penalty": "repetition_penalty",
+        "cfg": "cfg_scale",
+        "guidance_scale": "cfg_scale",
+        "random_seed": "seed",
+        "random_state": "seed",
+        "stop_strings": "stop",
+        "stop_sequences": "stop",
+        "until": "stop",
+        "early_stopping": "early_end",
+        "bad_words_ids": "suppress_tokens",
+        "use_cache": "cache",
+    }
+)
+"""What other programs call an option, and what is nearest to options of theirs that are not here."""
+
+
+def _suggestion(name: str, others: Mapping[str, str], names: Iterable[str]) -> str:
+    """Return the question whether one of `names` was meant, or nothing where none is near."""
+    from difflib import get_close_matches  # here, for it is needed only where something is wrong
+
+    asked = name[:80].lower().replace("-", "_")
+    near = [others[asked]] if asked in others else get_close_matches(asked, sorted(names), 1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
 
 def _integer(name: str, value: Any, least: int, most: int) -> int:
     try:
-        number = operator.index(value)
+        # JSON has one kind of number, so 64.0 is an integer, too.
+        number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not least <= number <= most:
-        raise OptionError(f"{name}={value!r}: must be an integer from {least} to {most}")
+        raise OptionError(f"{name}={brief(value)}: must be an integer from {least} to {most}")
     return number
 
 
@@ -152,29 +204,37 @@ def _number(name: str, value: Any, least: float) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not least <= number <= MOST:  # NaN is in no range
-        raise OptionError(f"{name}={value!r}: must be a finite number from {least:g} to {MOST:g}")
+        raise OptionError(f"{name}={brief(value)}: must be a finite number from {least:g} to {MOST:g}")
     return number
 
 
 def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if type(value) is not type(allowed[0]) or value not in allowed:
-        raise OptionError(f"{name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
+        near = _suggestion(value, {}, allowed) if isinstance(value, str) and isinstance(allowed[0], str) else ""
+        raise OptionError(f"{name}={brief(value)}: {near}must be one of {', '.join(map(repr, allowed))}")
 
 
 def _ids(name: str, value: Any) -> tuple[int, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise OptionError(f"{name}={value!r}: must be a list of token ids")
-    return tuple(_integer(name, item, 0, 2**31 - 1) for item in value)
+    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+        raise OptionError(f"{name}={brief(value)}: must be a list of token ids")
+    ids = tuple(_integer(name, item, 0, 2**31 - 1) for item in islice(value, MOST_IDS + 1))
+    if len(ids) > MOST_IDS:
+        raise OptionError(f"{name} holds more than {MOST_IDS} ids: no vocabulary has as many; give each once")
+    return ids
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, Iterable):
-        raise OptionError(f"{name}={value!r}: must be a list of strings")
-    strings = tuple(value)
+        raise OptionError(f"{name}={brief(value)}: must be a list of strings")
+    strings = tuple(islice(value, MOST_STOPS + 1))
+    if len(strings) > MOST_STOPS or any(isinstance(item, str) and len(item) > MOST_STOP for item in strings):
+        raise OptionError(
+            f"{name}={brief(value)}: must hold at most {MOST_STOPS} strings of at most {MOST_STOP} characters"
+        )
     if not all(isinstance(item, str) and item and _is_unicode(item) for item in strings):
-        raise OptionError(f"{name}={value!r}: must hold strings of valid Unicode that are not empty")
+        raise OptionError(f"{name}={brief(value)}: must hold strings of valid Unicode that are not empty")
     return strings
 
 
@@ -183,22 +243,40 @@ def _is_unicode(text: str) -> bool:
     return text.encode("utf-8", "replace").decode("utf-8") == text
 
 
-PRESETS: Mapping[str, GenerationConfig] = MappingProxyType(
+PRESET_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "short": GenerationConfig(),  # the model card's "shorter context"
-        "long": GenerationConfig(steps=128, max_new_tokens=128),  # and its "longer context"
-        # `short`, approximately: where nano is unsure, 10 times less arithmetic, 89 % of the texts the same, 0.4 points
-        # of exact match lost; `entropy` at 0.1: 18 times, 70 %, 4.2 points; never refreshed: 83 % of the texts.
-        "fast": GenerationConfig(cache="block", refresh_steps=4, commit="factor", commit_factor=0.01),
+        "short": {"steps": 64, "max_new_tokens": 64, "block_length": 32},  # the model card's "shorter context"
+        "long": {"steps": 128, "max_new_tokens": 128, "block_length": 32},  # and its "longer context"
+        # Approximate: where nano is unsure, 10 times less arithmetic, 89 % of the texts the same, 0.4 points of exact
+        # match lost; `entropy` at 0.1: 18 times, 70 %, 4.2 points; never refreshed: 83 % of the texts.
+        "fast": {"cache": "block", "refresh_steps": 4, "commit": "factor", "commit_factor": 0.01},
     }
 )
+"""What each preset is about: a preset that is named sets these and nothing else, also over a bundle's own options.
+
+What a model answers well at, like its temperature and penalty, is the bundle's to say, and stays as it says.
+"""
+
+PRESETS: Mapping[str, GenerationConfig] = MappingProxyType(
+    {name: GenerationConfig(**options) for name, options in PRESET_OPTIONS.items()}
+)
+"""Each preset over the package's defaults."""
 
 
 def preset(name: str) -> GenerationConfig:
-    """Return the preset called `name`.
+    """Return the preset called `name`, over the package's defaults.
 
     Raises:
         OptionError: There is none of that name.
     """
-    _one_of("preset", name, tuple(PRESETS))
-    return PRESETS[name]
+    return GenerationConfig(**preset_options(name))
+
+
+def preset_options(name: str) -> Mapping[str, Any]:
+    """Return the options that the preset called `name` sets.
+
+    Raises:
+        OptionError: There is none of that name.
+    """
+    _one_of("preset", name, tuple(PRESET_OPTIONS))
+    return PRESET_OPTIONS[name]

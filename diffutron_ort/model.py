@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, overload
 
 from diffutron_ort.bundle import Bundle, load_bundle
 from diffutron_ort.canvas import Canvas, for_generation, for_infilling, has_ended, settled, shown
-from diffutron_ort.config import GenerationConfig, preset
+from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.denoise import Step, denoise
 from diffutron_ort.errors import ContextError, InputError, OptionError
 from diffutron_ort.predict import Forward
@@ -81,13 +81,15 @@ class Diffutron:
         return cls(bundle, tokenizer, forward)
 
     def config(self, preset_name: str | None = None, /, **options: Any) -> GenerationConfig:
-        """Return the options of a generation: a preset's, overridden by the bundle's own, overridden by `options`.
+        """Return the options of a generation.
+
+        Those of the package are overridden by the bundle's, these by what a named preset sets, and all by `options`.
 
         Raises:
             OptionError: A name is not an option's, or a value is not allowed.
         """
-        base = preset("short" if preset_name is None else preset_name)
-        config = base.replace(**(dict(self.bundle.options) | options))
+        named = {} if preset_name is None else preset_options(preset_name)
+        config = GenerationConfig().replace(**{**self.bundle.options, **named, **options})
         pieces = self.bundle.output_vocabulary or range(self.bundle.vocab_size)
         if len(config.suppress_tokens) >= len(pieces) and set(config.suppress_tokens).issuperset(pieces):
             raise OptionError("suppress_tokens holds the whole vocabulary: leave a token to choose")
@@ -174,7 +176,7 @@ class Diffutron:
             InputError: The text is not a string, or is too long for the model's context.
             OptionError: An option is unknown, not allowed, or without a meaning here.
         """
-        useless = sorted(options.keys() & set(FILL_IGNORES))
+        useless = sorted(options.keys() & {*FILL_IGNORES, "preset", "template"})
         if useless:
             raise OptionError(f"{', '.join(useless)}: fill has no such option; a text is as long as it is")
         texts, seed = _texts("text", text), self.config(**options).seed

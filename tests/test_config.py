@@ -1,10 +1,13 @@
 import dataclasses
+import itertools
 import math
+import time
 
 import numpy as np
 import pytest
 
-from diffutron_ort.config import PRESETS, GenerationConfig, preset
+from diffutron_ort.brief import brief
+from diffutron_ort.config import PRESET_OPTIONS, PRESETS, GenerationConfig, preset
 from diffutron_ort.errors import DiffutronError, OptionError
 
 
@@ -99,3 +102,82 @@ def test_it_is_frozen():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(OptionError, match="preset='medium'.*'short', 'long', 'fast'"):
         preset("medium")
+
+
+def test_a_preset_sets_what_it_is_about_and_leaves_the_rest_to_the_bundle():
+    assert (
+        PRESET_OPTIONS["short"].keys() == PRESET_OPTIONS["long"].keys() == {"steps", "max_new_tokens", "block_length"}
+    )
+    assert PRESET_OPTIONS["fast"].keys() == {"cache", "refresh_steps", "commit", "commit_factor"}
+    assert all(GenerationConfig(**options) == preset(name) for name, options in PRESET_OPTIONS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("max_tokens", "max_new_tokens"),
+        ("tempreature", "temperature"),
+        ("Temperature", "temperature"),
+        ("temp", "temperature"),
+        ("block-length", "block_length"),
+        ("num_steps", "steps"),
+        ("supress_tokens", "suppress_tokens"),
+        ("presets", "preset"),
+    ],
+)
+def test_a_misspelt_option_is_told_what_may_have_been_meant(name, meant):
+    with pytest.raises(OptionError, match=f"^unknown option '{name}': did you mean '{meant}'[?] options are "):
+        GenerationConfig().replace(**{name: 1})
+
+
+def test_what_is_like_no_option_gets_no_suggestion():
+    with pytest.raises(OptionError, match="^unknown option 'xyzzy': options are "):
+        GenerationConfig().replace(xyzzy=1)
+
+
+def test_a_misspelt_name_of_several_is_told_what_may_have_been_meant():
+    with pytest.raises(OptionError, match="^preset='fst': did you mean 'fast'[?] must be one of"):
+        preset("fst")
+    with pytest.raises(OptionError, match="^remasking='low_conf': did you mean 'low_confidence'[?]"):
+        GenerationConfig(remasking="low_conf")
+
+
+@pytest.mark.parametrize("name", ["steps", "max_new_tokens", "seed", "refresh_steps"])
+def test_a_whole_number_may_be_written_as_a_float(name):
+    config = GenerationConfig(**{name: 64.0, "penalty_exempt": [5.0]})
+    assert (getattr(config, name), config.penalty_exempt) == (64, (5,))
+    assert type(getattr(config, name)) is int
+
+
+class Endless:
+    def __iter__(self):
+        return itertools.count()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 10**5000) for name in ("steps", "seed", "temperature", "refresh_steps", "commit_factor", "remasking")),
+        *((name, [10**5000]) for name in ("penalty_exempt", "stop", "steps", "temperature")),
+        *((name, math.inf) for name in ("steps", "seed")),
+        *((name, "a" * 10**7) for name in ("stop", "steps", "temperature", "penalty_exempt", "remasking")),
+        *((name, b"a" * 10**7) for name in ("stop", "steps", "temperature", "penalty_exempt")),
+        *((name, Endless()) for name in ("stop", "penalty_exempt", "suppress_tokens", "steps")),
+        ("penalty_exempt", range(2**31)),
+        ("penalty_exempt", {1: 2}),
+        ("stop", ["a"] * 10**6),
+        ("stop", ["\ud800" * 9999]),
+        ("cache", ["x" * 10**6] * 1000),
+    ],
+    ids=lambda value: brief(value)[:20],
+)
+def test_a_huge_value_is_refused_in_a_moment_and_in_few_words(name, value):
+    begun = time.perf_counter()
+    with pytest.raises(OptionError, match=f"^{name}[= ]") as raised:
+        GenerationConfig(**{name: value})
+    assert time.perf_counter() - begun < 2
+    assert len(str(raised.value)) < 1000
+
+
+def test_a_whole_vocabulary_may_be_listed():
+    assert len(GenerationConfig(suppress_tokens=range(256_000)).suppress_tokens) == 256_000

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -287,3 +288,27 @@ def test_what_is_filled_in_is_spliced_into_the_text_as_it_was_given(model, piece
     tokens = model.tokenizer.encode(filled)
     assert len(tokens) == len(pieces) - 1
     assert model._splice(pieces, np.array(tokens)) == text
+
+
+@pytest.mark.parametrize(
+    ("preset", "changed"),
+    [
+        (None, {"steps": 16, "max_new_tokens": 20, "cache": "none"}),
+        ("short", {"steps": 64, "max_new_tokens": 64, "cache": "none"}),
+        ("long", {"steps": 128, "max_new_tokens": 128, "cache": "none"}),
+        ("fast", {"steps": 16, "max_new_tokens": 20, "cache": "block", "refresh_steps": 4, "commit": "factor"}),
+    ],
+)
+def test_a_preset_that_is_named_overrides_the_bundle_in_what_it_is_about(model, preset, changed):
+    own = {"steps": 16, "max_new_tokens": 20, "temperature": 0.5, "repetition_penalty": 1.1, "refresh_steps": 9}
+    copy = Diffutron(replace(model.bundle, options=own), model.tokenizer, model.forward)
+    config = copy.config(preset)
+    assert {name: getattr(config, name) for name in changed} == changed
+    assert (config.temperature, config.repetition_penalty) == (0.5, 1.1)
+    assert copy.config(preset, steps=3, temperature=0.7) == config.replace(steps=3, temperature=0.7)
+    assert config.refresh_steps == (4 if preset == "fast" else 9)
+
+
+def test_fill_names_what_it_has_not(model):
+    with pytest.raises(OptionError, match="preset, template: fill has no such option"):
+        model.fill("<mask>", preset="fast", template=False)
