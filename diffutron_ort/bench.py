@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from diffutron_ort.bundle import Bundle
 from diffutron_ort.canvas import shown
 from diffutron_ort.denoise import Step
 from diffutron_ort.errors import DiffutronError
+from diffutron_ort.manifest import Bundle
 from diffutron_ort.model import Diffutron
 from diffutron_ort.predict import Batch, Past
 from diffutron_ort.sampling import Ids

@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from diffutron_ort.bundle import MANIFEST, PACKAGE, Bundle, load_bundle
+from diffutron_ort.bundle import PACKAGE, load_bundle
 from diffutron_ort.errors import DiffutronError
+from diffutron_ort.manifest import MANIFEST, Bundle
 
 PAGE, SCRIPTS, MODEL = "/examples/web/", "/examples/js/", "/models/nano/"  # where the page expects what, as a checkout
 PAGES = (PACKAGE, PACKAGE.parent / "examples")  # each with a folder `web` and a folder `js`: a wheel's, a checkout's

@@ -49,20 +49,20 @@ def read_bytes(path: Path, origin: Origin = BUNDLE, most: int = MOST_BYTES) -> b
         DiffutronError: As `origin` says: it is not there, is no regular file (a pipe or a device may never end),
             holds more than `most` bytes, or cannot be read.
     """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0)  # or a pipe would block here until somebody writes to it
     try:
-        # A pipe without a writer would block here, unless it is told not to.
-        with os.fdopen(
-            os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
-        ) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise origin.broken(f"{path} is no regular file; {origin.remedy}")
-            content = file.read(most + 1)
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            content = file.read(most + 1) if regular else b""
     except (FileNotFoundError, NotADirectoryError) as error:
         raise origin.missing(f"{path} is missing; {origin.remedy}") from error
-    except IsADirectoryError as error:
-        raise origin.broken(f"{path} is no regular file, but a folder; {origin.remedy}") from error
+    except IsADirectoryError:
+        regular = False
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         raise origin.broken(f"{path} cannot be read: {error}") from error
+    if not regular:  # a pipe or a device may never end
+        raise origin.broken(f"{path} is no regular file; {origin.remedy}")
     if len(content) > most:
         raise origin.broken(f"{path} has more than {most} bytes, the most that is read; {origin.remedy}")
     return content

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffutron_ort.bundle import Bundle
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import BundleError, OptionError
+from diffutron_ort.manifest import Bundle
 from diffutron_ort.sampling import Ids
 from diffutron_ort.session import open_graph, usable_threads
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
-from diffutron_ort.bundle import Bundle, load_bundle
+from diffutron_ort.bundle import load_bundle
 from diffutron_ort.canvas import Canvas, for_generation, for_infilling, has_ended, settled, shown
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.denoise import Step, denoise
 from diffutron_ort.errors import ContextError, InputError, OptionError
+from diffutron_ort.manifest import Bundle
 from diffutron_ort.predict import Forward
 from diffutron_ort.prompt import render_chat
 from diffutron_ort.sampling import Ids
@@ -70,7 +71,7 @@ class Diffutron:
             OptionError: An argument is not allowed.
             ProviderError: ONNX Runtime cannot run the model where it was asked to.
         """
-        bundle = load_bundle(model, revision)
+        bundle = load_bundle(model, revision, variant=variant)
         variant = bundle.default_variant if variant is None else variant
         import_onnxruntime(bundle.least_onnxruntime)  # now, for it needs the interpreter, as the tokenizer will
         tokenizer, forward = _at_once(

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffutron_ort.buckets import cut, padded
-from diffutron_ort.bundle import Bundle
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
+from diffutron_ort.manifest import Bundle
 from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import Predictions
 

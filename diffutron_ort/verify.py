@@ -1,14 +1,14 @@
 """Whether a bundle is what its manifest says, and does here what it did where it was made."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffutron_ort.bundle import Bundle, check_file, load_bundle
+from diffutron_ort.bundle import load_bundle
 from diffutron_ort.conformance import (
     Case,
-    read_cases,
+    read_pack,
     wrong_answer,
     wrong_chats,
     wrong_steps,
@@ -16,6 +16,8 @@ from diffutron_ort.conformance import (
     wrong_uniforms,
 )
 from diffutron_ort.generation import Generation, missing_options
+from diffutron_ort.integrity import check_file
+from diffutron_ort.manifest import PLAIN, Bundle
 from diffutron_ort.model import Diffutron
 from diffutron_ort.tokens import Tokenizer
 
@@ -46,32 +48,52 @@ class Check:
     note: str = ""
 
 
-def verify(model: str | Path | None = None, revision: str | None = None) -> Iterator[Check]:
+def verify(
+    model: str | Path | None = None, revision: str | None = None, *, variant: str | None = None
+) -> Iterator[Check]:
     """Check a bundle; yields what was looked at as it goes.
 
     Args:
         model: A folder, or a hub id; None is the embedded model.
         revision: Of a hub id.
+        variant: The only one to check; None is all that are in the folder.
 
     Raises:
         BundleError: A file is missing, changed or malformed.
+        OptionError: The bundle has no such variant.
         ProviderError: ONNX Runtime fails.
     """
-    bundle = load_bundle(model, revision)
-    for name in bundle.weights:
-        check_file(bundle.folder, name, bundle.files[name], hashed=True)
-    yield Check("files", len(bundle.files), note="sizes and SHA-256")
-    for name, variant in bundle.variants.items():
-        yield fidelity(name, variant.fidelity)
-    if bundle.plain is not None:
-        yield fidelity("plain", bundle.plain.fidelity)
-    content, cases = read_cases(bundle)
+    bundle = load_bundle(model, revision, variant=variant)
+    names = [name for name, v in bundle.variants.items() if bundle.is_here(v)] if variant is None else [variant]
+    yield _files(bundle, names)
+    for name in names:
+        yield fidelity(name, bundle.variants[name].fidelity)
+    if variant is None and bundle.plain is not None:
+        yield fidelity(PLAIN, bundle.plain.fidelity)
+    pack = read_pack(bundle)
     tokenizer = Tokenizer(bundle.folder / "tokenizer.json", bundle.vocab_size, bundle.special)
-    yield Check("tokens", len(content["tokens"]), wrong_tokens(content, tokenizer))
-    yield Check("chats", len(content["chats"]), wrong_chats(content, bundle.chat_template))
-    yield Check("uniforms", len(content["uniforms"]), wrong_uniforms(content))
-    for name in bundle.variants:
-        yield from generations(name, bundle, [case for case in cases if case.variant == name])
+    yield _some("tokens", pack.tokens, wrong_tokens(pack.tokens, tokenizer))
+    yield _some("chats", pack.chats, wrong_chats(pack.chats, bundle.chat_template))
+    yield _some("uniforms", pack.uniforms, wrong_uniforms(pack.uniforms))
+    for name in names:
+        yield from generations(name, bundle, [case for case in pack.generations if case.variant == name])
+
+
+def _files(bundle: Bundle, names: Sequence[str]) -> Check:
+    """Hash every file that is needed, and those for other programs where they are there."""
+    needed = bundle.needed(names)
+    if bundle.plain is not None and bundle.is_here(bundle.plain):
+        needed += [name for name in dict.fromkeys(bundle.plain.files) if name not in needed]
+    for name in needed:
+        check_file(bundle, name, hashed=True)
+    absent = sorted(bundle.variants.keys() - set(names))
+    note = f"sizes and SHA-256; not checked: {', '.join(absent)}" if absent else "sizes and SHA-256"
+    return Check("files", len(needed), note=note)
+
+
+def _some(name: str, cases: Sequence[object], differences: Sequence[str]) -> Check:
+    """Return the check of cases, of which there have to be some."""
+    return Check(name, len(cases), differences or ([] if cases else [f"there is no case of {name} to compare with"]))
 
 
 def fidelity(name: str, card: Mapping[str, Any]) -> Check:
@@ -89,17 +111,20 @@ def generations(name: str, bundle: Bundle, cases: Sequence[Case]) -> Iterator[Ch
     """Replay a variant's cases with the loop and, as far as it has their options, with the graph of the whole."""
     model = Diffutron.from_pretrained(bundle.folder, variant=name)
     yield judged(f"loop, {name}", cases, [wrong_steps(case, model) for case in cases])
+    if bundle.variants[name].generate is None:
+        yield Check(f"graph, {name}", 0, ["there is no graph of the whole generation; export the model again"])
+        return
     generation = Generation(bundle, name)
     cases = [case for case in cases if not missing_options(case.config)]
     yield judged(f"graph, {name}", cases, [wrong_answer(case, generation, model) for case in cases])
 
 
 def judged(name: str, cases: Sequence[Case], found: Sequence[tuple[list[str], float]]) -> Check:
-    """Judge exact cases by every difference, and the others by the share of same tokens."""
+    """Judge exact cases by every difference, and the others by the share of same tokens; no case at all is a miss."""
     differences = [text for case, (wrong, _) in zip(cases, found, strict=True) if case.exact for text in wrong]
     shares = [share for case, (_, share) in zip(cases, found, strict=True) if not case.exact]
     if not shares:
-        return Check(name, len(cases), differences, "every step")
+        return replace(_some(name, cases, differences), note="every step")
     share = sum(shares) / len(shares)
     if share < LEAST_SAME:
         differences.append(f"{share:.1%} of the tokens are the same; {LEAST_SAME:.0%} is the least")

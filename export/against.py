@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from diffutron_ort.bundle import Bundle
 from diffutron_ort.errors import FidelityError
+from diffutron_ort.manifest import Bundle
 from diffutron_ort.verify import Check, fidelity
 
 from .fidelity import GraphForward, Yardstick

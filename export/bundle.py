@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffutron_ort.bundle import FORMAT, MANIFEST, sha256
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.errors import DiffutronError, OptionError
+from diffutron_ort.integrity import sha256
+from diffutron_ort.manifest import FORMAT, MANIFEST
 from diffutron_ort.prompt import CHAT_TEMPLATE
 from diffutron_ort.sampling import UNIFORM_VECTORS
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diffutron_ort.bundle import PLAIN
 from diffutron_ort.errors import OptionError
+from diffutron_ort.manifest import PLAIN
 
 from .plain import require, write_plain
 from .variants import Job, write_fp16, write_fp32, write_int8

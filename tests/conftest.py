@@ -1,6 +1,7 @@
 """What several files of tests share."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ settings.register_profile("any machine", deadline=None)  # a busy one is slow no
 settings.load_profile("any machine")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests put into the cache out of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFUTRON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 import json
-import sys
-from types import SimpleNamespace
+import os
 
 import pytest
 
 from diffutron_ort import Diffutron
-from diffutron_ort.bundle import MANIFEST, load_bundle, sha256
+from diffutron_ort.bundle import load_bundle
 from diffutron_ort.errors import BundleError, BundleFileError, OptionError
+from diffutron_ort.integrity import sha256
+from diffutron_ort.manifest import MANIFEST
 
 
 def edit_manifest(folder, change):
@@ -81,24 +82,27 @@ def test_an_altered_file_is_named(broken, name):
     [
         (lambda m: m.update(format=2), "has format 2: this release reads 1"),
         (lambda m: m.pop("format"), "has format None"),
-        (lambda m: m.pop("special_ids"), "malformed: KeyError: 'special_ids'"),
-        (lambda m: m.update(files=[]), "malformed"),
+        (lambda m: m.pop("special_ids"), "has no special_ids"),
+        (lambda m: m.update(files=[]), "files is \\[\\], expected an object"),
         (lambda m: m.update(context_length=0), "context_length is 0"),
         (lambda m: m.update(vocab_size="512"), "vocab_size is '512'"),
         (lambda m: m["files"].pop("tokenizer.json"), "'tokenizer.json' is not among its files"),
         (lambda m: m["variants"]["fp32"].update(graph="onnx/other.onnx"), "'onnx/other.onnx' is not among its files"),
-        (lambda m: m.update(variants={}), "it has no variant"),
+        (lambda m: m.update(variants={}), "variants is {}, expected at least one"),
         *(
-            (lambda m, ids=ids: m["special_ids"].update(ids), "special_ids are")
+            (lambda m, ids=ids: m["special_ids"].update(ids), "special_ids")
             for ids in ({"mask": "4"}, {"mask": None}, {"mask": 10**9}, {"mask": -1}, {"mask": 0}, {"mask": True})
         ),
-        (lambda m: m.update(chat_template={}), "it lacks a role"),
-        (lambda m: m["chat_template"].update(user="[Question]"), "a role its {content}"),
+        (lambda m: m.update(chat_template={}), "chat_template has no system"),
+        (lambda m: m["chat_template"].update(user="[Question]"), "user is .*expected a text with {content}"),
         (lambda m: m["stop_sequences"][0].update(ids=[]), "a stop sequence is empty"),
         (lambda m: m["stop_sequences"][0].update(text=""), "a stop sequence is empty"),
         (lambda m: m.update(least_onnxruntime="x"), "least_onnxruntime is 'x'"),
         *(
-            (lambda m, name=name: m["files"].update({name: {"size": 1, "sha256": ""}}), "leaves the bundle's folder")
+            (
+                lambda m, name=name: m["files"].update({name: {"size": 1, "sha256": "0" * 64}}),
+                "leaves the bundle's folder",
+            )
             for name in ("../secret", "/etc/passwd", "onnx/../../x", "C:x", "a\\b", "")
         ),
     ],
@@ -156,68 +160,96 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(name, monkeypatch, tmp_pat
         load_bundle(name)
 
 
-@pytest.fixture
-def hub(broken, tmp_path, monkeypatch):
-    """Play the Hub's cache, in which files are links into a folder of blobs, and note what is asked of it."""
-    cache, asked = tmp_path / "snapshots" / ("0" * 40), []
-    for path in sorted(broken.rglob("*.*")):
-        blob, link = tmp_path / "blobs" / path.name, cache / path.relative_to(broken)
-        blob.parent.mkdir(exist_ok=True)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(blob)
-        link.symlink_to(blob)
-
-    def snapshot_download(hub_id, *, revision, local_files_only=False, **_):
-        if local_files_only and not asked:
-            raise FileNotFoundError("nothing is in the cache yet")
-        asked.append((hub_id, revision))
-        return str(cache)
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
-    return SimpleNamespace(asked=asked, blobs=tmp_path / "blobs")
+@pytest.mark.parametrize("names", [["model.safetensors"], ["config.json", "pytorch_model.bin"]])
+def test_a_checkpoint_is_told_from_a_bundle(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(BundleFileError, match=r"is a checkpoint, not a bundle.*diffutron-ort export"):
+        load_bundle(tmp_path)
 
 
-def test_a_bundle_of_the_hub_runs_from_its_cache(hub, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    model = Diffutron.from_pretrained("owner/name", revision="v1")
-    assert hub.asked == [("owner/name", "v1")]
-    assert isinstance(model.generate("x", max_new_tokens=2, steps=1), str)
+def test_only_the_files_of_the_variant_that_is_asked_for_are_needed(broken):
+    for name in ("denoiser.onnx", "denoiser.onnx.data", "generate.onnx"):
+        (broken / "onnx" / name).unlink()
+    assert Diffutron.from_pretrained(broken, variant="int8").generate("On iki artı beş kaç eder?") == "on yedi"
+    assert Diffutron.from_pretrained(broken).forward.alone  # int8 is what is there
+    with pytest.raises(BundleFileError, match=r"denoiser\.onnx is missing.*or take variant 'int8'"):
+        Diffutron.from_pretrained(broken, variant="fp32")
 
 
-def test_weights_are_hashed_when_they_are_downloaded(hub, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    weights = hub.blobs / "denoiser.onnx.data"
-    content = bytearray(weights.read_bytes())
-    content[1000] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(BundleError, match=r"denoiser\.onnx\.data was changed"):
-        load_bundle("owner/name")
-    assert not weights.exists()  # or the next call would take it from the cache, unhashed
+def test_a_variant_of_which_something_is_there_is_not_passed_over(broken):
+    (broken / "onnx" / "denoiser.onnx.data").unlink()
     with pytest.raises(BundleFileError, match=r"denoiser\.onnx\.data is missing"):
-        load_bundle("owner/name")
+        Diffutron.from_pretrained(broken)
 
 
-def test_weights_that_were_in_the_cache_are_not_hashed_again(hub, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    hashed = []
-    monkeypatch.setattr("diffutron_ort.bundle.sha256", lambda path: hashed.append(path.name) or sha256(path))
-    load_bundle("owner/name")
-    load_bundle("owner/name")
-    assert hashed.count("denoiser.onnx.data") == 1
-    assert hashed.count("tokenizer.json") == 2
+@pytest.mark.parametrize("name", NAMES)
+def test_a_link_out_of_the_bundle_is_not_followed(broken, tmp_path, name):
+    (broken / name).rename(tmp_path / "secret")
+    (broken / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(BundleError, match="is a link to .*out of the bundle"):
+        load_bundle(broken)
 
 
-def test_a_download_that_fails_is_an_error_of_ours(monkeypatch, tmp_path):
-    def snapshot_download(*_, **__):
-        raise OSError("no route to host")
+def test_a_link_inside_the_bundle_and_to_it_is_followed(broken, tmp_path):
+    (broken / "config.json").rename(broken / "other.json")
+    (broken / "config.json").symlink_to("other.json")
+    (tmp_path / "link").symlink_to(broken)
+    assert load_bundle(tmp_path / "link").folder == tmp_path / "link"
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
-    with pytest.raises(BundleFileError, match="owner/name cannot be downloaded: no route to host"):
-        load_bundle("owner/name")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(BundleFileError, match=r"pip install 'diffutron-ort\[hub\]'"):
-        load_bundle("owner/name")
+
+@pytest.mark.parametrize("name", [MANIFEST, *NAMES])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "circle"])
+def test_what_is_no_regular_file_is_refused_at_once(broken, name, kind):
+    path = broken / name
+    path.unlink()
+    {
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "endless": lambda: path.symlink_to("/dev/zero"),
+        "circle": lambda: path.symlink_to(path.name),
+    }[kind]()
+    with pytest.raises(BundleError, match=name):
+        load_bundle(broken)
+
+
+def test_a_model_stays_where_it_was_found(broken, monkeypatch, tmp_path):
+    monkeypatch.chdir(broken.parent)
+    bundle = load_bundle(broken.name)
+    monkeypatch.chdir(tmp_path.parent)
+    assert bundle.folder == broken
+
+
+def test_whole_numbers_are_whole_however_they_are_written(broken):
+    edit_manifest(broken, lambda m: m.update(context_length=256.0))
+    assert load_bundle(broken).context_length == 256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["files"]["config.json"].update(size=" 1_510 "),
+        lambda m: m["files"]["config.json"].update(size=-1),
+        lambda m: m["files"]["config.json"].update(sha256="A" * 64),
+        lambda m: m["files"].update({"onnx/*": {"size": 1, "sha256": "0" * 64}}),
+        lambda m: m["files"].update({".git/config": {"size": 1, "sha256": "0" * 64}}),
+        lambda m: m.update(format=True),
+        lambda m: m.update(context_length=10**18),
+        lambda m: m.update(layers=10**7),
+        lambda m: m.update(source=[]),
+        lambda m: m.update(source={"name": 5}),
+        lambda m: m["special_ids"].update(extra=9),
+        lambda m: m["stop_sequences"][0].update(ids=[10**6]),
+        lambda m: m["variants"]["fp32"].update(alone="yes"),
+        lambda m: m["variants"].update({"a\x1bb": m["variants"]["fp32"]}),
+        lambda m: m.update(output_vocabulary=[4, 3]),
+        lambda m: m.update(plain=[]),
+    ],
+)
+def test_values_of_other_types_and_sizes_are_refused(broken, change):
+    edit_manifest(broken, change)
+    with pytest.raises(BundleError, match=MANIFEST):
+        load_bundle(broken)
 
 
 def test_a_folder_has_no_revisions(broken):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from diffutron_ort import cli, demo
-from diffutron_ort.bundle import MANIFEST, load_bundle
+from diffutron_ort.bundle import load_bundle
 from diffutron_ort.demo import MODEL, PAGE, SCRIPTS, Server
 from diffutron_ort.errors import DiffutronError
+from diffutron_ort.manifest import MANIFEST
 
 
 @pytest.fixture

@@ -104,5 +104,5 @@ def test_a_bundle_without_the_graph_says_so(broken):
 
 def test_it_shares_the_weights_and_adds_little(model):
     for variant in model.bundle.variants.values():
-        assert 0 < model.bundle.files[variant.generate]["size"] < 2e6
+        assert 0 < model.bundle.files[variant.generate].size < 2e6
     assert sum(name.endswith(".data") for name in model.bundle.files) == len(model.bundle.variants)

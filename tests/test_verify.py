@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from diffutron_ort.bundle import load_bundle, sha256
+from diffutron_ort.bundle import load_bundle
 from diffutron_ort.cli import main
-from diffutron_ort.conformance import CONFORMANCE, answered, read_cases
+from diffutron_ort.conformance import CONFORMANCE, answered, read_pack
 from diffutron_ort.errors import BundleError, BundleFileError
+from diffutron_ort.integrity import sha256
 from diffutron_ort.verify import verify
 from tests.test_bundle import edit_manifest
 
@@ -40,11 +41,12 @@ def test_the_embedded_bundle_passes_and_shows_what_was_looked_at(capsys):
 
 
 def test_it_records_what_ports_need():
-    content, cases = read_cases(load_bundle())
-    texts = "".join(case["text"] for case in content["tokens"])
+    pack = read_pack(load_bundle())
+    cases = pack.generations
+    texts = "".join(case.text for case in pack.tokens)
     assert {"İ", "ı", "\n", "\t", "👋", "<mask>", "\x00"} <= {c for c in [*texts, "<mask>"] if c in texts}
-    assert {case["text"] for case in content["tokens"]} >= {""}
-    assert len({case["seed"] for case in content["uniforms"]}) > 3
+    assert {case.text for case in pack.tokens} >= {""}
+    assert len({case.place[0] for case in pack.uniforms}) > 3
     exact = [case for case in cases if case.exact]
     assert {case.variant for case in exact} == {"fp32"}
     assert {case.config.temperature for case in exact} == {0.0, 0.1, 1.0}
@@ -135,8 +137,10 @@ def _other(ids, config):
 def test_a_card_that_no_export_would_pass_is_told(broken, variant, figure):
     edit_manifest(broken, lambda m: m["variants"][variant]["fidelity"].update({figure: 0.5}))
     assert failed(broken) == [f"fidelity of {variant}"]
-    edit_manifest(broken, lambda m: m["variants"][variant]["fidelity"].update({figure: float("nan")}))
-    assert failed(broken) == [f"fidelity of {variant}"]
+    for odd in (float("nan"), "0.1", [], True, -1):
+        edit_manifest(broken, lambda m, odd=odd: m["variants"][variant]["fidelity"].update({figure: odd}))
+        with pytest.raises(BundleError, match="NaN|" + figure):
+            failed(broken)
 
 
 def test_changed_weights_are_found_which_loading_does_not_read(broken):
@@ -174,6 +178,6 @@ def test_the_command_says_what_failed_and_exits_with_1(broken, capsys):
 
 
 def test_an_answer_is_the_same_whatever_the_bundles_own_options_are(model):
-    _, cases = read_cases(model.bundle)
+    cases = read_pack(model.bundle).generations
     case = next(case for case in cases if case.config.repetition_penalty != 1)
     assert answered(case, model) == case

@@ -9,7 +9,7 @@ import pytest
 from diffutron_ort import Diffutron
 from diffutron_ort.bundle import load_bundle
 from diffutron_ort.cli import main
-from diffutron_ort.conformance import read_cases
+from diffutron_ort.conformance import read_pack
 from diffutron_ort.denoise import denoise
 from diffutron_ort.verify import verify
 from diffutron_ort_export import export
@@ -26,7 +26,7 @@ def test_bundles_of_any_checkpoint_and_vocabulary_replay(tmp_path: Path, tiny_bu
     export(CHECKPOINT, tmp_path / "b", variants=["int8", "fp32"], output_vocabulary=pieces, accept=True)
     for folder in (tiny_bundle, tmp_path / "b"):
         assert [check.differences for check in verify(folder) if check.differences] == []
-        assert len(read_cases(load_bundle(folder))[1]) >= 6
+        assert len(read_pack(load_bundle(folder)).generations) >= 6
 
 
 def test_a_generation_is_left_out_where_float64_takes_another_step(

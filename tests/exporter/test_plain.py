@@ -19,8 +19,9 @@ import onnx
 import pytest
 
 from diffutron_ort import Diffutron
-from diffutron_ort.bundle import MANIFEST, sha256
 from diffutron_ort.errors import BundleError, BundleFileError, DiffutronError, FidelityError, OptionError
+from diffutron_ort.integrity import sha256
+from diffutron_ort.manifest import MANIFEST
 from diffutron_ort_export import export, plain, verify
 from diffutron_ort_export.fidelity import Yardstick, log_softmax, pass_over
 from diffutron_ort_export.source import open_source
