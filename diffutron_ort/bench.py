@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from diffutron_ort.canvas import shown
 from diffutron_ort.denoise import Step
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort.manifest import Bundle
@@ -21,6 +20,7 @@ from diffutron_ort.model import Diffutron
 from diffutron_ort.predict import Batch, Past
 from diffutron_ort.sampling import Ids
 from diffutron_ort.session import Session
+from diffutron_ort.stopping import Ends
 
 QUESTION = "On iki artı beş kaç eder?"
 LENGTHS = (64, 128, 256)  # of those below the context; and the context
@@ -200,11 +200,8 @@ def _counted(name: str, steps: Sequence[Step], seconds: float, bundle: Bundle) -
 
 def _delivered(ids: Ids, bundle: Bundle) -> int:
     """Return how many tokens of `ids` [m] stand before the end of the answer."""
-    ids = shown(ids, bundle.special)
-    for _, stop in bundle.stop_sequences:
-        starts = range(len(ids) - len(stop) + 1)
-        ids = ids[: next((i for i in starts if tuple(ids[i : i + len(stop)]) == tuple(stop)), len(ids))]
-    return int((ids != bundle.special.mask).sum())
+    answer = Ends(bundle.special, [stop for _, stop in bundle.stop_sequences]).answer(ids)
+    return int((answer != bundle.special.mask).sum())
 
 
 def _turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:

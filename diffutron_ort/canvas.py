@@ -95,29 +95,3 @@ def for_infilling(ids: Sequence[int], seed: int = 0) -> Canvas:
 def block_count(canvases: Sequence[Canvas], block_length: int) -> int:
     """Return into how many blocks the longest generated span is divided."""
     return max(-(-len(canvas.generated) // block_length) for canvas in canvases)
-
-
-def settled(ids: Ids, mask: int) -> Ids:
-    """Return the tokens of `ids` [m] before the first mask: nothing can change them any more."""
-    masks = np.flatnonzero(ids == mask)
-    return ids[: masks[0]] if masks.size else ids
-
-
-def shown(ids: Ids, special: SpecialIds) -> Ids:
-    """Return the tokens of `ids` [m] before the first `<pad>`, with which the model fills up, or `<eos>`."""
-    ends = np.flatnonzero(np.isin(ids, (special.pad, special.eos)))
-    return ids[: ends[0]] if ends.size else ids
-
-
-def has_ended(ids: Ids, special: SpecialIds, stop_sequences: Sequence[Sequence[int]]) -> bool:
-    """Return whether `<pad>`, `<eos>` or a stop sequence stands in `ids` [m] with no mask before it."""
-    ids = settled(ids, special.mask)
-    return len(shown(ids, special)) < len(ids) or any(_holds(ids, sequence) for sequence in stop_sequences)
-
-
-def _holds(ids: Ids, sequence: Sequence[int]) -> bool:
-    """Return whether `sequence` stands somewhere in `ids`."""
-    if len(sequence) > len(ids):
-        return False
-    windows = np.lib.stride_tricks.sliding_window_view(ids, len(sequence))
-    return bool((windows == np.array(sequence)).all(axis=1).any())

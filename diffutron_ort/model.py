@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 from diffutron_ort.bundle import load_bundle
-from diffutron_ort.canvas import Canvas, for_generation, for_infilling, has_ended, settled, shown
+from diffutron_ort.canvas import Canvas, for_generation, for_infilling
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.denoise import Step, denoise
 from diffutron_ort.errors import ContextError, InputError, OptionError
@@ -19,6 +19,7 @@ from diffutron_ort.predict import Forward
 from diffutron_ort.prompt import render_chat
 from diffutron_ort.sampling import Ids
 from diffutron_ort.session import Session, import_onnxruntime
+from diffutron_ort.stopping import StopRule
 from diffutron_ort.tokens import Tokenizer, check_text
 
 First = TypeVar("First")
@@ -187,16 +188,9 @@ class Diffutron:
     def answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
         """Return the answer on a canvas [length] whose generated span begins at `start`, without what is still masked.
 
-        It is cut where the stop string begins that is complete first: more text after it can change nothing, which
-        is what lets a generation end early. The one space before a stop sequence of the bundle's is its first token's.
+        It is cut where the stop string begins that is complete first; `StopRule` has the details.
         """
-        previous = ids[start - 1].item() if start else None
-        text = self.tokenizer.decode(shown(ids[start:], self.bundle.special).tolist(), previous)
-        own = [stop for stop, _ in self.bundle.stop_sequences]
-        found = [(place + len(s), place, s in own) for s in (*own, *config.stop) if (place := text.find(s)) >= 0]
-        if found:
-            _, place, is_own = min(found)
-            text = text[:place].removesuffix(" ") if is_own else text[:place]
+        text = self._stop_rule(config).text(ids, start)
         return text.strip() if template else text
 
     def _fill(self, text: str, options: Mapping[str, Any]) -> str:
@@ -247,17 +241,13 @@ class Diffutron:
             remedy = "shorten the prompt, or lower max_new_tokens" if new else "shorten the text"
             raise ContextError(f"{length}, the model's context is {context}: {remedy}")
 
+    def _stop_rule(self, config: GenerationConfig) -> StopRule:
+        return StopRule(self.tokenizer, self.bundle.special, self.bundle.stop_sequences, config.stop)
+
     def _end_test(self, config: GenerationConfig) -> Callable[[Canvas], bool]:
         """Return the test of whether everything that will be shown of a canvas is settled."""
-
-        def is_settled(canvas: Canvas) -> bool:
-            if has_ended(canvas.generated, special, stop_ids):
-                return True
-            text = self.tokenizer.decode(settled(canvas.generated, special.mask).tolist()) if config.stop else ""
-            return any(stop in text for stop in config.stop)
-
-        special, stop_ids = self.bundle.special, [ids for _, ids in self.bundle.stop_sequences]
-        return is_settled if config.early_end else lambda _: False
+        rule = self._stop_rule(config)
+        return (lambda canvas: rule.is_settled(canvas.ids, canvas.start)) if config.early_end else lambda _: False
 
     def _final(self, canvases: Sequence[Canvas], config: GenerationConfig) -> list[Canvas]:
         """Denoise `canvases` and return them as they end."""

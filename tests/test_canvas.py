@@ -1,19 +1,7 @@
 import numpy as np
 import pytest
 
-from diffutron_ort.canvas import (
-    Span,
-    SpecialIds,
-    block_count,
-    for_generation,
-    for_infilling,
-    has_ended,
-    settled,
-    shown,
-)
-
-SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
-STOP = [(20, 21)]
+from diffutron_ort.canvas import Span, block_count, for_generation, for_infilling
 
 
 def test_a_prompt_is_followed_by_masks():
@@ -51,29 +39,3 @@ def test_unconditional_masks_what_was_given_and_not_kept():
     first = for_generation([7, 8, 9], 2, mask=4)
     later = first.commit(np.array([3]), np.array([6]))
     np.testing.assert_array_equal(later.unconditional(first, 4, keep=(8,)).ids, [4, 8, 4, 6, 4])
-
-
-def test_settled_ends_at_the_first_mask():
-    np.testing.assert_array_equal(settled(np.array([5, 6, 4, 7]), 4), [5, 6])
-    np.testing.assert_array_equal(settled(np.array([5, 6]), 4), [5, 6])
-
-
-@pytest.mark.parametrize(
-    ("ids", "visible", "ended"),
-    [
-        ([9, 0, 9], [9], True),  # <pad>
-        ([9, 1, 9], [9], True),  # <eos>
-        ([9, 9, 20, 21, 9], [9, 9, 20, 21, 9], True),  # a stop sequence
-        ([9, 20, 22, 20, 21], [9, 20, 22, 20, 21], True),
-        ([9, 20], [9, 20], False),  # half of one
-        ([9, 4, 20, 21, 0], [9, 4, 20, 21], False),  # a mask stands before it
-        ([0, 4], [], True),
-        ([4, 0], [4], False),
-        ([9, 9], [9, 9], False),
-        ([], [], False),
-    ],
-)
-def test_the_answer_ends_where_it_should(ids, visible, ended):
-    ids = np.array(ids, np.int64)
-    np.testing.assert_array_equal(shown(ids, SPECIAL), visible)
-    assert has_ended(ids, SPECIAL, STOP) is ended

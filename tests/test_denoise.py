@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffutron_ort.canvas import SpecialIds, for_generation, for_infilling, has_ended, settled, shown
+from diffutron_ort.canvas import SpecialIds, for_generation, for_infilling
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.denoise import denoise
 from diffutron_ort.errors import NumericsError
 from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import Predictions, penalise, reduce_logits
+from diffutron_ort.stopping import Ends
 from tests.golden.hash_model import HashModel
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
@@ -225,8 +226,10 @@ def test_logits_that_are_not_finite_are_an_error_naming_the_step(value, temperat
 
 
 def test_a_sequence_that_has_ended_leaves_and_shows_the_same():
+    ends = Ends(SPECIAL, [])
+
     def leaves(canvas):
-        return has_ended(canvas.generated, SPECIAL, [])
+        return ends.has_ended(canvas.generated)
 
     model = HashModel(8, 5)  # few pieces, so that ends are common
     prompts = [[5, 6, 7, 5][:n] for n in (1, 2, 3, 4)]
@@ -234,9 +237,8 @@ def test_a_sequence_that_has_ended_leaves_and_shows_the_same():
     assert sum(map(len, cut)) < sum(map(len, whole))
     for a, b in zip(whole, cut, strict=True):
         whole_span, cut_span = a[-1].ids[a[-1].start :], b[-1].ids[b[-1].start :]
-        assert has_ended(cut_span, SPECIAL, [])
-        visible = shown(settled(cut_span, SPECIAL.mask), SPECIAL)
-        np.testing.assert_array_equal(shown(whole_span, SPECIAL), visible)
+        assert ends.has_ended(cut_span)
+        np.testing.assert_array_equal(ends.answer(whole_span), ends.answer(cut_span))
 
 
 def test_infilling_changes_nothing_but_masks():

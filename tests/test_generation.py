@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from diffutron_ort import Diffutron, sampling
 from diffutron_ort.bundle import load_bundle
-from diffutron_ort.canvas import for_generation, has_ended
+from diffutron_ort.canvas import for_generation
 from diffutron_ort.denoise import denoise
 from diffutron_ort.errors import BundleError, OptionError
 from diffutron_ort.generation import Generation
+from diffutron_ort.stopping import Ends
 from tests.test_bundle import edit_manifest
 
 QUESTIONS = ["On iki artı beş kaç eder?", "Ters sırala: kitap, deniz, okul, elma", "neresi", ""]
@@ -36,9 +37,10 @@ def both(variant):
 
 def check(model, generation, prompt_ids, config):
     """Compare the graph's answer with the loop's."""
-    special, stops = model.bundle.special, [ids for _, ids in model.bundle.stop_sequences]
+    special = model.bundle.special
+    ends = Ends(special, [ids for _, ids in model.bundle.stop_sequences])
     canvas = for_generation(prompt_ids, config.max_new_tokens, special.mask, config.seed)
-    *_, last = denoise(model.forward, [canvas], config, special, lambda c: has_ended(c.generated, special, stops))
+    *_, last = denoise(model.forward, [canvas], config, special, lambda c: ends.has_ended(c.generated))
     found = generation(prompt_ids, config)
     length = canvas.start + found.answer_length
     np.testing.assert_array_equal(found.ids[:length], last.ids[:length])

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -104,6 +105,64 @@ def test_a_stop_string_cuts_the_text_and_ends_the_generation(model):
     whole, cut = (list(model.stream(QUESTION, stop=stop)) for stop in ((), (" yedi",)))
     assert (whole[-1].text, cut[-1].text) == ("on yedi", "on")
     assert len(cut) <= len(whole)
+
+
+LIST = "Ters sırala: kitap, deniz, okul, elma"
+
+
+def test_a_stop_string_that_begins_with_the_answers_own_space_is_not_found_there(model):
+    whole = model.generate(LIST, early_end=False)
+    assert whole == "elma, okul, deniz, kitap"
+    assert model.generate(LIST, stop=" elma") == whole
+    assert model.generate(LIST, stop=" ") == "elma,"
+    assert model.generate(QUESTION, stop=" on", block_length=1) == "on yedi"
+    assert model.generate("elma,", template=False, stop=" ") == ""
+
+
+def stops_of(text, count, seed):
+    """Return stop strings, one to three at once, most of them of `text`, the first with a space before."""
+    rng = Random(seed)
+    places = [(rng.randrange(len(text)), rng.choice((1, 1, 2, 3, 5, 12))) for _ in range(3 * count)]
+    strings = [rng.choice(("", "", " ", "\n")) + text[begin : begin + length] for begin, length in places]
+    return [(" " + text[:2],), *(tuple(strings[i : i + rng.randint(1, 3)]) for i in range(0, len(strings), 3))]
+
+
+@pytest.mark.parametrize(
+    ("question", "options"),
+    [
+        (LIST, {}),
+        (QUESTION, {"block_length": 1}),
+        (LIST, {"preset": "fast"}),
+        (LIST, {"template": False, "remasking": "random", "temperature": 1.5, "seed": 7}),
+        (QUESTION, {"template": False, "commit": "factor", "temperature": 0.7}),
+    ],
+)
+def test_an_early_end_takes_the_passes_that_the_text_needs(model, question, options):
+    options = {"max_new_tokens": 20, "template": True} | options
+    late = list(model.stream(question, early_end=False, **options))
+    start = late[-1].start
+    texts = [committed_text(model, step) for step in late]
+    for stops in stops_of(texts[-1], 3, seed=len(question)):
+        early = list(model.stream(question, stop=stops, **options))
+        assert early[-1].text == model.answer(late[-1].ids, start, model.config(stop=stops), options["template"])
+        needed = [any(stop in text for stop in (*stops, "[/Answer]")) for text in texts]
+        assert len(early) == (needed.index(True) + 1 if any(needed) else len(late))
+
+
+def committed_text(model, step):
+    """Return the text before the first mask of a canvas; `<pad>` ends an answer, as `[/Answer]` does."""
+    ids = step.ids.tolist()
+    ids = ids[: ids.index(4) if 4 in ids else len(ids)]
+    ends = [i for i in range(step.start, len(ids)) if ids[i] < 2]
+    text = model.tokenizer.decode(ids[step.start : ends[0] if ends else None], ids[step.start - 1])
+    return text + ("[/Answer]" if ends else "")
+
+
+def test_stop_strings_hold_for_chat_and_for_lists(model):
+    for early_end in (True, False):
+        options = {"stop": (" elma", "z", "\n["), "early_end": early_end}
+        assert model.generate([LIST, QUESTION], **options) == ["elma, okul, deni", "on yedi"]
+        assert model.chat([{"role": "user", "content": LIST}], **options) == "elma, okul, deni"
 
 
 @settings(max_examples=60)
