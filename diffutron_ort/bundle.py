@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
-from diffutron_ort.errors import BundleError, BundleFileError, OptionError
+from diffutron_ort.errors import BundleFileError, OptionError
 from diffutron_ort.files import Fields, parse_object
 from diffutron_ort.integrity import check_file, read_checked
 from diffutron_ort.manifest import MANIFEST, Bundle, read_manifest
@@ -58,7 +58,7 @@ def _options(content: Fields) -> dict[str, Any]:
     try:
         GenerationConfig(**options)
     except OptionError as error:
-        raise BundleError(f"{content.place}: {error}") from error
+        raise content.refused(f": {str(error)[:300]}") from error
     return options
 
 

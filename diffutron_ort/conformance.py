@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.errors import BundleError, BundleFileError, InputError, OptionError
+from diffutron_ort.errors import BundleFileError, InputError, OptionError
 from diffutron_ort.files import Fields, parse_object
 from diffutron_ort.generation import Generation
 from diffutron_ort.integrity import read_checked
@@ -131,7 +131,7 @@ def read_pack(bundle: Bundle) -> Pack:
 def _rows(content: Fields, name: str) -> list[Fields]:
     rows = content.rows(name)
     if len(rows) > MOST_CASES:
-        raise BundleError(f"{content.place}: {name} holds {len(rows)} cases, at most {MOST_CASES} are read")
+        raise content.refused(f": {name} holds {len(rows)} cases, at most {MOST_CASES} are read")
     return rows
 
 
@@ -167,9 +167,9 @@ def _case(row: Fields, bundle: Bundle) -> Case:
     try:
         length = len(case.prompt_ids) + case.config.max_new_tokens
     except (OptionError, TypeError) as error:  # TypeError: an option of another name
-        raise BundleError(f"{row.place}: options: {error}; export the model again") from error
+        raise row.refused(f": options: {str(error)[:300]}") from error
     if length > bundle.context_length:
-        raise BundleError(f"{row.place} has {length} tokens, the model's context is {bundle.context_length}")
+        raise row.refused(f" has {length} tokens, the model's context is {bundle.context_length}")
     return replace(case, steps=[_step(step, length, bundle) for step in row.rows("steps")])
 
 

@@ -18,9 +18,8 @@ from diffutron_ort.errors import BundleError, BundleFileError, CheckpointError, 
 MOST_BYTES = 64 * 2**20  # of a file that is read whole; the largest known, a tokenizer.json, has 41 MB
 MOST_DEPTH = 64  # objects and lists inside one another
 MOST_TEXT = 10_000  # characters of a string, unless told
-REQUIRED: Any = object()  # the default of a value that has to be there
 _SHORT = Repr()
-_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 80, 80, 2
+_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 80, 80, 1
 
 
 @dataclass(frozen=True)
@@ -184,9 +183,13 @@ class Fields:
         """Return the error of a value that is not what was `expected`."""
         return self._error(name, self.values.get(name), expected)
 
+    def refused(self, what: str) -> DiffutronError:
+        """Return the error of an object that is wrong as a whole: `what` goes on from its place."""
+        return self.origin.broken(f"{self.place}{what}; {self.origin.remedy}")
+
     def _get(self, name: str) -> Any:
         if name not in self:
-            raise self.origin.broken(f"{self.place} has no {name}; {self.origin.remedy}")
+            raise self.refused(f" has no {name}")
         return self.values[name]
 
     def _list(self, name: str) -> list[Any]:
@@ -196,14 +199,18 @@ class Fields:
         return value
 
     def _inner(self, name: str, value: object) -> Self:
+        name = name if len(name) < 100 else f"{name[:90]}…"
         if not isinstance(value, dict):
             raise self._error(name, value, "an object")
         return type(self)(value, f"{self.place}: {name}", self.origin)
 
     def _error(self, name: str, value: object, expected: str) -> DiffutronError:
-        return self.origin.broken(
-            f"{self.place}: {name} is {_SHORT.repr(value)}, expected {expected}; {self.origin.remedy}"
-        )
+        return self.refused(f": {name} is {shown(value)}, expected {expected}")
+
+
+def shown(value: object) -> str:
+    """Return what a message shows of a value from a file, which can be of any size."""
+    return _SHORT.repr(value)
 
 
 def _is_number(value: object) -> bool:

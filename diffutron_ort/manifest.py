@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffutron_ort.canvas import SpecialIds
-from diffutron_ort.errors import BundleError, OptionError
-from diffutron_ort.files import Fields, read_object
+from diffutron_ort.errors import OptionError
+from diffutron_ort.files import Fields, read_object, shown
 from diffutron_ort.prompt import CHAT_TEMPLATE, ROLES
 
 FORMAT = 1
@@ -169,7 +169,7 @@ def read_manifest(folder: Path) -> Bundle:
     manifest = read_object(folder / MANIFEST)
     found = manifest.values.get("format")
     if found != FORMAT or isinstance(found, bool):
-        raise BundleError(f"{manifest.place} has format {found!r}: this release reads {FORMAT}; export the model again")
+        raise manifest.refused(f" has format {shown(found)}: this release reads {FORMAT}")
     files = _files(manifest)
     vocab_size = manifest.integer("vocab_size", 1, MOST_PIECES)
     special = _special(manifest, vocab_size)
@@ -195,14 +195,14 @@ def _files(manifest: Fields) -> dict[str, File]:
     files = {}
     for name, said in manifest.each("files").items():
         if not FILE_NAME.fullmatch(name):
-            raise BundleError(
-                f"{manifest.place}: the file name {name[:80]!r} leaves the bundle's folder, or has other characters "
-                "than letters, digits and -_.+; export the model again"
+            raise manifest.refused(
+                f": the file name {shown(name)} leaves the bundle's folder, or has other characters than letters, "
+                "digits and -_.+"
             )
         files[name] = File(said.integer("size", 0, MOST_SIZE), _matching(said, "sha256", SHA256, "64 digits"))
     for name in ALWAYS:
         if name not in files:
-            raise BundleError(f"{manifest.place}: {name!r} is not among its files; export the model again")
+            raise manifest.refused(f": {name!r} is not among its files")
     return files
 
 
@@ -236,7 +236,7 @@ def _template(said: Fields) -> dict[str, str]:
 def _stop(said: Fields, vocab_size: int) -> tuple[str, tuple[int, ...]]:
     text, ids = said.text("text"), said.integers("ids", 0, vocab_size - 1)
     if not text or not ids:
-        raise BundleError(f"{said.place}: a stop sequence is empty; export the model again")
+        raise said.refused(": a stop sequence is empty")
     return text, tuple(ids)
 
 
@@ -244,7 +244,7 @@ def _variants(manifest: Fields, files: Mapping[str, File]) -> dict[str, Variant]
     variants = {}
     for name, said in manifest.each("variants").items():
         if not VARIANT_NAME.fullmatch(name):
-            raise BundleError(f"{manifest.place}: a variant is called {name[:80]!r}; export the model again")
+            raise manifest.refused(f": a variant is called {shown(name)}")
         variants[name] = _variant(said, files)
     if not variants:
         raise manifest.wrong("variants", "at least one variant")
@@ -264,7 +264,7 @@ def _variant(said: Fields, files: Mapping[str, File]) -> Variant:
 def _listed(said: Fields, name: str, files: Mapping[str, File]) -> str:
     value = said.text(name)
     if value not in files:
-        raise BundleError(f"{said.place}: {name} {value!r} is not among its files; export the model again")
+        raise said.refused(f": {name} {shown(value)} is not among its files")
     return value
 
 
@@ -283,7 +283,5 @@ def _output_vocabulary(manifest: Fields, vocab_size: int, special: SpecialIds) -
     if sorted(set(ids)) != ids:
         raise manifest.wrong("output_vocabulary", "ascending ids of the vocabulary")
     if missing := set(vars(special).values()).difference(ids):
-        raise BundleError(
-            f"{manifest.place}: output_vocabulary lacks the special ids {sorted(missing)}; export the model again"
-        )
+        raise manifest.refused(f": output_vocabulary lacks the special ids {sorted(missing)}")
     return tuple(ids)

@@ -1,0 +1,110 @@
+"""What is fuzzed: each file that somebody else may have written, handed to what reads it."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from diffutron_ort.bundle import load_bundle
+
+from .mutate import mutated_json
+from .supervise import Target
+
+NANO = load_bundle().folder
+SEEDS = Path(__file__).parent / "seeds"
+
+
+def seeds(name: str, *others: Path) -> list[bytes]:
+    """Return the files that mutants are made of: `others`, and what failed once, in the folder `seeds`."""
+    kept = sorted((SEEDS / name).glob("*")) if (SEEDS / name).is_dir() else []
+    return [path.read_bytes() for path in (*others, *kept)]
+
+
+def bundle() -> Path:
+    """Return a copy of nano's bundle that mutants may be written into."""
+    from diffutron_ort.manifest import MANIFEST, read_manifest
+
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    for name in (MANIFEST, *read_manifest(NANO).files):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(NANO / name, folder / name)
+    return folder
+
+
+def manifest() -> Callable[[bytes], object]:
+    """Read a manifest, check its files, and judge its cards."""
+    from diffutron_ort.verify import fidelity
+
+    folder = bundle()
+
+    def run(content: bytes) -> None:
+        (folder / "diffutron.json").write_bytes(content)
+        loaded = load_bundle(folder)
+        for name, variant in loaded.variants.items():
+            fidelity(name, variant.fidelity)
+
+    return run
+
+
+def generation_config() -> Callable[[bytes], object]:
+    """Load a bundle with other options, and make a configuration of them."""
+    from diffutron_ort.config import GenerationConfig
+
+    folder = bundle()
+
+    def run(content: bytes) -> None:
+        _put(folder, "generation_config.json", content)
+        GenerationConfig(**load_bundle(folder).options)
+
+    return run
+
+
+def conformance() -> Callable[[bytes], object]:
+    """Read a pack of cases, and compare with it what takes no pass."""
+    from diffutron_ort import Diffutron
+    from diffutron_ort.conformance import read_pack, wrong_chats, wrong_tokens, wrong_uniforms
+    from diffutron_ort.manifest import File
+
+    model = Diffutron.from_pretrained(bundle())
+    path = model.bundle.folder / "conformance.json"
+
+    def run(content: bytes) -> None:
+        path.write_bytes(content)
+        now = File(len(content), hashlib.sha256(content).hexdigest())
+        pack = read_pack(replace(model.bundle, files={**model.bundle.files, path.name: now}))
+        wrong_tokens(pack.tokens, model.tokenizer)
+        wrong_chats(pack.chats, model.bundle.chat_template)
+        wrong_uniforms(pack.uniforms)
+        for case in pack.generations:
+            case.canvas(model.bundle.special.mask)
+
+    return run
+
+
+def _put(folder: Path, name: str, content: bytes) -> None:
+    """Write a file of a bundle, and have the manifest vouch for it."""
+    import json
+
+    (folder / name).write_bytes(content)
+    path = folder / "diffutron.json"
+    manifest = json.loads((NANO / path.name).read_bytes())
+    manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_text(json.dumps(manifest))
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("manifest", partial(seeds, "manifest", NANO / "diffutron.json"), mutated_json, manifest),
+        Target(
+            "generation_config",
+            partial(seeds, "generation_config", NANO / "generation_config.json"),
+            mutated_json,
+            generation_config,
+        ),
+        Target("conformance", partial(seeds, "conformance", NANO / "conformance.json"), mutated_json, conformance),
+    )
+}

@@ -1,0 +1,80 @@
+"""A few mutants of every file, and that the fuzzer itself sees what must not happen."""
+
+import os
+import time
+from random import Random
+
+import pytest
+
+from diffutron_ort.errors import BundleError
+
+from .mutate import mutated_bytes, mutated_json, mutated_safetensors
+from .supervise import Failure, Target, fuzz, mutant, outcome
+from .targets import TARGETS
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_few_mutants_of_each_file(name):
+    outcomes = list(fuzz(TARGETS[name], 0, seconds=60, most=60))
+    assert [found for found in outcomes if isinstance(found, Failure)] == []
+    assert len(outcomes) >= 30
+
+
+def raises(error):
+    def run(content):
+        raise error
+
+    return run
+
+
+def test_what_must_not_happen_is_seen():
+    assert outcome(raises(KeyError("x")), b"").startswith("Traceback")
+    assert "characters" in outcome(raises(BundleError("x" * 10_000)), b"")
+    assert outcome(raises(BundleError("x")), b"") is None
+    assert outcome(len, b"") is None
+
+
+def first_is_fine():
+    return lambda content: None if content == b"first" else BAD[content]()
+
+
+BAD = {b"hang": lambda: time.sleep(60), b"die": lambda: os._exit(3), b"memory": lambda: bytearray(3 * 2**30)}
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [("hang", "more than 1 seconds"), ("die", "the process died"), ("memory", "MemoryError")]
+)
+def test_a_mutant_that_hangs_dies_or_fills_the_memory_is_told(what, said):
+    target = Target("bad", _First(what), _mutate, first_is_fine)
+    found = list(fuzz(target, 0, seconds=60, most=2, patience=1))
+    assert found[0] == 0
+    assert said in found[1].what
+    assert found[1].number == 1
+
+
+class _First:
+    """Seeds, as something that another process can be handed."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __call__(self):
+        return [b"first", self.what.encode()]
+
+
+def _mutate(content, random):
+    return content
+
+
+def test_the_same_number_is_the_same_mutant():
+    target = TARGETS["manifest"]
+    assert mutant(target, 1, 5) == mutant(target, 1, 5) != mutant(target, 1, 6)
+    assert mutant(target, 1, 0) == target.seeds()[0]
+
+
+@pytest.mark.parametrize("mutate", [mutated_json, mutated_bytes, mutated_safetensors])
+def test_mutants_differ_from_what_they_are_made_of(mutate):
+    content = b'{"a": [1, 2, {"b": "c"}], "d": null}'
+    content = len(content).to_bytes(8, "little") + content + bytes(100) if mutate is mutated_safetensors else content
+    mutants = {mutate(content, Random(seed)) for seed in range(200)}
+    assert len(mutants - {content}) > 100
