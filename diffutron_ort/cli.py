@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import time
-import webbrowser
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -86,7 +85,9 @@ def _parser(exporting: bool) -> argparse.ArgumentParser:
     _add_fill(commands.add_parser("fill", help="put words where a text says <mask>"))
     _add_bench(commands.add_parser("bench", help="measure how fast a model runs here"))
     _add_verify(commands.add_parser("verify", help="check a bundle's files, and that it does here what it should"))
-    _add_demo(commands.add_parser("demo", help="show in a browser how a model answers (needs onnxruntime-web)"))
+    _add_demo(
+        commands.add_parser("demo", help="show in a browser how a model answers (npm fetches its libraries once)")
+    )
     _add_rm(commands.add_parser("rm", help="remove what this program keeps in its cache"))
     export = commands.add_parser("export", help="turn a checkpoint into a bundle (needs the extra [export])")
     if exporting:
@@ -138,6 +139,9 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="a bundle's folder or a hub id (default: the embedded demonstration)")
     parser.add_argument("--port", type=int, default=8765, help="where to listen on 127.0.0.1; 0 is any (default: 8765)")
     parser.add_argument("--no-open", dest="browse", action="store_false", help="open no browser")
+    parser.add_argument(
+        "--libraries", metavar="DIR", help="a node_modules with the page's libraries (else npm fetches)"
+    )
     parser.set_defaults(run=_demo)
 
 
@@ -259,13 +263,16 @@ def _against(arguments: argparse.Namespace) -> Iterable[Check]:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
+    import webbrowser
+
     from diffutron_ort.demo import serve
 
-    with serve(arguments.model, arguments.port) as server:
-        print(f"diffutron-ort: {server.address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-        if arguments.browse:
-            webbrowser.open(server.address)
-        server.serve_forever()
+    def say(message: str) -> None:
+        print(f"diffutron-ort: {message}", file=sys.stderr, flush=True)
+
+    with serve(arguments.model, arguments.port, arguments.libraries, say) as server:
+        say(f"{server.address} (Ctrl-C ends it)")
+        server.show(webbrowser.open if arguments.browse else None)
 
 
 def _rm(arguments: argparse.Namespace) -> None:
