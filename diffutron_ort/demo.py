@@ -21,7 +21,7 @@ from socket import SHUT_RDWR
 from socketserver import TCPServer
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from diffutron_ort.bundle import PACKAGE, load_bundle
 from diffutron_ort.errors import DiffutronError
@@ -91,7 +91,9 @@ def serve(
         DiffutronError: There is no such model, the page's libraries cannot be had, or the port is taken.
     """
     pages, bundle = _pages(), load_bundle(model)
-    return Server(listed(pages, find_libraries(pages / "web", libraries, say), bundle), port)
+    is_first = bundle.default_variant == bundle.first_variant  # which the page takes by itself
+    query = "" if is_first else f"?variant={quote(bundle.default_variant, safe='')}"
+    return Server(listed(pages, find_libraries(pages / "web", libraries, say), bundle), port, query)
 
 
 def _pages() -> Path:
@@ -167,13 +169,14 @@ class Server(ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(self, files: Mapping[str, Served], port: int) -> None:
-        """Listen on `port`.
+    def __init__(self, files: Mapping[str, Served], port: int, query: str = "") -> None:
+        """Listen on `port`; `query` is part of the page's address.
 
         Raises:
             DiffutronError: The port is taken or no port.
         """
         self.files = files
+        self._query = query
         self._ends: dict[Any, float] = {}  # when each connection must have sent its request, by the monotonic clock
         try:
             super().__init__((ADDRESS, port), Handler)
@@ -186,7 +189,7 @@ class Server(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         """The page's."""
-        return f"http://{ADDRESS}:{self.server_port}{PAGE}"
+        return f"http://{ADDRESS}:{self.server_port}{PAGE}{self._query}"
 
     def show(self, browse: Callable[[str], object] | None) -> None:
         """Serve until an interrupt; call `browse`, which may wait for its page, with the address."""

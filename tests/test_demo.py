@@ -380,6 +380,16 @@ def test_the_page_is_part_of_what_is_installed(monkeypatch, tmp_path):
         demo.serve()
 
 
+def test_the_page_is_told_the_variant_that_is_there(pages, broken, monkeypatch):
+    monkeypatch.setattr(demo, "PAGES", (pages,))
+    with demo.serve(broken) as server:
+        assert server.address.endswith(PAGE)
+    for name in load_bundle(broken).variants["fp32"].files:
+        (broken / name).unlink()
+    with demo.serve(broken) as server:
+        assert server.address.endswith(PAGE + "?variant=int8")
+
+
 STARTED = """
 import pathlib, sys, webbrowser
 from urllib.request import urlopen
