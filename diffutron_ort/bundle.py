@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from diffutron_ort.brief import brief
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.errors import BundleFileError, OptionError
 from diffutron_ort.files import Fields, parse_object
@@ -65,9 +66,9 @@ def _options(content: Fields) -> dict[str, Any]:
 def _find(model: str | Path | None, revision: str | None, variant: str | None) -> Path:
     """Return the folder of a model, with what `variant` needs where it comes from the Hub."""
     if not isinstance(model, str | Path | None):
-        raise OptionError(f"model={model!r}: must be a folder or a hub id")
+        raise OptionError(f"model={brief(model)}: must be a folder or a hub id")
     folder = _embedded() if model is None else Path(model)
-    if _is_folder(folder):
+    if _is_folder(folder) and str(model):  # Path("") is the current folder
         if revision is not None:
             raise OptionError(f"revision={revision!r}: {folder} is a folder; only a hub id has revisions")
         return _bundle_folder(folder)
@@ -75,7 +76,9 @@ def _find(model: str | Path | None, revision: str | None, variant: str | None) -
         from diffutron_ort.hub import download  # which most models do without
 
         return download(model, revision, variant)
-    raise BundleFileError(f"{folder} is no folder: give one with a {MANIFEST}, or a hub id such as owner/name")
+    raise BundleFileError(
+        f"{str(folder)[:200]} is no folder: give one with a {MANIFEST}, or a hub id such as owner/name"
+    )
 
 
 def _is_folder(path: Path) -> bool:

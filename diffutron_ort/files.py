@@ -10,16 +10,14 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import Repr
 from typing import Any, Self
 
+from diffutron_ort.brief import brief
 from diffutron_ort.errors import BundleError, BundleFileError, CheckpointError, DiffutronError
 
 MOST_BYTES = 64 * 2**20  # of a file that is read whole; the largest known, a tokenizer.json, has 41 MB
 MOST_DEPTH = 64  # objects and lists inside one another
 MOST_TEXT = 10_000  # characters of a string, unless told
-_SHORT = Repr()
-_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 80, 80, 1
 
 
 @dataclass(frozen=True)
@@ -205,12 +203,7 @@ class Fields:
         return type(self)(value, f"{self.place}: {name}", self.origin)
 
     def _error(self, name: str, value: object, expected: str) -> DiffutronError:
-        return self.refused(f": {name} is {shown(value)}, expected {expected}")
-
-
-def shown(value: object) -> str:
-    """Return what a message shows of a value from a file, which can be of any size."""
-    return _SHORT.repr(value)
+        return self.refused(f": {name} is {brief(value)}, expected {expected}")
 
 
 def _is_number(value: object) -> bool:

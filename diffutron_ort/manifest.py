@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffutron_ort.brief import brief
 from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.errors import OptionError
-from diffutron_ort.files import Fields, read_object, shown
+from diffutron_ort.files import Fields, read_object
 from diffutron_ort.prompt import CHAT_TEMPLATE, ROLES
 
 FORMAT = 1
@@ -140,7 +141,7 @@ class Bundle:
             there = ", ".join(sorted(self.variants))
             if name == PLAIN:
                 raise OptionError(f"variant={name!r}: it is for optimum and transformers.js; to run here, take {there}")
-            raise OptionError(f"variant={name!r}: {self.folder} has {there}; export it to add one")
+            raise OptionError(f"variant={brief(name)}: {self.folder} has {there}; export it to add one")
         return self.variants[name]
 
     def needed(self, names: Iterable[str]) -> list[str]:
@@ -169,7 +170,7 @@ def read_manifest(folder: Path) -> Bundle:
     manifest = read_object(folder / MANIFEST)
     found = manifest.values.get("format")
     if found != FORMAT or isinstance(found, bool):
-        raise manifest.refused(f" has format {shown(found)}: this release reads {FORMAT}")
+        raise manifest.refused(f" has format {brief(found)}: this release reads {FORMAT}")
     files = _files(manifest)
     vocab_size = manifest.integer("vocab_size", 1, MOST_PIECES)
     special = _special(manifest, vocab_size)
@@ -196,7 +197,7 @@ def _files(manifest: Fields) -> dict[str, File]:
     for name, said in manifest.each("files").items():
         if not FILE_NAME.fullmatch(name):
             raise manifest.refused(
-                f": the file name {shown(name)} leaves the bundle's folder, or has other characters than letters, "
+                f": the file name {brief(name)} leaves the bundle's folder, or has other characters than letters, "
                 "digits and -_.+"
             )
         files[name] = File(said.integer("size", 0, MOST_SIZE), _matching(said, "sha256", SHA256, "64 digits"))
@@ -244,7 +245,7 @@ def _variants(manifest: Fields, files: Mapping[str, File]) -> dict[str, Variant]
     variants = {}
     for name, said in manifest.each("variants").items():
         if not VARIANT_NAME.fullmatch(name):
-            raise manifest.refused(f": a variant is called {shown(name)}")
+            raise manifest.refused(f": a variant is called {brief(name)}")
         variants[name] = _variant(said, files)
     if not variants:
         raise manifest.wrong("variants", "at least one variant")
@@ -264,7 +265,7 @@ def _variant(said: Fields, files: Mapping[str, File]) -> Variant:
 def _listed(said: Fields, name: str, files: Mapping[str, File]) -> str:
     value = said.text(name)
     if value not in files:
-        raise said.refused(f": {name} {shown(value)} is not among its files")
+        raise said.refused(f": {name} {brief(value)} is not among its files")
     return value
 
 
