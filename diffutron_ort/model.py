@@ -14,6 +14,7 @@ from diffutron_ort.canvas import Canvas, for_generation, for_infilling
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.denoise import Step, denoise
 from diffutron_ort.errors import ContextError, InputError, OptionError
+from diffutron_ort.files import read_bytes
 from diffutron_ort.manifest import Bundle
 from diffutron_ort.predict import Forward
 from diffutron_ort.prompt import render_chat
@@ -75,8 +76,9 @@ class Diffutron:
         bundle = load_bundle(model, revision, variant=variant)
         variant = bundle.default_variant if variant is None else variant
         import_onnxruntime(bundle.least_onnxruntime)  # now, for it needs the interpreter, as the tokenizer will
+        path = bundle.folder / "tokenizer.json"
         tokenizer, forward = _at_once(
-            lambda: Tokenizer(bundle.folder / "tokenizer.json", bundle.vocab_size, bundle.special),
+            lambda: Tokenizer(read_bytes(path), str(path), bundle.vocab_size, bundle.special),
             lambda: Session(bundle, variant, providers=providers, threads=threads, spin=spin),
         )
         _give_back_memory()

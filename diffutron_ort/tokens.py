@@ -1,22 +1,28 @@
 """Text to token ids and back; the only importer of tokenizers."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
 from typing import Any, TypeVar
 
 import tokenizers
 
+from diffutron_ort.brief import brief
 from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.errors import BundleError, InputError
+from diffutron_ort.pipeline import Pipeline, judge, state
 
 Result = TypeVar("Result")
 
 CONTROL = re.compile(r"<(pad|eos|bos|unk|mask|start_of_turn|end_of_turn|2mass|unused\d+)>|\[@BOS@\]")
 SAMPLE = "[Question]\nİyi ki ışık var: ağaç, 12 + 5?\n[/Question]\n\n\U0001f600\x00"
+MASK = "<mask>"
+SPACES = "".join(map(chr, range(0x2000, 0x200B)))
+WHITE_SPACE = f"\t\n\v\f\r \x85\xa0\u1680{SPACES}\u2028\u2029\u202f\u205f\u3000"
+"""Unicode's, which is the library's: Python's has more."""
+MOST_PIECE = 4096  # characters that one token is ever thought to stand for
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer:
@@ -25,27 +31,29 @@ class Tokenizer:
     Text that a user typed cannot become control tokens: `<mask>`, `<eos>` and the like are encoded letter by letter.
     """
 
-    def __init__(self, path: Path, vocab_size: int, special: SpecialIds) -> None:
+    def __init__(self, content: bytes, name: str, vocab_size: int, special: SpecialIds) -> None:
         """Load and try out a tokenizer.json.
 
+        What the file says of padding, truncation, dropout and post-processing is of no account.
+
         Args:
-            path: The file.
+            content: Of the file.
+            name: Of the file, for errors.
             vocab_size: Of the model; it has no piece with a higher id.
             special: Ids of the control tokens.
 
         Raises:
-            BundleError: It cannot be loaded, or does not fit the model.
+            BundleError: It cannot be loaded, may run for ever, or does not fit the model.
         """
-        self._path, self._mask, self._vocab_size = path, special.mask, vocab_size
-        self._tokenizer = self._load(_read(path))
-        pieces = self._tokenizer.get_vocab_size(with_added_tokens=True)  # all of them would take 0.3 s and 50 MB
-        if pieces > vocab_size:
-            raise BundleError(f"{path} has {pieces} pieces, the model has {vocab_size}: they do not fit")
-        for name, number in vars(special).items():
-            if self._tokenizer.token_to_id(f"<{name}>") != number:
-                raise BundleError(f"{path} has not <{name}> at {number}, where the manifest says: they do not fit")
+        self._name, self._mask, self._vocab_size = name, special.mask, vocab_size
+        self._tokenizer = self._guard(tokenizers.Tokenizer.from_buffer, "cannot be loaded", content)
+        self._pipeline = self._judged()
+        self._set_up()
+        self._check_fit(special)
         added = self._tokenizer.get_added_tokens_decoder()
-        self._breaks = {number for number, token in added.items() if token.content.isspace()}
+        self._mask_token = added.get(special.mask)
+        self._added = {number: token for number, token in added.items() if not token.special}
+        self._anchor = self._guard(self._find_anchor, "fails on a sample") if self._pipeline.strips else []
         self._guard(lambda: self.decode(self.encode(SAMPLE)), "fails on a sample")
 
     def encode(self, text: str) -> list[int]:
@@ -54,69 +62,132 @@ class Tokenizer:
         Raises:
             InputError: It is not a string, or has a lone surrogate.
         """
-        return self._encode(self._tokenizer, text)
+        check_text(text)
+        encoding = self._guard(lambda: self._tokenizer.encode(text, add_special_tokens=False), "cannot encode")
+        ids = list(encoding.ids)
+        if (largest := max(ids, default=0)) >= self._vocab_size:
+            raise BundleError(
+                f"{self._name} has a piece with id {largest}, the model has {self._vocab_size}: they do not fit"
+            )
+        return ids
 
     def encode_masked(self, text: str) -> tuple[list[int], list[str]]:
         """Return the ids of `text` in which `<mask>` stands for a mask, and the pieces of text between the masks.
 
-        A mask swallows the white space before it: the pieces still have it.
+        A mask swallows the white space beside it that its added token says it does: the pieces still have it.
 
         Raises:
             InputError: It is not a string, or has a lone surrogate.
         """
-        ids = self._encode(self._mask_aware, text)
-        return ids, text.split(self._tokenizer.id_to_token(self._mask))
+        check_text(text)
+        ids: list[int] = []
+        for i, stretch in enumerate(self.stretches(text)):
+            ids += [self._mask] * (i > 0) + self.encode(stretch)
+        return ids, text.split(MASK)
+
+    def stretches(self, text: str) -> list[str]:
+        """Return the pieces of text between the masks without the white space that these swallow."""
+        pieces, last = text.split(MASK), text.count(MASK)
+        after, before = self._swallowed
+        return [
+            (piece.lstrip(after) if i > 0 and after else piece).rstrip(before if i < last else "")
+            for i, piece in enumerate(pieces)
+        ]
 
     def decode(self, ids: Sequence[int], previous: int | None = None) -> str:
         """Return the text of `ids`, which follow the token `previous`, control tokens left out.
 
-        The one space that a piece after a run of newlines or tabs decodes to is dropped: it is none of the text's, but
-        the pre-tokenizer's, which puts one before every stretch of text that has none.
+        The space that a piece after an added token (a run of newlines, a tag) decodes to is dropped where it is none of
+        the text's, but one that is put before every stretch of text.
         """
         parts = []
-        after_break = previous in self._breaks
-        for is_break, group in groupby(ids, self._breaks.__contains__):
-            part = self._guard(self._tokenizer.decode, "cannot decode", list(group))
-            parts.append(part.removeprefix(" ") if after_break and not part.startswith("  ") else part)
-            after_break = is_break
+        afresh = previous in self._added
+        for is_added, group in groupby(ids, self._added.__contains__):
+            part = self._guard(self._decode, "cannot decode", list(group))
+            parts.append(self._without_prefix(part) if afresh else part)
+            afresh = is_added
         return "".join(parts)
 
     def piece(self, token: int) -> str:
         """Return what a token looks like on its own, with ▁ for the space before a word."""
         return str(self._tokenizer.id_to_token(token))
 
+    def least_tokens(self, characters: int) -> int:
+        """Return how many tokens a text of so many characters has at least; the first call may take 0.3 s."""
+        return -(-characters // self._longest)
+
     @cached_property
-    def _mask_aware(self) -> tokenizers.Tokenizer:
-        """The same tokenizer, but with `<mask>` as an ordinary added token, which is taken out of any text."""
+    def _longest(self) -> int:
+        """The most characters of a text that one token stands for."""
+        pieces = self._guard(self._tokenizer.get_vocab, "cannot be listed")
+        bytewise = getattr(self._tokenizer.model, "byte_fallback", False) and all(
+            f"<0x{byte:02X}>" in pieces for byte in range(256)
+        )
+        swallows = any(token.lstrip or token.rstrip for token in self._added.values())
+        if not bytewise or swallows:  # one token can stand for any number of characters that are unknown, or spaces
+            return MOST_PIECE
+        return int(min(max(map(len, pieces)) * self._pipeline.shrinkage, MOST_PIECE))
+
+    @cached_property
+    def _swallowed(self) -> tuple[str, str]:
+        """The white space that a mask swallows after and before it: all but what is a token or a part of one."""
+        kept = {letter for token in self._added.values() for letter in token.content}
+        space = "".join(letter for letter in WHITE_SPACE if letter not in kept)
+        token = self._mask_token
+        return (WHITE_SPACE if token and token.rstrip else "", space if token and token.lstrip else "")
+
+    def _judged(self) -> Pipeline:
+        """Judge what stands around the model before a text is given to it."""
+        parts = ("normalizer", "pre_tokenizer", "decoder")
         try:
-            specification = json.loads(_read(self._path))
-            for token in specification["added_tokens"]:
-                token["special"] = token["special"] and token["id"] != self._mask
-        except (ValueError, TypeError, KeyError) as error:
-            raise BundleError(f"{self._path} is malformed: {error}; export the model again") from error
-        return self._load(json.dumps(specification).encode(), spare=self._mask)
+            return judge({part: state(getattr(self._tokenizer, part)) for part in parts})
+        except ValueError as error:
+            raise BundleError(f"{self._name}: {error}; export the model again") from error
 
-    def _load(self, specification: bytes, spare: int | None = None) -> tokenizers.Tokenizer:
-        """Return a tokenizer to which all control tokens in a text are text, but for the one with the id to `spare`."""
-        tokenizer = self._guard(tokenizers.Tokenizer.from_buffer, "cannot be loaded", specification)
-        for number, token in tokenizer.get_added_tokens_decoder().items():
-            if CONTROL.fullmatch(token.content) and not token.special and number != spare:
+    def _set_up(self) -> None:
+        """Make all control tokens in a text text, and turn off what a file may have on."""
+        for token in self._tokenizer.get_added_tokens_decoder().values():
+            if CONTROL.fullmatch(token.content) and not token.special:
                 token.special = True  # whatever the file says of it
-                tokenizer.add_special_tokens([token])
-        tokenizer.encode_special_tokens = True
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+                self._tokenizer.add_special_tokens([token])
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.post_processor = None
+        if getattr(self._tokenizer.model, "dropout", None) is not None:
+            self._tokenizer.model.dropout = None
 
-    def _encode(self, tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
-        check_text(text)
-        encoding = self._guard(lambda: tokenizer.encode(text, add_special_tokens=False), "cannot encode")
-        ids = list(encoding.ids)
-        if (largest := max(ids, default=0)) >= self._vocab_size:
-            raise BundleError(
-                f"{self._path} has a piece with id {largest}, the model has {self._vocab_size}: they do not fit"
-            )
-        return ids
+    def _check_fit(self, special: SpecialIds) -> None:
+        """Refuse a tokenizer that is another model's, or that takes control tokens out of a user's text."""
+        pieces = self._tokenizer.get_vocab_size(with_added_tokens=True)  # all of them would take 0.3 s and 50 MB
+        if pieces > self._vocab_size:
+            raise BundleError(f"{self._name} has {pieces} pieces, the model has {self._vocab_size}: they do not fit")
+        for name, number in vars(special).items():
+            if self._tokenizer.token_to_id(f"<{name}>") != number:
+                raise BundleError(
+                    f"{self._name} has not <{name}> at {number}, where the manifest says: they do not fit"
+                )
+        for name in ("pad", "eos", "bos", "mask"):
+            if getattr(special, name) in self.encode(f"<{name}>"):
+                raise BundleError(
+                    f"{self._name} takes a <{name}> that is typed for the control token; export the model again"
+                )
+
+    def _find_anchor(self) -> list[int]:
+        """Return a token that decodes to all of its piece wherever it stands, in a list."""
+        tokens = [*self._added, *self.encode(SAMPLE)]
+        return next([token] for token in tokens if self._tokenizer.decode([token] * 2) == self.piece(token) * 2)
+
+    def _decode(self, ids: list[int]) -> str:
+        """Return the text of `ids` alone; a decoder that strips what it is given strips the anchors around them."""
+        text = self._tokenizer.decode([*self._anchor, *ids, *self._anchor])
+        around = len(self.piece(self._anchor[0])) if self._anchor else 0
+        return text[around : len(text) - around]
+
+    def _without_prefix(self, text: str) -> str:
+        """Return `text` without the space that is put before every stretch of text, or before every one without."""
+        prefix = self._pipeline.prefix
+        return text.removeprefix(" ") if prefix == "always" or (prefix == "missing" and text[1:2] != " ") else text
 
     def _guard(self, call: Callable[..., Result], what: str, *arguments: Any) -> Result:
         """Call the library, and turn whatever it raises into an error of ours."""
@@ -125,7 +196,7 @@ class Tokenizer:
         except BaseException as error:
             # A Rust panic arrives as a BaseException of its own, which `except Exception` lets through.
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-                raise BundleError(f"{self._path} {what}: {error}; export the model again") from error
+                raise BundleError(f"{self._name} {what}: {error}; export the model again") from error
             raise
 
 
@@ -136,18 +207,10 @@ def check_text(text: object, name: str = "text") -> None:
         InputError: `text` is not a string, or has a lone surrogate.
     """
     if not isinstance(text, str):
-        raise InputError(f"the {name} is {text!r}, of type {type(text).__name__}: must be a string")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
+        raise InputError(f"the {name} is {brief(text)}, of type {type(text).__name__}: must be a string")
+    lone = None if text.isascii() else SURROGATE.search(text)
+    if lone:
         raise InputError(
-            f"the {name} has {text[error.start]!r} at position {error.start}, half of a surrogate pair, which is not "
-            "valid Unicode: decode the input as UTF-8"
-        ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error}; export the model again") from error
+            f"the {name} has {lone[0]!r} at position {lone.start()}, half of a surrogate pair, which is not valid "
+            "Unicode: decode the input as UTF-8"
+        )

@@ -18,7 +18,11 @@ def path():
 
 @pytest.fixture(scope="module")
 def tokenizer(path):
-    return Tokenizer(path, load_bundle().vocab_size, SPECIAL)
+    return load(path, load_bundle().vocab_size)
+
+
+def load(path, vocab_size=10**6, special=SPECIAL):
+    return Tokenizer(path.read_bytes(), str(path), vocab_size, special)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def unmarked(specification):
 
 
 def test_control_tokens_are_neutralised_whatever_the_file_says_of_them(path, tmp_path):
-    tokenizer = Tokenizer(changed(path, tmp_path, unmarked), 10**6, SPECIAL)
+    tokenizer = load(changed(path, tmp_path, unmarked))
     for text in CONTROL:
         assert min(tokenizer.encode(f"bir {text} iki")) > 6
     ids, _ = tokenizer.encode_masked("bir <mask> <eos> iki")
@@ -124,7 +128,7 @@ def test_control_tokens_are_neutralised_whatever_the_file_says_of_them(path, tmp
 
 def test_a_manifest_with_other_control_tokens_does_not_fit(path):
     with pytest.raises(BundleError, match=r"has not <mask> at 5, where the manifest says"):
-        Tokenizer(path, 10**6, SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=5))
+        load(path, 10**6, SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=5))
 
 
 def test_no_truncation_or_padding_of_a_file_is_kept(path, tmp_path):
@@ -140,7 +144,7 @@ def test_no_truncation_or_padding_of_a_file_is_kept(path, tmp_path):
         }
 
     text = "bir iki bir iki bir iki"
-    tokenizer = Tokenizer(changed(path, tmp_path, limited), 10**6, SPECIAL)
+    tokenizer = load(changed(path, tmp_path, limited))
     assert tokenizer.decode(tokenizer.encode(text)) == f" {text}"
     assert len(tokenizer.encode(text)) == 6
 
@@ -156,7 +160,7 @@ def no_model(specification):
 @pytest.mark.parametrize("change", [bad_charsmap, no_model])
 def test_what_the_library_panics_at_is_an_error_of_ours(path, tmp_path, change):
     with pytest.raises(BundleError, match=r"tokenizer\.json .*export the model again"):
-        Tokenizer(changed(path, tmp_path, change), 10**6, SPECIAL)
+        load(changed(path, tmp_path, change))
 
 
 def test_a_panic_while_encoding_is_an_error_of_ours(tokenizer, monkeypatch):
@@ -184,14 +188,14 @@ def test_an_interrupt_is_none_of_the_librarys_errors(tokenizer, monkeypatch):
 
 def test_a_tokenizer_of_another_model_is_refused(path):
     with pytest.raises(BundleError, match="the model has 100: they do not fit"):
-        Tokenizer(path, 100, SPECIAL)
+        load(path, 100)
 
 
 def test_no_piece_beyond_the_model_reaches_it(path, tmp_path):
     def sparse(specification):
         specification["model"]["vocab"]["▁bir"] = 10**6
 
-    tokenizer = Tokenizer(changed(path, tmp_path, sparse), 10**6, SPECIAL)
+    tokenizer = load(changed(path, tmp_path, sparse))
     assert tokenizer.encode("iki")
     with pytest.raises(BundleError, match="has a piece with id 1000000, the model has 1000000: they do not fit"):
         tokenizer.encode("bir")
@@ -201,4 +205,4 @@ def test_no_piece_beyond_the_model_reaches_it(path, tmp_path):
 def test_a_malformed_file_is_refused(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(BundleError, match="cannot be loaded"):
-        Tokenizer(tmp_path / "tokenizer.json", 512, SPECIAL)
+        load(tmp_path / "tokenizer.json", 512)
