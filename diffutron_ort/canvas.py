@@ -45,8 +45,10 @@ class Canvas:
     infill: bool = False
 
     def __post_init__(self) -> None:
-        """Freeze the ids."""
-        self.ids.flags.writeable = False
+        """Keep the ids from changing: an array that can change is the caller's, and is copied."""
+        if self.ids.flags.writeable:
+            object.__setattr__(self, "ids", self.ids.copy())
+            self.ids.flags.writeable = False
 
     @property
     def length(self) -> int:

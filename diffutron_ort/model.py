@@ -1,7 +1,10 @@
 """The model as its users see it: text in, text out."""
 
 import ctypes
+import re
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -9,19 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
+from diffutron_ort.brief import brief
 from diffutron_ort.bundle import load_bundle
-from diffutron_ort.canvas import Canvas, for_generation, for_infilling
+from diffutron_ort.canvas import Canvas, Span, for_generation, for_infilling
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.denoise import Step, denoise
-from diffutron_ort.errors import ContextError, InputError, OptionError
+from diffutron_ort.errors import ContextError, DiffutronWarning, InputError, OptionError
 from diffutron_ort.files import read_bytes
 from diffutron_ort.manifest import Bundle
 from diffutron_ort.predict import Forward
-from diffutron_ort.prompt import render_chat
+from diffutron_ort.prompt import composed, least_characters, render_chat
 from diffutron_ort.sampling import Ids
 from diffutron_ort.session import Session, import_onnxruntime
 from diffutron_ort.stopping import StopRule
-from diffutron_ort.tokens import Tokenizer, check_text
+from diffutron_ort.tokens import MASK, Tokenizer, check_text
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -30,6 +34,8 @@ BATCH_SIZE = 8
 # Seconds until ONNX Runtime, opening a graph, lets go of the interpreter; tokenizers holds it to the end.
 HEAD_START = 0.03
 FILL_IGNORES = ("max_new_tokens", "stop", "early_end")
+SUSPICIOUS = 16  # characters a token: texts with more are measured before they are worked on
+LIKE_A_MASK = re.compile(r"[\[<{(] ?mask ?[\])}>]|_{3,}", re.IGNORECASE)
 
 
 class Diffutron:
@@ -116,7 +122,8 @@ class Diffutron:
 
         Args:
             prompt: What a user says. Prompt i of a list is answered as it would be alone with `seed` + i.
-            template: Whether to put the prompt into the chat template. Without it, raw text is continued.
+            template: Whether to put the prompt into the chat template, trimmed and in Unicode's form NFC. Without it,
+                raw text is continued as it is, which may be none.
             preset: `short`, `long` or `fast`.
             **options: Any field of `GenerationConfig`.
 
@@ -124,12 +131,13 @@ class Diffutron:
             The answer, or the answers in order; with the template, stripped of surrounding white space.
 
         Raises:
-            InputError: A prompt is not text, or is too long for the model's context.
+            InputError: A prompt is not text, has none (with the template), or is too long for the model's context.
             OptionError: An option is unknown or not allowed.
         """
         prompts = _texts("prompt", prompt)
         config = self.config(preset, **options)
-        canvases = [self._canvas(text, template, config, i) for i, text in enumerate(prompts)]
+        name = "the prompt" if isinstance(prompt, str) else "prompt {}"
+        canvases = [self._canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
         texts = []
         size = 1 if getattr(self.forward, "alone", False) else BATCH_SIZE
         for first in range(0, len(canvases), size):
@@ -159,7 +167,7 @@ class Diffutron:
             OptionError: An option is unknown or not allowed.
         """
         config = self.config(preset, **options)
-        [canvas] = self._final([self._prompt_canvas(render_chat(messages, self.bundle.chat_template), config)], config)
+        [canvas] = self._final([self._chat_canvas(messages, config)], config)
         return self.answer(canvas.ids, canvas.start, config, template=True)
 
     @overload
@@ -173,7 +181,8 @@ class Diffutron:
         penalty. A cache saves nothing then: it is for texts in several blocks.
 
         Args:
-            text: With any number of masks, each of which becomes one token. Text i of a list has `seed` + i.
+            text: With any number of masks, each of which becomes one token. Text i of a list has `seed` + i. One
+                without a mask comes back with a warning.
             **options: Any field of `GenerationConfig` that has a meaning here.
 
         Raises:
@@ -184,7 +193,10 @@ class Diffutron:
         if useless:
             raise OptionError(f"{', '.join(useless)}: fill has no such option; a text is as long as it is")
         texts, seed = _texts("text", text), self.config(**options).seed
-        filled = [self._fill(item, options | {"seed": (seed + i) % 2**64}) for i, item in enumerate(texts)]
+        name = "the text" if isinstance(text, str) else "text {}"
+        filled = [
+            self._fill(item, options | {"seed": (seed + i) % 2**64}, name.format(i)) for i, item in enumerate(texts)
+        ]
         return filled[0] if isinstance(text, str) else filled
 
     def answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
@@ -195,39 +207,60 @@ class Diffutron:
         text = self._stop_rule(config).text(ids, start)
         return text.strip() if template else text
 
-    def _fill(self, text: str, options: Mapping[str, Any]) -> str:
+    def _fill(self, text: str, options: Mapping[str, Any], name: str) -> str:
+        stretches = self.tokenizer.stretches(text)
+        masks = len(stretches) - 1
+        self._check_room(sum(map(len, stretches)), masks=masks)
+        _warn_of_form(text, name)
         ids, pieces = self.tokenizer.encode_masked(text)
         self._check_length(len(ids), 0)
-        masks = len(pieces) - 1
         if not masks:
+            _warn(f"{name} has no {MASK}, so there is nothing to fill in{_like_a_mask(text)}")
             return text
         defaults = {"steps": masks, "block_length": len(ids), "repetition_penalty": 1.0}
         config = self.config(**(defaults | dict(options)))
         canvas = for_infilling(ids, config.seed)
         [filled] = self._final([canvas], config.replace(early_end=False))
-        return self._splice(pieces, filled.ids[canvas.ids == self.bundle.special.mask])
+        return self._splice(pieces, filled.ids, canvas.candidates(Span(0, len(ids)), self.bundle.special.mask))
 
-    def _splice(self, pieces: Sequence[str], tokens: Ids) -> str:
+    def _splice(self, pieces: Sequence[str], ids: Ids, masks: Ids) -> str:
         """Return `pieces` with the text of one token between each and the next.
 
         Neighbouring masks are decoded together, since letters can be spread over byte tokens. A text that follows
         white space, or begins, needs none of its own.
+
+        Args:
+            pieces: Of the text, one more than there were masks.
+            ids: Of the text, the masks filled in, int64 [length].
+            masks: Where they were, ascending, int64 [n].
         """
-        text, run = pieces[0], []
-        left = len(tokens)
-        for token, piece in zip(tokens.tolist(), pieces[1:], strict=True):
-            run.append(token)
-            left -= 1
-            if piece or not left:
-                filled = self.tokenizer.decode(run)
+        text, first = pieces[0], 0
+        for i, piece in enumerate(pieces[1:], 1):
+            if piece or i == len(masks):
+                run = masks[first:i]
+                previous = ids[run[0] - 1].item() if run[0] else None
+                filled = self.tokenizer.decode(ids[run].tolist(), previous)
                 text += (filled.removeprefix(" ") if not text or text[-1].isspace() else filled) + piece
-                run = []
+                first = i
         return text
 
-    def _canvas(self, prompt: str, template: bool, config: GenerationConfig, index: int = 0) -> Canvas:
-        check_text(prompt, "prompt")
+    def _canvas(
+        self, prompt: str, template: bool, config: GenerationConfig, index: int = 0, name: str = "the prompt"
+    ) -> Canvas:
+        check_text(prompt, name)
         if template:
-            prompt = render_chat([{"role": "user", "content": prompt}], self.bundle.chat_template)
+            if not prompt.strip():
+                raise InputError(f"{name} has no text: write a question")
+            return self._chat_canvas([{"role": "user", "content": prompt}], config, index)
+        self._check_room(len(prompt), config.max_new_tokens)
+        _warn_of_form(prompt, name)
+        return self._prompt_canvas(prompt, config, index)
+
+    def _chat_canvas(self, messages: Sequence[Mapping[str, str]], config: GenerationConfig, index: int = 0) -> Canvas:
+        template = self.bundle.chat_template
+        self._check_room(least_characters(messages, template), config.max_new_tokens)
+        prompt = render_chat(messages, template)
+        self._check_room(len(prompt), config.max_new_tokens)
         return self._prompt_canvas(prompt, config, index)
 
     def _prompt_canvas(self, prompt: str, config: GenerationConfig, index: int = 0) -> Canvas:
@@ -235,13 +268,24 @@ class Diffutron:
         self._check_length(len(ids), config.max_new_tokens)
         return for_generation(ids, config.max_new_tokens, self.bundle.special.mask, (config.seed + index) % 2**64)
 
-    def _check_length(self, prompt: int, new: int) -> None:
+    def _check_room(self, characters: int, new: int = 0, masks: int = 0) -> None:
+        """Refuse a text that cannot fit by its length alone, before any work on it.
+
+        Args:
+            characters: Of the text, or fewer.
+            new: Tokens that are to follow it.
+            masks: Which it holds besides the characters.
+        """
+        if characters + masks > SUSPICIOUS * self.bundle.context_length:
+            self._check_length(self.tokenizer.least_tokens(characters) + masks, new, "at least ")
+
+    def _check_length(self, prompt: int, new: int, about: str = "") -> None:
         """Refuse what the model was not trained for, before anything of that size is made."""
         context = self.bundle.context_length
         if prompt + new > context:
             length = f"{prompt} tokens of prompt and {new} new ones are {prompt + new}" if new else f"{prompt} tokens"
             remedy = "shorten the prompt, or lower max_new_tokens" if new else "shorten the text"
-            raise ContextError(f"{length}, the model's context is {context}: {remedy}")
+            raise ContextError(f"{about}{length}, the model's context is {context}: {remedy}")
 
     def _stop_rule(self, config: GenerationConfig) -> StopRule:
         return StopRule(self.tokenizer, self.bundle.special, self.bundle.stop_sequences, config.stop)
@@ -289,9 +333,34 @@ def _texts(name: str, given: object) -> Sequence[str]:
     """Return one text or several as several.
 
     Raises:
-        InputError: It is neither.
+        InputError: It is neither, or one of them cannot be encoded.
     """
     texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, Sequence) or isinstance(texts, bytes) or not texts:
-        raise InputError(f"{name}={given!r}: must be a string, or a list of at least one")
+    if not isinstance(texts, Sequence) or isinstance(texts, bytes | bytearray) or not texts:
+        raise InputError(f"{name}={brief(given)}: must be a string, or a list of at least one")
+    for i, text in enumerate(texts):
+        check_text(text, f"the {name}" if isinstance(given, str) else f"{name} {i}")
     return texts
+
+
+def _warn_of_form(text: str, name: str) -> None:
+    """Warn of a text that is taken as it is and is not in NFC."""
+    if composed(text) != text:
+        _warn(
+            f"{name} has letters that are written as several characters (it is not in NFC), which the model hardly "
+            'knows: unicodedata.normalize("NFC", ...) joins them'
+        )
+
+
+def _like_a_mask(text: str) -> str:
+    """Return a hint where a text has something that was probably meant as a mask."""
+    found = LIKE_A_MASK.search(text)
+    return f"; {brief(found[0])} is text: a mask is written {MASK}" if found else ""
+
+
+def _warn(message: str) -> None:
+    """Warn about the line outside this package that called it."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, DiffutronWarning, stacklevel=level)

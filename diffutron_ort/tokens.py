@@ -200,17 +200,17 @@ class Tokenizer:
             raise
 
 
-def check_text(text: object, name: str = "text") -> None:
+def check_text(text: object, name: str = "the text") -> None:
     """Refuse what no tokenizer can encode.
 
     Raises:
         InputError: `text` is not a string, or has a lone surrogate.
     """
     if not isinstance(text, str):
-        raise InputError(f"the {name} is {brief(text)}, of type {type(text).__name__}: must be a string")
+        raise InputError(f"{name} is {brief(text)}, of type {type(text).__name__}: must be a string")
     lone = None if text.isascii() else SURROGATE.search(text)
     if lone:
         raise InputError(
-            f"the {name} has {lone[0]!r} at position {lone.start()}, half of a surrogate pair, which is not valid "
+            f"{name} has {lone[0]!r} at position {lone.start()}, half of a surrogate pair, which is not valid "
             "Unicode: decode the input as UTF-8"
         )

@@ -1,6 +1,9 @@
 import subprocess
 import sys
 import threading
+import time
+import unicodedata
+import warnings
 from dataclasses import replace
 from random import Random
 
@@ -10,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffutron_ort import Diffutron, GenerationConfig
-from diffutron_ort.errors import BundleError, ContextError, InputError, OptionError, ProviderError
+from diffutron_ort.canvas import Canvas
+from diffutron_ort.errors import BundleError, ContextError, DiffutronWarning, InputError, OptionError, ProviderError
 from tests.fakes import scripted
 
 QUESTION = "On iki artı beş kaç eder?"
@@ -200,19 +204,35 @@ def test_raw_text_is_not_stripped(model):
         assert copy.generate(prompt, template=False, max_new_tokens=1) == text
 
 
+def spliced(model, pieces, tokens):
+    return model._splice(pieces, np.array(tokens), np.arange(len(tokens)))
+
+
 def test_neighbouring_masks_are_decoded_together(model):
     smile = model.tokenizer.encode("\U0001f600")[1:]
     assert len(smile) == 4  # four bytes
-    assert model._splice(["bir (", "", "", "", ")"], np.array(smile)) == "bir (\U0001f600)"
+    assert spliced(model, ["bir (", "", "", "", ")"], smile) == "bir (\U0001f600)"
 
 
 def test_a_template_strips_and_raw_text_is_continued(model):
     assert model.generate(f"[Question]\n{QUESTION}\n[/Question]\n\n[Answer]\n", template=False).strip() == "on yedi"
 
 
-def test_an_empty_prompt_is_allowed(model):
-    assert isinstance(model.generate("", **SHORT), str)
-    assert isinstance(model.generate("", template=False, **SHORT), str)
+@pytest.mark.parametrize("prompt", ["", " ", " \n\t\u2003\x1c"])
+def test_a_prompt_without_text_is_no_question(model, prompt):
+    for call in (model.generate, model.stream):
+        with pytest.raises(InputError, match="^the prompt has no text"):
+            call(prompt)
+    with pytest.raises(InputError, match="^prompt 1 has no text"):
+        model.generate(["Merhaba", prompt])
+    with pytest.raises(InputError, match="^message 0 is the user's and has no text"):
+        model.chat([{"role": "user", "content": prompt}])
+
+
+def test_raw_text_may_be_none(model):
+    [*_, last] = model.stream("", template=False, **SHORT)
+    assert last.start == 0
+    assert model.generate("", template=False, **SHORT) == last.text
 
 
 @pytest.mark.parametrize("preset", ["short", "long"])
@@ -297,8 +317,30 @@ def test_fill_leaves_the_rest_as_it_is(model):
     assert "<mask>" not in filled
 
 
-def test_fill_without_a_mask_changes_nothing(model):
-    assert model.fill("  Türkiye\n") == "  Türkiye\n"
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("  Türkiye\n", "$"),
+        ("", "$"),
+        ("Başkent [MASK].", r"; '\[MASK\]' is text: a mask is written <mask>$"),
+        ("Başkent <MASK>.", "; '<MASK>' is text"),
+        ("Başkent [mask].", "; '.mask.' is text"),
+        ("Başkent < mask >.", "; '< mask >' is text"),
+        ("Başkent ____.", "; '____' is text"),
+    ],
+)
+def test_fill_without_a_mask_changes_nothing_and_says_so(model, text, hint):
+    with pytest.warns(DiffutronWarning, match=f"^the text has no <mask>, so there is nothing to fill in{hint}") as told:
+        assert model.fill(text) == text
+    assert [warning.filename for warning in told] == [__file__]
+    with pytest.warns(DiffutronWarning, match="^text 1 has no <mask>"):
+        model.fill(["<mask>", text])
+
+
+def test_fill_with_a_mask_says_nothing(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fill("Başkent ___ [MASK] <mask>")
 
 
 def test_fill_of_a_list_is_each_alone(model):
@@ -346,7 +388,7 @@ def test_fill_refuses_more_than_the_context(model):
 def test_what_is_filled_in_is_spliced_into_the_text_as_it_was_given(model, pieces, filled, text):
     tokens = model.tokenizer.encode(filled)
     assert len(tokens) == len(pieces) - 1
-    assert model._splice(pieces, np.array(tokens)) == text
+    assert spliced(model, pieces, tokens) == text
 
 
 @pytest.mark.parametrize(
@@ -371,3 +413,103 @@ def test_a_preset_that_is_named_overrides_the_bundle_in_what_it_is_about(model, 
 def test_fill_names_what_it_has_not(model):
     with pytest.raises(OptionError, match="preset, template: fill has no such option"):
         model.fill("<mask>", preset="fast", template=False)
+
+
+# Each composed, and as it may be typed: dotted and dotless i, and the letters that Turkish has besides.
+FORMS = [
+    (QUESTION, unicodedata.normalize("NFD", QUESTION)),
+    ("İstanbul'da kaç iğne var?", "I\u0307stanbul'da kac\u0327 ig\u0306ne var?"),
+    ("ışık, IŞIK, iğde, Ö, ö, ü, â", "ıs\u0327ık, IS\u0327IK, ig\u0306de, O\u0308, o\u0308, u\u0308, a\u0302"),
+    ("i\u0307 ı\u0307", "i\u0307 ı\u0307"),  # which have no letter of their own
+    ("Ångström é", "\u212bngstro\u0308m e\u0301"),
+]
+
+
+@pytest.mark.parametrize(("composed", "typed"), FORMS)
+def test_what_a_user_types_is_composed(model, composed, typed):
+    config = model.config()
+    expected = model._canvas(composed, True, config).ids.tolist()
+    assert model._canvas(typed, True, config).ids.tolist() == expected
+    assert expected[: -config.max_new_tokens] == model.tokenizer.encode(
+        f"[Question]\n{composed}\n[/Question]\n\n[Answer]\n"
+    )
+    chat = [{"role": "system", "content": typed}, {"role": "user", "content": typed}]
+    assert model._chat_canvas(chat, config).ids.tolist() == [
+        *model.tokenizer.encode(f"[SYS]\n{composed}\n[/SYS]\n\n"),
+        *expected,
+    ]
+
+
+@pytest.mark.parametrize(("composed", "typed"), FORMS[:3])
+def test_raw_text_stays_as_it_is_and_is_warned_of(model, composed, typed):
+    calls = [
+        ("the prompt", lambda text: model.generate(text, template=False, **SHORT)),
+        ("prompt 0", lambda text: model.generate([text], template=False, **SHORT)),
+        ("the prompt", lambda text: list(model.stream(text, template=False, **SHORT))),
+        ("the text", lambda text: model.fill(f"{text} <mask>")),
+    ]
+    for name, call in calls:
+        with pytest.warns(DiffutronWarning, match=f"^{name} has letters .* not in NFC") as told:
+            call(typed)
+        assert {warning.filename for warning in told} == {__file__}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            call(composed)
+    with pytest.warns(DiffutronWarning):
+        assert model.fill(f"{typed} <mask>").startswith(f"{typed} ")
+
+
+LONG = [part * 10**6 for part in ("aaaaaaaaaa", "üüüüüüüüüü", "kitap ", ".\n", "a\u0301\u0323", "<mask>", "😀")]
+
+
+@pytest.mark.parametrize("text", LONG, ids=lambda text: repr(text[:8]))
+def test_what_cannot_fit_is_refused_before_it_is_worked_on(model, monkeypatch, text):
+    monkeypatch.setattr(model.tokenizer, "encode", lambda _: pytest.fail("the text was tokenized"))
+    calls = [
+        lambda: model.generate(text),
+        lambda: model.generate([text]),
+        lambda: model.generate(text, template=False),
+        lambda: model.stream(text, max_new_tokens=256),
+        lambda: model.fill(text),
+        lambda: model.fill(f"<mask>{text}"),
+        lambda: model.chat([{"role": "system", "content": text}, {"role": "user", "content": "x"}]),
+        lambda: model.chat([{"role": "user", "content": text}]),
+    ]
+    for call in calls:
+        begun = time.perf_counter()
+        with pytest.raises(ContextError, match=r"^at least \d+ tokens.*, the model's context is 256: "):
+            call()
+        assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize("content", ["x", "x " * 50])
+def test_more_messages_than_fit_are_refused_before_they_are_joined(model, monkeypatch, content):
+    monkeypatch.setattr("diffutron_ort.model.render_chat", lambda *_: pytest.fail("the messages were rendered"))
+    messages = [{"role": "user", "content": content}] * 10**5
+    with pytest.raises(ContextError, match="^at least "):
+        model.chat(messages)
+
+
+def test_what_fits_is_not_refused_however_much_of_it_is_white_space(model):
+    padded = " " * 10**6 + QUESTION + "\n" * 10**6
+    assert model.generate(padded) == "on yedi"
+    assert model.chat([{"role": "system", "content": " " * 10**6}, {"role": "user", "content": padded}])
+    assert model.fill("kitap" + " " * 10**6 + "<mask>").startswith("kitap" + " " * 10**6)
+
+
+def test_what_just_fits_is_not_refused(model):
+    pieces = model.tokenizer._tokenizer.get_vocab()
+    longest = max((piece for piece in pieces if piece.startswith("▁")), key=len).replace("▁", " ")
+    room = 256 - model._canvas("x", False, model.config(max_new_tokens=1)).start
+    assert len(model.tokenizer.encode(longest * room)) == room
+    [*_, last] = model.stream(longest * (room - 1), template=False, max_new_tokens=1)
+    assert last.start == room - 1
+
+
+def test_an_array_that_becomes_a_canvas_can_still_change():
+    ids = np.arange(5)
+    canvas = Canvas(ids, start=2)
+    ids[0] = 9
+    assert canvas.ids.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="read-only"):
+        canvas.ids[0] = 9
