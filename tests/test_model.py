@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 from diffutron_ort import Diffutron, GenerationConfig
 from diffutron_ort.canvas import Canvas
 from diffutron_ort.errors import BundleError, ContextError, DiffutronWarning, InputError, OptionError, ProviderError
-from tests.fakes import scripted
+from diffutron_ort.tokens import Tokenizer
+from tests.fakes import Says, scripted
 
 QUESTION = "On iki artı beş kaç eder?"
 QUESTIONS = [QUESTION, "kitap sözcüğünün çoğulu nedir?", "Bugün salı, iki gün sonra hangi gündür?", "x"]
@@ -513,3 +516,49 @@ def test_an_array_that_becomes_a_canvas_can_still_change():
     assert canvas.ids.tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="read-only"):
         canvas.ids[0] = 9
+
+
+@pytest.fixture(scope="module")
+def tagged(model):
+    """The embedded model with HTML tags as added tokens, as mmBERT's tokenizer has, and a mask that is a word."""
+    bundle = replace(model.bundle, vocab_size=model.bundle.vocab_size + 4)
+    specification = json.loads((bundle.folder / "tokenizer.json").read_text("utf-8"))
+    added = specification["added_tokens"]
+    added[4]["single_word"] = True
+    added += [added[-1] | {"id": 2023 + i, "content": tag} for i, tag in enumerate(("<b>", "</b>", "<sub>", "</sub>"))]
+    tokenizer = Tokenizer(json.dumps(specification).encode(), "tokenizer.json", bundle.vocab_size, bundle.special)
+    return Diffutron(bundle, tokenizer, model.forward)
+
+
+@pytest.mark.parametrize("answer", ["H<sub>2</sub>O", "<b>kalın</b>", "bir <b>iki</b>\nüç", "x</sub>y"])
+def test_the_text_after_a_tag_gets_no_space_that_is_not_its_own(tagged, answer):
+    copy, _ = scripted(tagged, f"{answer}\n[/Answer]")
+    assert copy.generate("x") == answer
+    assert [step.text for step in copy.stream("x")][-1] == answer
+    raw, says = scripted(tagged, "")
+    before, word = tagged.tokenizer.encode("bir<b>"), tagged.tokenizer.encode("iki")
+    says.tokens = [*before, *word * 200]
+    assert raw.generate("bir<b>", template=False, max_new_tokens=1) == "iki"
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "filled"),
+    [
+        ("H<sub><mask></sub>O", "2", "H<sub>2</sub>O"),
+        ("<b><mask></b> iki", "bir", "<b>bir</b> iki"),
+        ("<b>bir</b><mask>", "iki", "<b>bir</b>iki"),
+        ("<b>bir</b> <mask>", "iki", "<b>bir</b> iki"),
+        ("kitap<mask>", "ev", "kitap ev"),
+        ("kitap<mask>lar", "ev", "kitap evlar"),
+    ],
+)
+def test_a_mask_beside_a_tag_or_in_a_word_is_filled(tagged, text, word, filled):
+    [token] = tagged.tokenizer.encode(word)[-1:]
+    copy = Diffutron(tagged.bundle, tagged.tokenizer, Says(*[token] * 256, vocab=tagged.bundle.vocab_size))
+    assert copy.fill(text) == filled
+
+
+def test_fill_works_after_the_folder_has_gone(broken):
+    copy = Diffutron.from_pretrained(broken)
+    shutil.rmtree(broken)
+    assert copy.fill("Bir <mask> iki.").startswith("Bir ")

@@ -1,6 +1,10 @@
 import json
+import time
 
 import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diffutron_ort.bundle import load_bundle
 from diffutron_ort.canvas import SpecialIds
@@ -206,3 +210,187 @@ def test_a_malformed_file_is_refused(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(BundleError, match="cannot be loaded"):
         load(tmp_path / "tokenizer.json", 512)
+
+
+TAGS = ("<b>", "</b>", "<sub>", "</sub>", "<br>", "<i>", "</i>")
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+DECODERS = ({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"})
+STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+
+
+@pytest.fixture(scope="module")
+def build(path):
+    """Make tokenizers of the embedded one's file with HTML tags as added tokens, as mmBERT's has, and other changes."""
+
+    def build(flags=None, **parts):
+        specification = json.loads(path.read_text("utf-8")) | parts
+        for number, tag in enumerate(TAGS, 2023):
+            plain = specification["added_tokens"][-1] | {"id": number, "content": tag}
+            specification["added_tokens"].append(plain | (flags or {}))
+        return Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
+
+    return build
+
+
+KINDS = {
+    "mmBERT's": {},
+    "normalized tags": {"flags": {"normalized": True}},
+    "words of their own": {"flags": {"single_word": True}},
+    "Strip": {"decoder": {"type": "Sequence", "decoders": [*DECODERS, STRIP]}},
+    "Metaspace": {"decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, METASPACE]}},
+    "Gemma 2's": {"pre_tokenizer": SPLIT},
+    "no prefix": {"pre_tokenizer": METASPACE | {"prepend_scheme": "never"}},
+    "Llama's": {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, REPLACE]},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [*DECODERS, STRIP]},
+    },
+}
+TAGGED = (
+    *(
+        "H<sub>2</sub>O",
+        "<b>kalın</b>",
+        "<b>kalın</b>, <i>eğik</i>.",
+        "bir<br>iki",
+        "bir <br>\niki",
+        "\n<b>\niki\n</b>",
+    ),
+    *(
+        "<b>  iki boşluk</b>",
+        "<b></b>",
+        "<i>😀</i>ı",
+        "x<sub>n</sub><br><br>\n\n\ty",
+        "<sub>12</sub>",
+        "<b",
+        "<B>b</B>",
+    ),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_with_tags_survives_the_way_to_ids_and_back(build, kind):
+    tokenizer = build(**KINDS[kind])
+    assert tokenizer.encode("<sub>")[-1] == TAGS.index("<sub>") + 2023
+    for text in (*TAGGED, "Merhaba dünya", "bir\niki", "İyi 😀\n\n\tışık"):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids).removeprefix(" ") == text
+        for i in range(1, len(ids)):  # wherever it is cut between words, the parts make up the whole
+            head, tail = tokenizer.decode(ids[:i]), tokenizer.decode(ids[i:], ids[i - 1])
+            if "\ufffd" not in head + tail and tokenizer.piece(ids[i - 1]) != "▁":
+                assert head + tail == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("kind", ["Gemma 2's", "no prefix"])
+def test_a_space_after_a_newline_or_a_tag_is_the_texts_where_none_is_put_there(build, kind):
+    tokenizer = build(**KINDS[kind])
+    for text in ("bir\n iki", "<b>bir</b> iki", "bir<br> iki"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "text", ["<b><mask></b> iki", " <mask>", "bir\n <mask>\n<mask>", "a <mask> <mask><sub>2</sub>"]
+)
+def test_a_text_with_masks_has_the_ids_that_the_library_gives_it(build, kind, text):
+    tokenizer = build(**KINDS[kind])
+    aware = tokenizers.Tokenizer.from_str(tokenizer._tokenizer.to_str())  # to which `<mask>` is a mask
+    assert tokenizer.encode_masked(text)[0] == aware.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("flag", ["single_word", "rstrip"])
+def test_a_mask_is_a_mask_whatever_its_token_says(path, flag, tmp_path):
+    def flagged(specification):
+        specification["added_tokens"][4][flag] = True
+
+    tokenizer = load(changed(path, tmp_path, flagged))
+    ids, pieces = tokenizer.encode_masked("kitap<mask>lar <mask> ev")
+    assert ids.count(4) == 2
+    assert pieces == ["kitap", "lar ", " ev"]
+
+
+def test_nothing_is_read_again_later(path, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes(path.read_bytes())
+    tokenizer = load(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").unlink()
+    assert tokenizer.encode_masked("bir <mask>")[0][-1] == 4
+
+
+SAVED = {
+    "dropout": lambda s: s["model"].update(dropout=0.9),
+    "another template": lambda s: s["post_processor"].update(single=[{"Sequence": {"id": "A", "type_id": 0}}] * 3),
+    "no post-processor": lambda s: s.update(post_processor=None),
+}
+
+
+@pytest.mark.parametrize("state", SAVED)
+def test_nothing_that_was_saved_of_another_run_changes_a_text(path, tmp_path, tokenizer, state):
+    other = load(changed(path, tmp_path, SAVED[state]))
+    text = "Türkiye'nin başkenti neresidir, kitaplarımızdan hangisi? " * 3
+    assert other.encode(text) == tokenizer.encode(text)
+    assert other.encode_masked(f"{text}<mask>") == tokenizer.encode_masked(f"{text}<mask>")
+
+
+DOUBLING = [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}]
+UNBOUNDED = {
+    "regular expression": {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}},
+    "regular expression, or": {"pre_tokenizer": SPLIT | {"pattern": {"Regex": "(a|a)*$"}}},
+    "has a Replace with a regular": {"decoder": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}},
+    "or an empty pattern": {"normalizer": REPLACE | {"pattern": {"String": ""}}},
+    "1e[+]06 times longer": {"normalizer": REPLACE | {"content": "▁" * 10**6}},
+    "normalizer can make a text 1.6": {"normalizer": {"type": "Sequence", "normalizers": DOUBLING * 14}},
+    "has 20 steps": {"normalizer": {"type": "Sequence", "normalizers": DOUBLING * 20}},
+    "has 24 steps": {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": DOUBLING * 8}] * 3}
+    },
+    "a text 1e[+]05 times": {"normalizer": {"type": "Prepend", "prepend": "a" * 10**5}},
+    "decoder can make a text": {"decoder": REPLACE | {"pattern": {"String": "▁"}, "content": " " * 1000}},
+    "a step CTC": {"decoder": {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True}},
+    'prepend_scheme "first"': {"pre_tokenizer": METASPACE | {"prepend_scheme": "first"}},
+}
+
+
+@pytest.mark.parametrize("found", UNBOUNDED)
+def test_what_may_run_for_ever_or_fill_the_memory_is_refused_before_it_runs(build, found):
+    begun = time.perf_counter()
+    with pytest.raises(BundleError, match=f"^tokenizer.json: its .*{found}.*; export the model again$"):
+        build(**UNBOUNDED[found])
+    assert time.perf_counter() - begun < 5
+
+
+def test_a_model_that_makes_control_tokens_of_letters_is_refused(path):
+    specification = json.loads(path.read_text("utf-8"))
+    specification["model"] = {"type": "WordLevel", "vocab": specification["model"]["vocab"], "unk_token": "<unk>"}
+    specification |= {"pre_tokenizer": None, "normalizer": None}
+    with pytest.raises(BundleError, match="takes a typed <pad> for the control token"):
+        Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKC"}, REPLACE]}},
+        {
+            "normalizer": {
+                "type": "Sequence",
+                "normalizers": [REPLACE | {"pattern": {"String": "aaaa"}, "content": "b"}],
+            }
+        },
+        {"flags": {"lstrip": True}},
+    ],
+)
+@given(st.lists(st.sampled_from(["a", "aaaa", " ", "\n\n", "kitap", "e\u0301", "😀", "<b>", "ﷺ"]), max_size=60))
+def test_a_text_has_at_least_as_many_tokens_as_its_characters_say(build, parts, texts):
+    tokenizer = build(**parts)
+    text = "".join(texts) * 20
+    assert tokenizer.least_tokens(len(text)) <= len(tokenizer.encode(text))
+
+
+def test_characters_are_worth_tokens(tokenizer):
+    pieces = tokenizer._tokenizer.get_vocab()
+    longest = max(map(len, pieces))
+    assert tokenizer.least_tokens(0) == 0
+    assert tokenizer.least_tokens(longest) == 1
+    assert tokenizer.least_tokens(longest + 1) == 2
