@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 from diffutron_ort.brief import brief
-from diffutron_ort.bundle import load_bundle
+from diffutron_ort.bundle import load_with_tokenizer
 from diffutron_ort.canvas import Canvas, Span, for_generation, for_infilling
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.denoise import Step, denoise
 from diffutron_ort.errors import ContextError, DiffutronWarning, InputError, OptionError
-from diffutron_ort.files import read_bytes
 from diffutron_ort.manifest import Bundle
 from diffutron_ort.predict import Forward
 from diffutron_ort.prompt import composed, least_characters, render_chat
@@ -79,12 +78,12 @@ class Diffutron:
             OptionError: An argument is not allowed.
             ProviderError: ONNX Runtime cannot run the model where it was asked to.
         """
-        bundle = load_bundle(model, revision, variant=variant)
+        bundle, content = load_with_tokenizer(model, revision, variant=variant)
         variant = bundle.default_variant if variant is None else variant
         import_onnxruntime(bundle.least_onnxruntime)  # now, for it needs the interpreter, as the tokenizer will
-        path = bundle.folder / "tokenizer.json"
+        name = str(bundle.folder / "tokenizer.json")
         tokenizer, forward = _at_once(
-            lambda: Tokenizer(read_bytes(path), str(path), bundle.vocab_size, bundle.special),
+            lambda: Tokenizer(content, name, bundle.vocab_size, bundle.special),
             lambda: Session(bundle, variant, providers=providers, threads=threads, spin=spin),
         )
         _give_back_memory()

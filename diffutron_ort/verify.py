@@ -15,9 +15,8 @@ from diffutron_ort.conformance import (
     wrong_tokens,
     wrong_uniforms,
 )
-from diffutron_ort.files import read_bytes
 from diffutron_ort.generation import Generation, missing_options
-from diffutron_ort.integrity import check_file
+from diffutron_ort.integrity import check_file, read_checked
 from diffutron_ort.manifest import PLAIN, Bundle
 from diffutron_ort.model import Diffutron
 from diffutron_ort.tokens import Tokenizer
@@ -72,8 +71,8 @@ def verify(
     if variant is None and bundle.plain is not None:
         yield fidelity(PLAIN, bundle.plain.fidelity)
     pack = read_pack(bundle)
-    path = bundle.folder / "tokenizer.json"
-    tokenizer = Tokenizer(read_bytes(path), str(path), bundle.vocab_size, bundle.special)
+    name, content = str(bundle.folder / "tokenizer.json"), read_checked(bundle, "tokenizer.json")
+    tokenizer = Tokenizer(content, name, bundle.vocab_size, bundle.special)
     yield _some("tokens", pack.tokens, wrong_tokens(pack.tokens, tokenizer))
     yield _some("chats", pack.chats, wrong_chats(pack.chats, bundle.chat_template))
     yield _some("uniforms", pack.uniforms, wrong_uniforms(pack.uniforms))

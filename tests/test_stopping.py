@@ -18,7 +18,7 @@ from tests.fakes import Says
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 PAD, EOS, MASK = SPECIAL.pad, SPECIAL.eos, SPECIAL.mask
 BUNDLE = load_bundle()
-TOKENIZER = Tokenizer(BUNDLE.folder / "tokenizer.json", BUNDLE.vocab_size, SPECIAL)
+TOKENIZER = Tokenizer((BUNDLE.folder / "tokenizer.json").read_bytes(), "tokenizer.json", BUNDLE.vocab_size, SPECIAL)
 ID = {TOKENIZER.piece(token): token for token in range(BUNDLE.vocab_size)}
 OWN = BUNDLE.stop_sequences
 SPELLED = [("[/el]", tuple(ID[piece] for piece in ("▁", "[", "/", "e", "l", "]")))]  # one of several tokens
