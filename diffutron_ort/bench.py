@@ -123,7 +123,7 @@ def _machine(model: Diffutron, loading: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the figures hang on."""
     session = _session(model)
     return {
-        "model": str(model.bundle.source["name"]),
+        "model": str(model.bundle.source.get("name", "unknown")),
         "variant": loading.get("variant") or model.bundle.default_variant,
         "processor": _processor(),
         "threads": session.threads,

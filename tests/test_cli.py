@@ -1,26 +1,17 @@
-import io
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from diffutron_ort import Diffutron, __version__, cli
-from diffutron_ort.cli import HELP, main
+from diffutron_ort import Diffutron, cli
+from diffutron_ort.cli import main
 from diffutron_ort.config import OPTION_NAMES
+from diffutron_ort.flags import HELP
 from diffutron_ort.prompt import render_chat
-
-QUESTION = "On iki artı beş kaç eder?"
-COMMAND = [sys.executable, "-m", "diffutron_ort.cli"]
-
-
-def run(*arguments, stdin=b"", **options):
-    """Run the command in a process of its own; its streams are bytes."""
-    return subprocess.run([*COMMAND, *arguments], input=stdin, capture_output=True, check=False, timeout=120, **options)
+from tests.command import QUESTION, run
 
 
 def test_the_answer_and_nothing_else_is_on_standard_output():
@@ -125,55 +116,6 @@ def test_no_spin_reaches_onnxruntime(monkeypatch):
     assert asked == [True, False]
 
 
-def test_steps_are_plain_lines_where_there_is_no_terminal():
-    done = run("generate", QUESTION, "--show-steps")
-    assert done.stdout.decode() == "on yedi\n"
-    lines = [line for line in done.stderr.decode().splitlines() if line.startswith("step ")]
-    assert [line.split()[1] for line in lines] == [str(i) for i in range(len(lines))]
-    assert lines[-1].endswith("| 'on yedi'")
-    assert "\x1b" not in done.stderr.decode()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize("rich", [True, False])
-def test_steps_are_live_on_a_terminal_that_has_rich(rich):
-    import pty  # not everywhere
-
-    master, slave = pty.openpty()
-    hide = "" if rich else "import sys; sys.modules['rich'] = None; "
-    code = f"{hide}from diffutron_ort.cli import main; main(['generate', {QUESTION!r}, '--show-steps'])"
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=slave, env=environment
-    ) as process:
-        os.close(slave)
-        screen = b""
-        while chunk := _read(master):
-            screen += chunk
-        assert process.stdout.read().decode() == "on yedi\n"
-    text = screen.decode()
-    assert ("masks left" in text) is rich
-    assert ("░░" in text) is rich
-    assert ("\x1b[2;34m░" in text or "\x1b[2m\x1b[34m░" in text) is rich  # masks
-    assert ("\x1b[1;30;42m" in text) is rich  # new tokens
-    assert ("step 0 block 0" in text) is not rich
-
-
-def _read(master):
-    try:
-        return os.read(master, 65536)
-    except OSError:  # the other side has been closed
-        return b""
-
-
-def test_the_picture_shows_every_token(tmp_path, capsys):
-    assert main(["generate", QUESTION, "--svg", str(tmp_path / "canvas.svg")]) == 0
-    svg = (tmp_path / "canvas.svg").read_text("utf-8")
-    assert svg.startswith("<svg ")
-    assert all(text in svg for text in (QUESTION, "on yedi", "> yedi<", "@keyframes s0 "))
-    assert "<script" not in svg
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "found"),
     [
@@ -208,15 +150,6 @@ def test_bad_input_gets_one_line_and_no_traceback(arguments, code, found, capsys
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["generate", "x", "--temprature", "1"], ["generate", "x", "--steps", "x"]]
-)
-def test_wrong_usage_is_exit_code_2(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
-
-
-@pytest.mark.parametrize(
     ("argument", "stdin", "found"),
     [
         (["-"], b"\xff\xfe", b"standard input is not UTF-8"),
@@ -231,67 +164,11 @@ def test_bytes_that_are_no_text_are_refused(argument, stdin, found):
     assert b"Traceback" not in done.stderr
 
 
-def test_control_characters_do_not_reach_a_terminal(monkeypatch, capsys):
-    text = "a\x1b[31m\x07\nİ\t\u202e"
-    assert cli.printable(text) == text
-    monkeypatch.setattr(sys, "stdout", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
-    assert cli.printable(text) == "a[31m\nİ\t"
-    assert cli.printable("\u00a0\u200d") == "\u00a0\u200d"
-
-
 def test_fill(capsys):
     assert main(["fill", "bir <mask> iki"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("bir ")
     assert out.endswith(" iki\n")
-
-
-def test_version(capsys):
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    assert capsys.readouterr().out.strip() == __version__
-
-
-FULL = Path("/dev/full")
-BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-
-
-def test_a_reader_that_goes_away_is_no_traceback():
-    with subprocess.Popen(
-        [*COMMAND, "generate", QUESTION], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=BUFFERED
-    ) as process:
-        process.stdout.close()
-        err = process.stderr.read()
-    assert process.returncode == 1
-    assert err.count(b"\n") == 1  # the notice of the embedded model alone
-
-
-@pytest.mark.skipif(not FULL.exists(), reason="has no device that is always full")
-def test_a_full_disk_is_one_line():
-    with FULL.open("wb") as full:
-        done = subprocess.run(
-            [*COMMAND, "generate", QUESTION], stdout=full, stderr=subprocess.PIPE, env=BUFFERED, check=False
-        )
-    assert done.returncode == 1
-    assert "No space left" in done.stderr.decode().splitlines()[-1]
-    assert b"Traceback" not in done.stderr
-    assert b"Exception ignored" not in done.stderr
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="closes streams by a shell")
-@pytest.mark.parametrize(("closed", "code"), [("'x' >&-", 0), ("- <&-", 1), ("- </", 1)])
-def test_closed_streams_are_no_traceback(closed, code):
-    shell = f"{sys.executable} -m diffutron_ort.cli generate {closed}"
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, check=False)
-    assert done.returncode == code
-    assert b"Traceback" not in done.stderr
-
-
-def test_a_picture_that_cannot_be_written_does_not_cost_the_answer(capsys, tmp_path):
-    assert main(["generate", QUESTION, "--svg", str(tmp_path / "no" / "canvas.svg")]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "on yedi\n"
-    assert "No such file" in captured.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")

@@ -1,0 +1,28 @@
+"""`diffutron-ort`, and `python -m diffutron_ort`: the process around the command line, whose imports take a while."""
+
+import os
+import signal
+import sys
+
+
+def main() -> int:
+    """Run the command line as all that this process does, and return its exit code."""
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is signal.default_int_handler:  # an exception amid imports would be shown, or taken for a missing package
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from diffutron_ort.terminal import FAILED, guarded, program, say
+
+    try:
+        from diffutron_ort.cli import main as run
+    except Exception as error:  # a package is broken, or the machine has no memory or no descriptors left
+        with guarded():
+            say(f"cannot start, {type(error).__name__}: {error}")
+        return FAILED
+    finally:
+        if usual is signal.default_int_handler:
+            signal.signal(signal.SIGINT, usual)
+    return program(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+r"""Standard output and standard error: both there whatever a caller did to them, and nothing that steers a terminal.
+
+Standard output has a text byte for byte, unless it is a terminal: that never sees a control character. Standard error
+shows control characters as `\u001b` in any case: what it says quotes names and messages of others, and those who read
+logs read them in a terminal, too.
+"""
+
+import io
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, NoReturn, TextIO, cast
+
+from diffutron_ort.errors import DiffutronWarning
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+"""The exit codes."""
+
+# Control characters but newline and tab, Unicode's `Bidi_Control` (they reorder what is shown) with the deprecated ones
+# beside it, separators of lines and paragraphs, halves of surrogate pairs.
+STEERING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
+MOVES = re.compile(r"(\n|\x1b\[A)+")  # what tqdm writes alone, to go from one progress bar to another
+MOST_MESSAGE = 2000  # characters of one that is said
+
+
+class Unwritable(Exception):  # noqa: N818 - of standard output; it never leaves the command line
+    """Standard output takes no more; the cause says why."""
+
+
+class Stream:
+    """A text stream before another, which gets what `clean` leaves of a text.
+
+    Attributes:
+        target: The other, which has all attributes that this has not.
+    """
+
+    def __init__(self, target: TextIO, clean: Callable[[str], str], failed: Callable[[Exception], None]) -> None:
+        self.target, self._clean, self._failed = target, clean, failed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.target, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, cleaned."""
+        self._try(self.target.write, self._clean(text))
+        return len(text)
+
+    def writelines(self, texts: Iterable[str]) -> None:
+        """Write texts, cleaned."""
+        for text in texts:
+            self.write(text)
+
+    def flush(self) -> None:
+        """Hand on what has been written."""
+        self._try(self.target.flush)
+
+    def drawing(self) -> "Stream":
+        """Return the same without `clean`."""
+        return Stream(self.target, str, self._failed)
+
+    def _try(self, do: Callable[..., object], *arguments: str) -> None:
+        try:
+            do(*arguments)
+        except (OSError, ValueError) as error:  # ValueError: it has been closed
+            self._failed(error)
+
+
+def program(main: Callable[[], int]) -> int:
+    """Run `main` as all that a process does, and return the exit code; after an interrupt, end at once."""
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _drop_rest(stream)
+    if code == INTERRUPTED:
+        os._exit(code)  # what runs at the interpreter's end can be interrupted too, and Python would show that
+    return code
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Put a `Stream` before both streams, and show our warnings as messages; all is as before in the end."""
+    with suppress(OSError):
+        _occupy()
+    with ExitStack() as stack:
+        output, errors = (stack.enter_context(_utf8(stream)) for stream in (sys.stdout, sys.stderr))
+        terminal = output.isatty()
+        stack.enter_context(redirect_stdout(cast("TextIO", Stream(output, stripped if terminal else str, _no_output))))
+        stack.enter_context(redirect_stderr(cast("TextIO", Stream(errors, _cleaner(errors), lambda _: None))))
+        stack.enter_context(_warnings_said())
+        yield
+
+
+def say(message: str) -> None:
+    """Write a message on standard error, on one line and of bounded length."""
+    text = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    if len(text) > MOST_MESSAGE:
+        text = f"{text[: MOST_MESSAGE // 2]} … {text[-MOST_MESSAGE // 2 :]}"
+    if sys.stderr is not None:
+        sys.stderr.write(f"diffutron-ort: {text}\n")
+        sys.stderr.flush()
+
+
+def stripped(text: str) -> str:
+    """Return a text without what could steer a terminal."""
+    return STEERING.sub("", text)
+
+
+def escaped(text: str) -> str:
+    """Return a text in which what could steer a terminal is shown as its code."""
+    return STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def drawing(stream: TextIO) -> TextIO:
+    """Return a stream for a program that draws by escape sequences, and itself cleans the texts in the drawing."""
+    return cast("TextIO", stream.drawing()) if isinstance(stream, Stream) else stream
+
+
+def _cleaner(errors: TextIO) -> Callable[[str], str]:
+    """Return what cleans standard error; libraries' progress bars stay whole, which they draw on terminals alone."""
+
+    def clean(text: str) -> str:
+        bar = text if MOVES.fullmatch(text) else text[: text.startswith("\r")]
+        return bar + escaped(text[len(bar) :])
+
+    return clean if errors.isatty() else escaped
+
+
+def _no_output(error: Exception) -> NoReturn:
+    raise Unwritable(error) from error
+
+
+def _occupy() -> None:
+    """Open the null device where descriptor 0, 1 or 2 is closed: a file opened next would be taken for a stream."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
+@contextmanager
+def _utf8(stream: TextIO | None) -> Iterator[TextIO]:
+    """Yield a stream that takes every text, as UTF-8 if it has an encoding at all; one for a stream that is closed."""
+    if stream is None or stream.closed:
+        with open(os.devnull, "w", encoding="utf-8", errors="backslashreplace") as nothing:  # noqa: PTH123
+            yield nothing
+    elif not isinstance(stream, io.TextIOWrapper):
+        yield stream
+    else:
+        encoding, errors = stream.encoding, stream.errors
+        with suppress(OSError, ValueError):  # it writes what is there already
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        try:
+            yield stream
+        finally:
+            with suppress(OSError, ValueError):
+                stream.reconfigure(encoding=encoding, errors=errors)
+
+
+@contextmanager
+def _warnings_said() -> Iterator[None]:
+    """Say our own warnings, each once; show those of libraries only to who asks for warnings by `python -W`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", DiffutronWarning)
+        foreign = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:
+            if issubclass(category, DiffutronWarning):
+                say(str(message))
+            elif sys.warnoptions:
+                foreign(message, category, *where, **how)
+
+        warnings.showwarning = show
+        yield
+
+
+def _drop_rest(stream: TextIO | None) -> None:
+    """Send what a stream does not take nowhere, so that the interpreter does not fail on it again as it ends."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]

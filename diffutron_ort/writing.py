@@ -1,0 +1,70 @@
+"""Files that are written whole or not at all."""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def check_writable(path: str | Path) -> None:
+    """Find out whether a file can be written, and change nothing.
+
+    Raises:
+        OSError: It cannot.
+    """
+    with _naming(path):
+        if _is_replaced(path):
+            beside = _beside(path)
+            os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            beside.unlink()
+        if Path(path).is_file() or Path(path).is_dir():  # a pipe would wait for its reader
+            os.close(os.open(path, os.O_WRONLY))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file as UTF-8: beside its place, then in place of what is there. A pipe or a device is written to.
+
+    Raises:
+        OSError: It cannot be written; what was there is there still.
+    """
+    with _naming(path):
+        if _is_replaced(path):
+            _replace(path, text)
+        else:
+            with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - what /dev/stdout is may hold something
+                file.write(text)
+
+
+def _replace(path: str | Path, text: str) -> None:
+    beside = _beside(path)
+    try:
+        beside.write_text(text, "utf-8")
+        with suppress(FileNotFoundError):
+            beside.chmod(stat.S_IMODE(Path(path).stat().st_mode))
+        beside.replace(os.path.realpath(path))
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Name the file in an error, not the one beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _is_replaced(path: str | Path) -> bool:
+    """Return whether this is a file's place, rather than a pipe's, a device's or a descriptor's."""
+    is_free_or_file = Path(path).is_file() or not Path(path).exists()
+    return is_free_or_file and not str(path).startswith(("/dev/", "/proc/"))
+
+
+def _beside(path: str | Path) -> Path:
+    """Return a free name in the folder of a file, which a link may point to; it says what wrote it."""
+    return Path(os.path.realpath(path)).with_name(f".diffutron-{secrets.token_hex(8)}.partial")
