@@ -30,6 +30,9 @@ import { shown } from "./text.js";
 
 const LEAST_TEMPERATURE = 0.01; // below it exp(logit / temperature) says no more than the best token does
 const MOST_STEPS = 2 ** 16;
+const MOST_IDS = 2 ** 20; // of a list of ids: four times the largest vocabulary
+const MOST_STOPS = 1000;
+const MOST_STOP = 10_000; // characters of a stop string: more than any answer has
 const MOST = 1000; // of every number that is no integer: long before float32 overflows
 
 /** @type {Record<string, (name: string, value: any) => any>} what is allowed of each option */
@@ -59,7 +62,7 @@ const CHECKS = {
 
 export const OPTION_NAMES = Object.keys(CHECKS);
 
-/** The package's defaults, which are the preset `short`. */
+/** The package's defaults. */
 export const DEFAULTS = {
   steps: 64,
   max_new_tokens: 64,
@@ -84,10 +87,10 @@ export const DEFAULTS = {
   commit_entropy: 0.1,
 };
 
-/** @type {Record<string, Partial<Config>>} by name, what differs from the defaults */
+/** @type {Record<string, Partial<Config>>} by name, what a preset that is named sets, also over a bundle's options */
 export const PRESETS = {
-  short: {},
-  long: { steps: 128, max_new_tokens: 128 },
+  short: { steps: 64, max_new_tokens: 64, block_length: 32 },
+  long: { steps: 128, max_new_tokens: 128, block_length: 32 },
   fast: { cache: "block", refresh_steps: 4, commit: "factor", commit_factor: 0.01 },
 };
 
@@ -95,18 +98,27 @@ export const PRESETS = {
 const ONLY = { stochastic_transfer: false, cfg_scale: 0, cfg_keep_tokens: [], schedule: "linear", suppress_tokens: [] };
 
 /**
+ * What the preset called `name` sets.
+ *
+ * @param {string} name @returns {Partial<Config>}
+ * @throws {OptionError} there is none of that name
+ */
+export function presetOptions(name) {
+  oneOf(...Object.keys(PRESETS))("preset", name);
+  return PRESETS[name];
+}
+
+/**
  * Options with every value checked.
  *
  * @param {Record<string, unknown>[]} layers each overrides those before it; undefined is not given
- * @param {string} [preset] `short`, `long` or `fast`
  * @returns {Readonly<Config>}
  * @throws {OptionError} a name is not an option's, or a value is not allowed
  */
-export function makeConfig(layers, preset = "short") {
-  oneOf(...Object.keys(PRESETS))("preset", preset);
+export function makeConfig(layers) {
   /** @type {Record<string, any>} */
   const config = { ...DEFAULTS };
-  for (const layer of [PRESETS[preset], ...layers]) {
+  for (const layer of layers) {
     for (const [name, value] of Object.entries(layer)) {
       if (!Object.hasOwn(CHECKS, name)) {
         throw new OptionError(`unknown option ${shown(name)}: options are ${[...OPTION_NAMES].sort().join(", ")}`);
@@ -179,7 +191,7 @@ function oneOf(...allowed) {
 
 /** @param {string} name @param {any} value @returns {bigint} */
 function seed(name, value) {
-  const digits = typeof value === "string" && /^\d+$/.test(value);
+  const digits = typeof value === "string" && /^\d{1,20}$/.test(value);
   const number = digits || typeof value === "bigint" || Number.isSafeInteger(value) ? BigInt(value) : -1n;
   if (number < 0n || number >= 2n ** 64n) {
     throw new OptionError(
@@ -193,12 +205,17 @@ function seed(name, value) {
 /** @param {string} name @param {any} value */
 function ids(name, value) {
   if (!Array.isArray(value)) throw new OptionError(`${name}=${shown(value)}: must be a list of token ids`);
+  if (value.length > MOST_IDS) throw new OptionError(`${name} holds more than ${MOST_IDS} ids: give each once`);
   return value.map((item) => integer(0, 2 ** 31 - 1)(name, item));
 }
 
 /** @param {string} name @param {any} value */
 function strings(name, value) {
   const list = typeof value === "string" ? [value] : value;
+  const isLong = (/** @type {any} */ item) => typeof item === "string" && item.length > MOST_STOP;
+  if (Array.isArray(list) && (list.length > MOST_STOPS || list.some(isLong))) {
+    throw new OptionError(`${name}: must hold at most ${MOST_STOPS} strings of at most ${MOST_STOP} characters`);
+  }
   const isText = (/** @type {any} */ item) => typeof item === "string" && item && !/\p{Surrogate}/u.test(item);
   if (!Array.isArray(list) || !list.every(isText)) {
     throw new OptionError(`${name}=${shown(value)}: must be a list of strings of valid Unicode that are not empty`);

@@ -2,16 +2,16 @@
 
 import { findVariant, parse, readManifest, readOptions } from "./bundle.js";
 import { Canvas, hasEnded, settled, shown } from "./canvas.js";
-import { makeConfig } from "./config.js";
+import { makeConfig, presetOptions } from "./config.js";
 import { denoise } from "./denoise.js";
-import { BundleError, InputError, OptionError } from "./errors.js";
+import { BundleError, ContextError, InputError, OptionError } from "./errors.js";
 import { Generator } from "./generator.js";
-import { renderChat } from "./prompt.js";
+import { leastCharacters, renderChat } from "./prompt.js";
 import { Session } from "./session.js";
 import { checkText, strip } from "./text.js";
 import { Tokens } from "./tokens.js";
 
-export { DiffutronError, BundleError, InputError, NumericsError, OptionError } from "./errors.js";
+export { DiffutronError, BundleError, ContextError, InputError, NumericsError, OptionError } from "./errors.js";
 export { PRESETS } from "./config.js";
 
 /**
@@ -30,6 +30,8 @@ export { PRESETS } from "./config.js";
  *   { seed?: bigint | number | string, stop?: string | string[] }} Options `template` puts the prompt into the chat
  *   template (unless false, which continues raw text); the others are a preset's name, and what overrides it
  */
+
+const SUSPICIOUS = 16; // characters a token: texts with more are measured before they are worked on
 
 /** A masked-diffusion language model: a bundle's tokenizer and graphs, and the sampler. */
 export class Diffutron {
@@ -79,8 +81,9 @@ export class Diffutron {
    * @throws {OptionError} a name is not an option's, or a value is not allowed
    */
   config(preset, options = {}) {
-    const config = makeConfig([this.#defaults, options], preset);
-    const largest = Math.max(-1, ...config.penalty_exempt);
+    const named = preset === undefined ? {} : presetOptions(preset);
+    const config = makeConfig([this.#defaults, named, options]);
+    const largest = config.penalty_exempt.reduce((most, id) => Math.max(most, id), -1);
     if (largest >= this.bundle.vocab_size) {
       throw new OptionError(`penalty_exempt holds ${largest}: ids are below ${this.bundle.vocab_size}`);
     }
@@ -140,16 +143,35 @@ export class Diffutron {
   /** @param {string} prompt @param {boolean} template @param {Config} config */
   #canvas(prompt, template, config) {
     checkText(prompt, "prompt");
-    const text = template ? renderChat([{ role: "user", content: prompt }], this.bundle.chat_template) : prompt;
+    if (template && !strip(prompt)) throw new InputError("the prompt has no text: write a question");
+    const [messages, { chat_template }] = [[{ role: "user", content: prompt }], this.bundle];
+    this.#checkRoom(template ? leastCharacters(messages, chat_template) : prompt.length, config);
+    const text = template ? renderChat(messages, chat_template) : prompt;
+    this.#checkRoom(text.length, config);
     const ids = this.#tokens.encode(text);
-    const [context, total] = [this.bundle.context_length, ids.length + config.max_new_tokens];
+    this.#checkLength(ids.length, config);
+    return Canvas.forGeneration(ids, config.max_new_tokens, this.bundle.special_ids.mask);
+  }
+
+  /**
+   * Refuse a text that cannot fit by its length alone, before any work on it.
+   *
+   * @param {number} characters of the text, or fewer @param {Config} config
+   */
+  #checkRoom(characters, config) {
+    if (characters <= SUSPICIOUS * this.bundle.context_length) return;
+    this.#checkLength(this.#tokens.leastTokens(characters), config, "at least ");
+  }
+
+  /** @param {number} length in tokens @param {Config} config @param {string} [about] @throws {ContextError} */
+  #checkLength(length, config, about = "") {
+    const [context, total] = [this.bundle.context_length, length + config.max_new_tokens];
     if (total > context) {
-      throw new InputError(
-        `${ids.length} tokens of prompt and ${config.max_new_tokens} new ones are ${total}, the model's context is ` +
-          `${context}: shorten the prompt, or lower max_new_tokens`,
+      throw new ContextError(
+        `${about}${length} tokens of prompt and ${config.max_new_tokens} new ones are ${total}, the model's context ` +
+          `is ${context}: shorten the prompt, or lower max_new_tokens`,
       );
     }
-    return Canvas.forGeneration(ids, config.max_new_tokens, this.bundle.special_ids.mask);
   }
 
   /**

@@ -12,6 +12,9 @@ export class OptionError extends DiffutronError {}
 /** A prompt, message or text that cannot be generated from. */
 export class InputError extends DiffutronError {}
 
+/** Prompt and new tokens together are longer than the model's context. */
+export class ContextError extends InputError {}
+
 /** A bundle whose contents are not what its manifest says. */
 export class BundleError extends DiffutronError {}
 

@@ -74,7 +74,7 @@ export class Generator {
  * @param {import("./session.js").Ort} ort @param {number[][]} sequences
  */
 function padded(ort, sequences) {
-  const longest = Math.max(1, ...sequences.map((ids) => ids.length));
+  const longest = sequences.reduce((most, ids) => Math.max(most, ids.length), 1);
   const rows = sequences.flatMap((ids) => [...ids, ...Array(longest - ids.length).fill(-1)]);
   return int64(ort, rows, [sequences.length, longest]);
 }

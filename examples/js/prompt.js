@@ -4,6 +4,9 @@ import { InputError } from "./errors.js";
 import { checkText, shown, strip } from "./text.js";
 
 const ROLES = ["system", "user", "assistant"];
+const MOST_COMPOSED = 4; // characters that become one in NFC
+// More combining marks in a row than any text has; the time to compose them may grow with the square of their number.
+const MARKS = /[^\p{L}\p{N}_\x00-\u02ff]{1000}/u;
 
 /**
  * @typedef {{ role: string, content: string }} Message
@@ -13,10 +16,10 @@ const ROLES = ["system", "user", "assistant"];
 /**
  * The prompt that asks the model to answer the last of `messages`.
  *
- * @param {Message[]} messages a content is trimmed; only the first can be the system's, and the last must be the user's
+ * @param {Message[]} messages a content is trimmed and composed; only the first can be the system's, and the last must be the user's
  * @param {Template} template what each role's message becomes, with `{content}` in its place, and what asks for more
  * @returns {string}
- * @throws {InputError} there is no message, or one cannot be rendered
+ * @throws {InputError} there is no message, or one cannot be rendered, or one of the user's has no text
  */
 export function renderChat(messages, template) {
   if (!Array.isArray(messages) || !messages.length) {
@@ -32,6 +35,32 @@ export function renderChat(messages, template) {
   return rendered.join("") + template.generation;
 }
 
+/**
+ * How many characters the prompt of `messages` has at least; what cannot be rendered counts as nothing.
+ *
+ * @param {Message[]} messages @param {Template} template @returns {number}
+ */
+export function leastCharacters(messages, template) {
+  const least = (/** @type {Message} */ message) => {
+    const { role, content } = message ?? {};
+    if (!ROLES.includes(role) || typeof content !== "string") return 0;
+    const parts = template[/** @type {"system" | "user" | "assistant"} */ (role)].split("{content}");
+    const inner = Math.floor(strip(content).length / MOST_COMPOSED);
+    return parts.reduce((sum, part) => sum + part.length, 0) + (parts.length - 1) * inner;
+  };
+  return Array.isArray(messages) ? messages.reduce((sum, message) => sum + least(message), 0) : 0;
+}
+
+/**
+ * A text in Unicode's form NFC, in which the model was taught. One with more than a thousand combining marks in a row
+ * stays as it is.
+ *
+ * @param {string} text @returns {string}
+ */
+export function composed(text) {
+  return MARKS.test(text) ? text : text.normalize("NFC");
+}
+
 /** @param {Message} message @param {number} place @param {Template} template */
 function render(message, place, template) {
   if (!message || Object.keys(message).sort().join() !== "content,role") {
@@ -45,6 +74,8 @@ function render(message, place, template) {
     throw new InputError(`message ${place} has role "system": only the first message can have it`);
   }
   checkText(content, `content of message ${place}`);
+  const text = strip(content);
+  if (role === "user" && !text) throw new InputError(`message ${place} is the user's and has no text: write a question`);
   // Not `replace`, to which a `$` in the content says something.
-  return template[/** @type {"system" | "user" | "assistant"} */ (role)].split("{content}").join(strip(content));
+  return template[/** @type {"system" | "user" | "assistant"} */ (role)].split("{content}").join(composed(text));
 }

@@ -4,13 +4,8 @@ import { InputError } from "./errors.js";
 
 // `\s` has U+FEFF, which Python does not take for white space, and lacks the separators U+001C to U+001F and U+0085.
 const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
-const ALL_SPACE = new RegExp(`^${SPACE}+$`);
+const MOST_SHOWN = 80;
 const AROUND = new RegExp(`^${SPACE}+|(?<!${SPACE})${SPACE}+$`, "g");
-
-/** @param {string} text @returns {boolean} whether it is white space, and not empty */
-export function isSpace(text) {
-  return ALL_SPACE.test(text);
-}
 
 /** @param {string} text @returns {string} without the white space around it */
 export function strip(text) {
@@ -35,8 +30,14 @@ export function checkText(text, name = "text") {
   }
 }
 
-/** @param {unknown} value @returns {string} how messages show it: as JSON, as far as that can */
+/** @param {unknown} value @returns {string} how messages show it: as JSON, as far as that can, and briefly */
 export function shown(value) {
+  const text = written(value);
+  return text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)}…` : text;
+}
+
+/** @param {unknown} value @returns {string} */
+function written(value) {
   if (typeof value === "bigint" || typeof value === "number" || value === undefined) return String(value);
   try {
     return JSON.stringify(value) ?? String(value);

@@ -5,9 +5,10 @@ python expected.py tokens|options|answers|trajectories OUT.json
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import islice, product
 from pathlib import Path
@@ -68,6 +69,7 @@ def tokens() -> dict[str, Any]:
             "encoded": [encoded(other, text) for text in given],
             "decoded": decoded(other, rng),
         },
+        "others": {name: unlike(parts) for name, parts in OTHERS.items()},
         "pieces": [tokenizer.piece(token) for token in range(nano().bundle.vocab_size)],
     }
 
@@ -82,6 +84,55 @@ def harder(specification: dict[str, Any]) -> dict[str, Any]:
     for token in added:
         token["special"] = False
     return specification
+
+
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+DECODERS = ({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"})
+STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+OTHERS: dict[str, dict[str, Any]] = {
+    "mmBERT's": {},
+    "Strip": {"decoder": {"type": "Sequence", "decoders": [*DECODERS, STRIP]}},
+    "Metaspace": {"decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, METASPACE]}},
+    "no prefix": {"pre_tokenizer": METASPACE | {"prepend_scheme": "never"}},
+    "Llama's": {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, REPLACE]},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [*DECODERS, STRIP]},
+    },
+    "saved states": {
+        "truncation": {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 2,
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {},
+        },
+    },
+}
+"""Parts of a tokenizer.json in which another can differ."""
+TAGS = ("<b>", "</b>", "<sub>", "</sub>")
+
+
+def unlike(parts: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer with other parts and HTML tags, as mmBERT's has, and what it makes of texts and ids."""
+    specification = json.loads((NANO / "tokenizer.json").read_text("utf-8")) | parts
+    added, size = specification["added_tokens"], nano().bundle.vocab_size
+    added += [added[-1] | {"id": size + i, "content": tag} for i, tag in enumerate(TAGS)]
+    if "post_processor" in parts:
+        specification["model"]["dropout"] = 0.9
+    tokenizer = Tokenizer(json.dumps(specification).encode(), "tokenizer.json", size + len(TAGS), nano().bundle.special)
+    rng = Random(5)  # noqa: S311  # not for secrets
+    texts = ["".join(rng.choices((*ALPHABET, *TAGS, "😀", "<mask>"), k=rng.randint(0, 30))) for _ in range(300)]
+    ids = [rng.choices((*range(2000, size + len(TAGS)), *range(0, 600, 7)), k=rng.randint(0, 12)) for _ in range(300)]
+    cases = [{"ids": i, "previous": p, "text": tokenizer.decode(i, p)} for i in ids for p in (None, size, 300)]
+    given = ["H<sub>2</sub>O", "<b>kalın</b>", *WRITTEN, *texts]
+    return {
+        "specification": specification,
+        "vocab_size": size + len(TAGS),
+        "encoded": [encoded(tokenizer, text) for text in given],
+        "decoded": cases,
+    }
 
 
 def encoded(tokenizer: Tokenizer, text: str) -> dict[str, Any]:
@@ -149,9 +200,21 @@ REFUSED: tuple[dict[str, Any], ...] = (
 )
 
 
+TYPED = (
+    "On iki artı beş kaç eder?",
+    unicodedata.normalize("NFD", "On iki artı beş kaç eder? İğde, ışık, ÖÜ, â"),
+    "I\u0307stanbul i\u0307 ı\u0307 \u212bngstro\u0308m",
+    " \x1c kag\u0306ıt \u2003",
+    "a" + "\u0301\u0323" * 20,
+)
+"""As a keyboard, a file system or a copied text may have it."""
+
+
 def options() -> dict[str, Any]:
     """The options of every preset, for the embedded model, and what is refused."""
     presets = {name: asdict(nano().config(name)) for name in PRESETS}
+    own = {"steps": 16, "max_new_tokens": 20, "temperature": 0.5, "refresh_steps": 9}
+    other = Diffutron(replace(nano().bundle, options=own), nano().tokenizer, nano().forward)
     for given in REFUSED:
         rest = {name: value for name, value in given.items() if name != "preset"}
         with suppress(OptionError):
@@ -159,6 +222,8 @@ def options() -> dict[str, Any]:
             raise AssertionError(f"{given} is allowed")
     return {
         "presets": presets,
+        "other": {"own": own, "presets": {name: asdict(other.config(name)) for name in PRESETS}},
+        "typed": [{"text": text, "ids": nano()._canvas(text, True, nano().config()).ids.tolist()} for text in TYPED],
         "refused": [{k: v if k != "seed" else written(v) for k, v in o.items()} for o in REFUSED],
     }
 

@@ -1,17 +1,94 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Diffutron, InputError, OptionError } from "../../js/diffutron.js";
-import { renderChat } from "../../js/prompt.js";
+import { makeConfig, presetOptions } from "../../js/config.js";
+import { ContextError, Diffutron, InputError, OptionError } from "../../js/diffutron.js";
+import { composed, leastCharacters, renderChat } from "../../js/prompt.js";
 import { NANO, nodeHost } from "../host.js";
 import { expected } from "./python.js";
 
-const { presets, refused } = expected("options");
+const { presets, other, typed, refused } = expected("options");
 const model = await Diffutron.load(nodeHost(NANO));
 
 test("every preset has the options that it has in Python", () => {
   assert.deepEqual(Object.keys(presets).sort(), ["fast", "long", "short"]);
   for (const [name, options] of Object.entries(presets)) {
     assert.deepEqual(model.config(name), { ...options, seed: BigInt(options.seed) });
+  }
+});
+
+test("a preset that is named overrides the bundle's options in what it is about, as in Python", () => {
+  for (const [name, options] of Object.entries(other.presets)) {
+    assert.deepEqual(makeConfig([other.own, presetOptions(name)]), { ...options, seed: BigInt(options.seed) });
+  }
+});
+
+test("what a user types is composed, as in Python", async () => {
+  for (const { text, ids } of typed) {
+    const { value } = await model.stream(text).next();
+    const [now, before] = [value?.ids ?? [], ids.slice(0, value?.start)];
+    assert.deepEqual(now.slice(0, value?.start), before, text);
+    assert.equal(now.length, ids.length);
+  }
+});
+
+test("a prompt without text is no question, unless it is raw", async () => {
+  for (const prompt of ["", " \n\u2003\u001c"]) {
+    assert.throws(() => model.stream(prompt), /InputError: the prompt has no text/);
+    await assert.rejects(model.generate(prompt), /InputError: the prompt has no text/);
+    assert.ok(model.stream(prompt, { template: false }));
+  }
+});
+
+test("what cannot fit is refused before it is worked on", () => {
+  for (const part of ["aaaaaaaaaa", "ğğğğğğğğğğ", "kitap ", ".\n", "a\u0301\u0323", "😀", "x\n\n\n \t "]) {
+    const begun = performance.now();
+    for (const template of [true, false]) {
+      const call = () => model.stream(part.repeat(10 ** 6), { template });
+      assert.throws(call, (/** @type {any} */ error) => {
+        return error instanceof ContextError && /^at least \d+ tokens of prompt and 64 new ones/.test(error.message);
+      });
+    }
+    assert.ok(performance.now() - begun < 5000, part);
+  }
+  const text = `${" ".repeat(10 ** 6)}On iki artı beş kaç eder?${"\n".repeat(10 ** 6)}`;
+  assert.ok(model.stream(text));
+});
+
+test("many combining marks in a row take no time", () => {
+  const [begun, text] = [performance.now(), `a${"\u0301\u0323".repeat(10 ** 5)}`];
+  assert.equal(composed(text), text);
+  assert.equal(composed("g\u0306i\u0307"), "ği\u0307");
+  assert.ok(performance.now() - begun < 1000);
+});
+
+test("no prompt has fewer characters than are counted before", () => {
+  const { chat_template: template } = model.bundle;
+  for (const text of ["Merhaba", "\u1f82\u0301 ", "ᾂ".repeat(40).normalize("NFD"), " x "]) {
+    const messages = [
+      { role: "system", content: text },
+      { role: "user", content: text },
+    ];
+    for (const user of [template.user, "{content}", "{content} {content}", "no place"]) {
+      const count = leastCharacters(messages, { ...template, user });
+      assert.ok(count >= 0 && count <= renderChat(messages, { ...template, user }).length);
+    }
+  }
+  assert.equal(leastCharacters(/** @type {any} */ ([null, {}, { role: ["user"], content: "x" }]), template), 0);
+});
+
+test("long lists and huge values are bounded, and shown briefly", () => {
+  const many = Array.from({ length: 200_000 }, (_, i) => i % 2000);
+  assert.equal(model.config("short", { penalty_exempt: many }).penalty_exempt.length, 200_000);
+  const huge = { penalty_exempt: Array(2 ** 20 + 1).fill(3), stop: "a".repeat(10 ** 7), seed: "1".repeat(10 ** 7) };
+  const others = { steps: "a".repeat(10 ** 7), remasking: ["a".repeat(10 ** 7)], temperature: 10n ** 5000n };
+  const stops = { stop: Array(1001).fill("a") };
+  for (const options of [huge, others, stops]) {
+    for (const [name, value] of Object.entries(options)) {
+      assert.throws(
+        () => model.config("short", { [name]: value }),
+        (/** @type {any} */ error) => error instanceof OptionError && error.message.length < 400,
+      );
+    }
   }
 });
 
@@ -87,7 +164,8 @@ test("messages become a prompt", () => {
     "[SYS]\nKısa.\n[/SYS]\n\n[Question]\n$& {content}\n[/Question]\n\n[Answer]\nEvet\n[/Answer]\n\n" +
     "[Question]\nPeki?\n[/Question]\n\n[Answer]\n";
   assert.equal(renderChat(messages, model.bundle.chat_template), prompt);
-  const bad = [[], [{ role: "user" }], [{ role: "robot", content: "" }], [messages[1], messages[0]], [messages[2]]];
+  const empty = [{ role: "user", content: " " }];
+  const bad = [[], empty, [...empty, ...messages.slice(1)], [{ role: "user" }], [{ role: "robot", content: "" }], [messages[1], messages[0]], [messages[2]]];
   for (const given of bad) {
     assert.throws(() => renderChat(/** @type {any} */ (given), model.bundle.chat_template), InputError);
   }
