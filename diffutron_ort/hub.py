@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from diffutron_ort import cache
+from diffutron_ort.brief import in_brief
 from diffutron_ort.errors import BundleError, BundleFileError, DiffutronError
 from diffutron_ort.integrity import check_file, check_place
 from diffutron_ort.manifest import MANIFEST, Bundle, read_manifest
@@ -59,8 +60,7 @@ def _fetch(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(names)))
     except Exception as error:  # it raises dozens of kinds, from OSError to its own
-        said = " ".join(str(error).split())[:500] or type(error).__name__
-        raise BundleFileError(f"{hub_id} is no folder here, and cannot be downloaded: {said}") from error
+        raise BundleFileError(f"{hub_id} is no folder here, and cannot be downloaded: {in_brief(error)}") from error
 
 
 def _check(bundle: Bundle, name: str) -> None:

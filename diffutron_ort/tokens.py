@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import tokenizers
 
-from diffutron_ort.brief import brief
+from diffutron_ort.brief import brief, in_brief
 from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.errors import BundleError, InputError
 from diffutron_ort.pipeline import Pipeline, judge, state
@@ -193,7 +193,7 @@ class Tokenizer:
         except BaseException as error:
             # A Rust panic arrives as a BaseException of its own, which `except Exception` lets through.
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-                raise BundleError(f"{self._name} {what}: {error}; export the model again") from error
+                raise BundleError(f"{self._name} {what}: {in_brief(error)}; export the model again") from error
             raise
 
 

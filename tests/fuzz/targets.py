@@ -14,6 +14,7 @@ from .mutate import mutated_json
 from .supervise import Target
 
 NANO = load_bundle().folder
+TEXTS = ("On iki artı beş kaç eder?", "  a\n\n\tb <mask> \U0001f600\x00", "İıi̇" * 300, "")
 SEEDS = Path(__file__).parent / "seeds"
 
 
@@ -84,6 +85,21 @@ def conformance() -> Callable[[bytes], object]:
     return run
 
 
+def tokenizer() -> Callable[[bytes], object]:
+    """Load a tokenizer, and have it encode, fill and decode."""
+    from diffutron_ort.tokens import Tokenizer
+
+    nano = load_bundle()
+
+    def run(content: bytes) -> None:
+        loaded = Tokenizer(content, "tokenizer.json", nano.vocab_size, nano.special)
+        for text in TEXTS:
+            loaded.decode(loaded.encode(text))
+            loaded.encode_masked(text)
+
+    return run
+
+
 def _put(folder: Path, name: str, content: bytes) -> None:
     """Write a file of a bundle, and have the manifest vouch for it."""
     import json
@@ -105,6 +121,7 @@ TARGETS = {
             mutated_json,
             generation_config,
         ),
+        Target("tokenizer", partial(seeds, "tokenizer", NANO / "tokenizer.json"), mutated_json, tokenizer),
         Target("conformance", partial(seeds, "conformance", NANO / "conformance.json"), mutated_json, conformance),
     )
 }
