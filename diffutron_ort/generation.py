@@ -1,20 +1,40 @@
 """The whole of generation as one graph, `onnx/generate.onnx`: what a host has that does without the loop."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import NamedTuple
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import BundleError, OptionError
+from diffutron_ort.forks import fork_count
+from diffutron_ort.graph_guard import GENERATION
 from diffutron_ort.manifest import Bundle
+from diffutron_ort.outputs import INT, check_arrays, check_ids
+from diffutron_ort.processors import choose_threads
 from diffutron_ort.sampling import Ids
-from diffutron_ort.session import open_graph, usable_threads
+from diffutron_ort.session import Signature, check_contract, open_graph, running
 
 # The options that are inputs of the graph; `early_end` is always on, and the others are as they are by default.
 INPUTS = ("max_new_tokens", "steps", "block_length", "temperature", "repetition_penalty", "seed")
 TYPES = (np.int64, np.int64, np.int64, np.float32, np.float32, np.uint64)
+# The graph's contract.
+GIVEN: Signature = {
+    "prompt_ids": ("tensor(int64)", 2),
+    "max_new_tokens": ("tensor(int64)", 0),
+    "steps": ("tensor(int64)", 0),
+    "block_length": ("tensor(int64)", 0),
+    "temperature": ("tensor(float)", 0),
+    "repetition_penalty": ("tensor(float)", 0),
+    "seed": ("tensor(int64)", 0),
+    "stop_ids": ("tensor(int64)", 2),
+}
+RETURNED: Signature = {
+    "ids": ("tensor(int64)", 2),
+    "answer_length": ("tensor(int64)", 0),
+    "steps_taken": ("tensor(int64)", 0),
+}
 
 
 class Generated(NamedTuple):
@@ -32,36 +52,72 @@ class Generated(NamedTuple):
 
 
 class Generation:
-    """A variant's `generate.onnx`, running on the CPU."""
+    """A variant's `generate.onnx`, running on the CPU. May be called after a fork."""
 
     def __init__(self, bundle: Bundle, variant: str = "fp32", *, threads: int | None = None) -> None:
         """Open the graph.
 
+        Args:
+            bundle: Verified.
+            variant: Which of its graphs.
+            threads: As of a `Session`.
+
         Raises:
             OptionError: The bundle has no such variant.
-            BundleError: It has no such graph, or ONNX Runtime refuses it.
+            BundleError: It has no such graph, or one that our exporter does not write, or ONNX Runtime refuses it.
         """
-        path = bundle.variant(variant).generate
-        if path is None:
+        self._variant = bundle.variant(variant)
+        if self._variant.generate is None:
             raise BundleError(f"{bundle.folder} has no generation graph for {variant}: export the model again")
-        self._session = open_graph(bundle.folder / path, bundle.least_onnxruntime, threads=threads or usable_threads())
+        self._bundle = replace(
+            bundle, folder=bundle.folder.absolute()
+        )  # a child may be elsewhere when it opens it again
+        self._path = self._bundle.folder / self._variant.generate
+        self._threads = choose_threads(threads, bundle.files[self._variant.weights].size)
         self._stops = padded([ids for _, ids in bundle.stop_sequences])
+        self._session, self._forks = self._open(), fork_count()
 
     def __call__(self, prompt_ids: Sequence[int], config: GenerationConfig) -> Generated:
         """Answer a prompt of token ids.
 
         Raises:
             OptionError: An option is none that the graph has.
+            BundleError: The graph returned what it cannot have generated.
+            ProviderError: ONNX Runtime fails.
         """
         if missing := missing_options(config):
             raise OptionError(
                 f"{', '.join(missing)}: the graph of the whole generation has no such option; use the loop"
             )
+        if self._forks != fork_count():  # threads do not survive a fork
+            self._session, self._forks = self._open(), fork_count()
+        with running(self._path):
+            found = self._session.run(list(RETURNED), self._feeds(prompt_ids, config))
+        return self._checked(found, len(prompt_ids), config.max_new_tokens)
+
+    def _feeds(self, prompt_ids: Sequence[int], config: GenerationConfig) -> dict[str, Any]:
         feeds = {name: np.asarray(getattr(config, name), kind) for name, kind in zip(INPUTS, TYPES, strict=True)}
         feeds |= {"seed": feeds["seed"].view(np.int64), "stop_ids": self._stops}
-        feeds["prompt_ids"] = np.array([prompt_ids], np.int64).reshape(1, -1)
-        ids, length, steps = self._session.run(["ids", "answer_length", "steps_taken"], feeds)
-        return Generated(ids[0], int(length), int(steps))
+        return feeds | {"prompt_ids": np.array([prompt_ids], np.int64).reshape(1, -1)}
+
+    def _checked(self, found: Sequence[Any], prompt: int, new: int) -> Generated:
+        """Return what the graph returned for so many tokens of prompt and new ones, if it can be true."""
+        shapes = ((1, prompt + new), (), ())
+        check_arrays(
+            {n: (value, INT, shape) for n, value, shape in zip(RETURNED, found, shapes, strict=True)}, self._path
+        )
+        ids, length, steps = found
+        check_ids("ids", ids, self._bundle.vocab_size, self._path)
+        if not (0 <= length <= new and steps >= 0):
+            raise BundleError(
+                f"{self._path} returned {length} of {new} tokens, in {steps} steps: export the model again"
+            )
+        return Generated(ids[0].copy(), int(length), int(steps))  # the memory is ONNX Runtime's otherwise
+
+    def _open(self) -> Any:
+        session = open_graph(self._bundle, self._variant, GENERATION, threads=self._threads)
+        check_contract(session, GENERATION.name, GIVEN, RETURNED, self._path)
+        return session
 
 
 def missing_options(config: GenerationConfig) -> list[str]:

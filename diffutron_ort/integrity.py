@@ -50,16 +50,20 @@ def sha256(path: Path) -> str:
 def check_place(folder: Path, path: Path) -> None:
     """Refuse a link that leads out of a bundle's folder: what it leads to could be any file of the user.
 
-    Those of the Hub's cache lead from a snapshot's folder to the blobs of the same repository.
+    Those of the Hub's cache lead from `models--owner--name/snapshots/REVISION` to its `blobs`, beside `snapshots`.
 
     Raises:
         BundleError: `path` lies neither in `folder` nor there.
     """
-    inside = [folder.resolve()]
-    if folder.parent.name == "snapshots":
-        inside.append(folder.parent.parent.resolve() / "blobs")
-    if not any(path.resolve().is_relative_to(place) for place in inside):
-        raise BundleError(f"{path} is a link to {path.resolve()}, out of the bundle; put the file itself there")
+    try:
+        root, real = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; a name with a NUL
+        raise BundleError(f"{path} cannot be found: {error}") from error
+    inside, home = [root], root.parent.parent
+    if root.parent.name == "snapshots" and home.name.startswith("models--"):
+        inside.append(home / "blobs")
+    if not any(real.is_relative_to(place) for place in inside):
+        raise BundleError(f"{path} is a link to {real}, out of the bundle; put the file itself there")
 
 
 def _checked_size(bundle: Bundle, name: str) -> Path:

@@ -2,29 +2,37 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from diffutron_ort.buckets import cut, padded
-from diffutron_ort.errors import BundleError, OptionError, ProviderError
-from diffutron_ort.manifest import Bundle
+from diffutron_ort.errors import BundleError, DiffutronError, OptionError, ProviderError
+from diffutron_ort.forks import fork_count, keep_in_children
+from diffutron_ort.graph_guard import DENOISER, Kind, checked_graph
+from diffutron_ort.manifest import Bundle, Variant
+from diffutron_ort.outputs import check_predictions
 from diffutron_ort.predict import Batch
+from diffutron_ort.processors import choose_threads
 from diffutron_ort.sampling import Predictions
 
-MOST_THREADS = 1024
+MOST_TEXT = 500  # characters of another's error in ours
+LEAST_ONNXRUNTIME = "1.24.2"  # before it, a graph can read any file of the user's; pyproject.toml says it too
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # short names
 X86 = ("x86_64", "amd64", "i386", "i686", "x86")  # as `platform.machine` has it, in lower case
 VNNI = {"avx512_vnni", "avx_vnni"}  # flags of processors whose products of bytes are summed up in 32 bits
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
-# The graph's contract: ONNX Runtime's name of the type, and the number of axes.
-INPUTS = {
+Signature: TypeAlias = Mapping[str, tuple[str, int]]  # ONNX Runtime's name of the type, and the number of axes
+
+# The graph's contract.
+INPUTS: Signature = {
     "input_ids": ("tensor(int64)", 2),
     "position_ids": ("tensor(int64)", 2),
     "past_position_ids": ("tensor(int64)", 2),
@@ -35,7 +43,7 @@ INPUTS = {
     "repetition_penalty": ("tensor(float)", 1),
     "temperature": ("tensor(float)", 1),
 }
-OUTPUTS = {
+OUTPUTS: Signature = {
     "top_ids": ("tensor(int64)", 2),
     "top_logits": ("tensor(float)", 2),
     "rest": ("tensor(float)", 1),
@@ -89,20 +97,20 @@ class Session:
             ProviderError: ONNX Runtime is missing or too old, or a provider that was asked for does not run.
             BundleError: ONNX Runtime refuses the graph, or the graph is no denoiser.
         """
-        self._path = bundle.folder / bundle.variant(variant).graph
-        self.alone = bundle.variant(variant).alone
-        self._least = bundle.least_onnxruntime
+        self._bundle = replace(
+            bundle, folder=bundle.folder.absolute()
+        )  # a child may be elsewhere when it opens it again
+        self._variant = bundle.variant(variant)
+        self.alone = self._variant.alone
         self._providers = _full_names(providers)
-        self.threads = usable_threads() if threads is None else threads
-        if type(self.threads) is not int or not 1 <= self.threads <= MOST_THREADS:
-            raise OptionError(f"threads={threads!r}: must be an integer from 1 to {MOST_THREADS}")
+        self.threads = choose_threads(threads, bundle.files[self._variant.weights].size)
         if type(spin) is not bool:
             raise OptionError(f"spin={spin!r}: must be True or False")
         self.spin = spin
-        self._bundle = bundle
-        self._session = self._open()
+        self._session, self._forks = self._open(), fork_count()
         self._device = DEVICES.get(self.providers[0], "cpu")
-        self._process = os.getpid()
+        self._predictable = np.zeros(bundle.vocab_size, bool)
+        self._predictable[slice(None) if bundle.output_vocabulary is None else list(bundle.output_vocabulary)] = True
 
     @property
     def providers(self) -> list[str]:
@@ -115,16 +123,15 @@ class Session:
         Raises:
             ProviderError: ONNX Runtime fails.
         """
-        if os.getpid() != self._process:  # threads do not survive a fork
-            self._session, self._process = self._open(), os.getpid()
+        if self._forks != fork_count():  # threads do not survive a fork
+            self._session, self._forks = self._open(), fork_count()
         names, asked = (*REDUCTIONS, "logits") if logits else REDUCTIONS, len(batch.rows)
-        batch = padded(batch) if self._in_buckets else batch
-        bound = batch.past or batch.keep or self._in_buckets
-        try:
-            predictions = cut((self._run_bound if bound else self._run)(batch, names), asked)
-        except Exception as error:  # ONNX Runtime's errors share no other base
-            raise ProviderError(f"ONNX Runtime failed to run {self._path}: {error}") from error
-        return widened(predictions, self._bundle.output_vocabulary, self._bundle.vocab_size)
+        with running(self._path):
+            batch = padded(batch) if self._in_buckets else batch
+            bound = batch.past or batch.keep or self._in_buckets
+            found = (self._run_bound if bound else self._run)(batch, names)
+            self._check(found, batch)
+            return widened(cut(found, asked), self._bundle.output_vocabulary, self._bundle.vocab_size)
 
     def _run(self, batch: Batch, names: Sequence[str]) -> Predictions:
         """Run a pass that computes every token and leaves nothing."""
@@ -150,9 +157,28 @@ class Session:
             binding.bind_output(name, self._device)
         self._session.run_with_iobinding(binding)
         outputs = binding.get_outputs()
-        kept = KeysValues(*outputs[len(names) :]) if batch.keep else None
+        kept = KeysValues(*map(keep_in_children, outputs[len(names) :])) if batch.keep else None
         read = dict(zip(names, (value.numpy() for value in outputs[: len(names)]), strict=True))
         return Predictions(**read, kept=kept)
+
+    def _check(self, found: Predictions, batch: Batch) -> None:
+        """Refuse what the denoiser of this bundle cannot have returned.
+
+        Raises:
+            BundleError: It names the output.
+        """
+        check_predictions(found, len(batch.rows), self._predictable, self._path)
+        shape = [self._bundle.layers, *batch.input_ids.shape, self._bundle.hidden_size]
+        for name, value in found.kept._asdict().items() if isinstance(found.kept, KeysValues) else ():
+            if (value.data_type(), value.shape()) != ("tensor(float)", shape):
+                said = f"{value.data_type()} {value.shape()}"
+                raise BundleError(
+                    f"{self._path} returned {name} as {said}, not float32 {shape}: export the model again"
+                )
+
+    @property
+    def _path(self) -> Path:
+        return self._bundle.folder / self._variant.graph
 
     @property
     def _in_buckets(self) -> bool:
@@ -164,49 +190,87 @@ class Session:
         return {"past_position_ids": np.zeros((size, 0), np.int64), "past_key": nothing, "past_value": nothing}
 
     def _open(self) -> Any:
-        ort = import_onnxruntime(self._least)
+        ort = import_onnxruntime(self._bundle.least_onnxruntime)
         if self.alone and PROVIDERS["cuda"] in self._providers:
             raise OptionError("int8 has no products on CUDA (they would run on the CPU): use the variant fp16 or fp32")
         providers = self._providers or _default_providers(ort, PROVIDERS["cpu"] if self.alone else PROVIDERS["cuda"])
         missing = [name for name in providers if name not in ort.get_available_providers()]
         if missing:
             raise ProviderError(_no_provider(missing[0], ort.get_available_providers()))
-        session = open_graph(self._path, self._least, providers=providers, threads=self.threads, spin=self.spin)
+        session = open_graph(
+            self._bundle, self._variant, DENOISER, providers=providers, threads=self.threads, spin=self.spin
+        )
         absent = [name for name in self._providers if name not in session.get_providers()]
         if absent:
             raise ProviderError(_no_provider(absent[0], session.get_providers()))
-        _check_contract(session, self._path, self._bundle)
+        check_contract(session, DENOISER.name, INPUTS, OUTPUTS, self._path)
+        _check_sizes(session, self._path, self._bundle)
         return session
 
 
 def open_graph(
-    path: Path, least: str, *, providers: Sequence[str] = (PROVIDERS["cpu"],), threads: int, spin: bool = True
+    bundle: Bundle,
+    variant: Variant,
+    kind: Kind,
+    *,
+    providers: Sequence[str] = (PROVIDERS["cpu"],),
+    threads: int,
+    spin: bool = True,
 ) -> Any:
-    """Open a graph of a bundle.
+    """Open a graph of a bundle, after a look at what it holds. A forked child never destroys what it returns.
 
     Args:
-        path: Of the graph.
-        least: The oldest release of ONNX Runtime that runs it.
+        bundle: Verified.
+        variant: Of it.
+        kind: Which of the variant's graphs.
         providers: Full names, all of them there.
         threads: Within an operator.
         spin: Whether they wait for work by turning.
 
     Raises:
-        BundleError: ONNX Runtime refuses it.
+        BundleError: The graph is not of what our exporter writes, or ONNX Runtime refuses it.
+        ProviderError: There is not enough memory.
     """
-    ort = import_onnxruntime(least)
+    ort = import_onnxruntime(bundle.least_onnxruntime)
+    path = checked_graph(bundle, variant, kind)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
     options.enable_mem_pattern = False  # shapes differ from step to step, and each new one would cost memory
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other that the file might look like
     if _may_saturate():  # then unsigned bytes alone, which cannot: 1.7 times slower where there was no need
         options.add_session_config_entry("session.x64quantprecision", "1")
     if not spin:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(path, options, providers=list(providers))
+        return keep_in_children(ort.InferenceSession(path, options, providers=list(providers)))
+    except MemoryError as error:
+        raise ProviderError(f"there is not enough memory to open {path}: choose a smaller variant") from error
     except Exception as error:  # ONNX Runtime's errors share no other base
-        raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {error}") from error
+        raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {_shortened(error)}") from error
+
+
+@contextmanager
+def running(path: Path) -> Iterator[None]:
+    """Turn the errors of a pass of the graph at `path` into ours.
+
+    Raises:
+        ProviderError: ONNX Runtime fails, or there is not enough memory.
+    """
+    try:
+        yield
+    except DiffutronError:
+        raise
+    except MemoryError as error:
+        raise ProviderError(f"there is not enough memory to run {path}: give shorter or fewer texts at once") from error
+    except Exception as error:  # ONNX Runtime's errors share no other base
+        raise ProviderError(f"ONNX Runtime failed to run {path}: {_shortened(error)}") from error
+
+
+def _shortened(value: object) -> str:
+    """Return what another's error says, or what a graph holds, no longer than a reader wants it."""
+    text = str(value)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} ..."
 
 
 def widened(predictions: Predictions, output_vocabulary: Sequence[int] | None, vocab_size: int) -> Predictions:
@@ -221,25 +285,6 @@ def widened(predictions: Predictions, output_vocabulary: Sequence[int] | None, v
 def _own_feeds(batch: Batch) -> dict[str, Any]:
     """Return the inputs that tell of the tokens which the pass computes."""
     return {name: getattr(batch, name) for name in OWN_INPUTS}
-
-
-def usable_threads() -> int:
-    """Return how many threads this process can keep busy: the lesser of its affinity and its cgroup's quota."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(affinity, int(quota)) if quota else affinity)
-
-
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the processors that the cgroup grants, from version 2's `cpu.max` or version 1's pair of files."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        except OSError:
-            return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)
 
 
 def _may_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -259,8 +304,11 @@ def _may_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 def import_onnxruntime(least: str) -> ModuleType:
     """Import onnxruntime with its telemetry off, and check its version.
 
+    Args:
+        least: The oldest that the bundle's graphs run on; never one before LEAST_ONNXRUNTIME.
+
     Raises:
-        ProviderError: It is missing, broken or older than `least`.
+        ProviderError: It is missing, broken or too old.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default from 1.29 on Linux and macOS
     try:
@@ -271,6 +319,7 @@ def import_onnxruntime(least: str) -> ModuleType:
         ) from error
     if not hasattr(ort, "InferenceSession"):
         raise ProviderError(f"the installed ONNX Runtime is broken. {_both_installed()}")
+    least = max(least, LEAST_ONNXRUNTIME, key=_numbers)
     if _numbers(ort.__version__) < _numbers(least):
         raise ProviderError(f"ONNX Runtime {ort.__version__} is too old: pip install 'onnxruntime>={least}'")
     module: ModuleType = ort
@@ -312,17 +361,27 @@ def _both_installed() -> str:
     return "For CUDA: pip install 'diffutron-ort[gpu]'" if "onnxruntime-gpu" not in installed else ""
 
 
-def _check_contract(session: Any, path: Path, bundle: Bundle) -> None:
-    """Compare the graph's inputs and outputs with the denoiser's, and its sizes with the manifest's."""
-    for kind, expected, actual in (("input", INPUTS, session.get_inputs()), ("output", OUTPUTS, session.get_outputs())):
-        found = {value.name: (value.type, len(value.shape)) for value in actual}
+def check_contract(session: Any, name: str, inputs: Signature, outputs: Signature, path: Path) -> None:
+    """Compare a graph's inputs and outputs with those that it should have.
+
+    Raises:
+        BundleError: They differ in name, type or number of axes.
+    """
+    both = (("input", inputs, session.get_inputs()), ("output", outputs, session.get_outputs()))
+    for kind, expected, actual in both:
+        found = {value.name: (value.type, len(value.shape or ())) for value in actual}
         if found != expected:
             wrong = sorted(set(found.items()) ^ set(expected.items()))
-            raise BundleError(f"{path} is no denoiser: its {kind}s differ in {wrong}; export the model again")
+            raise BundleError(f"{path} is no {name}: its {kind}s differ in {_shortened(wrong)}; export the model again")
+
+
+def _check_sizes(session: Any, path: Path, bundle: Bundle) -> None:
+    """Compare a denoiser's sizes with the manifest's."""
     sizes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
-    layers, _, _, hidden = sizes["past_key"]
-    if (layers, hidden, sizes["logits"][1]) != (bundle.layers, bundle.hidden_size, bundle.columns):
+    expected = {name: [bundle.layers, bundle.hidden_size] for name in ("past_key", "past_value", "key", "value")}
+    found = {name: sizes[name][::3] for name in expected} | {"logits": sizes["logits"][1:]}
+    if found != expected | {"logits": [bundle.columns]}:
         raise BundleError(
-            f"{path} has {layers} layers of {hidden} and {sizes['logits'][1]} pieces, its manifest says "
-            f"{bundle.layers}, {bundle.hidden_size} and {bundle.columns}; export the model again"
+            f"{path} has sizes of {_shortened(found)}, its manifest says {bundle.layers} layers of "
+            f"{bundle.hidden_size} and {bundle.columns} pieces; export the model again"
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from diffutron_ort.errors import FidelityError
+from diffutron_ort.graph_guard import DENOISER, checked_graph
 from diffutron_ort.manifest import Bundle
 from diffutron_ort.verify import Check, fidelity
 
@@ -27,7 +28,7 @@ def against_torch(bundle: Bundle, name: str, *, revision: str | None, adapter: s
     source = replace(open_source(name, revision=revision, adapter=adapter), pieces=bundle.output_vocabulary)
     yardstick = Yardstick(source)
     for variant, files in bundle.variants.items():
-        session = Session(bundle.folder / files.graph, source.shape, source.pieces)
+        session = Session(checked_graph(bundle, files, DENOISER), source.shape, source.pieces)
         said = f"torch, {variant}"
         try:
             exact = variant == "fp32"

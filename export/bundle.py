@@ -16,13 +16,13 @@ from diffutron_ort.integrity import sha256
 from diffutron_ort.manifest import FORMAT, MANIFEST
 from diffutron_ort.prompt import CHAT_TEMPLATE
 from diffutron_ort.sampling import UNIFORM_VECTORS
+from diffutron_ort.session import LEAST_ONNXRUNTIME
 
 from .plain import weights
 from .recipes import Recipe
 from .source import Source
 from .tokenizer import ANSWER_END
 
-LEAST_ONNXRUNTIME = "1.23.2"
 TOOLS = ("torch", "onnx", "onnxscript", "transformers", "onnxruntime", "diffutron-ort")
 
 

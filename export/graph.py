@@ -18,7 +18,7 @@ from .network import HEAD_TABLE, TABLE, Prediction, build
 from .source import Source
 
 OPSET = 23
-"""The first with Attention and RotaryEmbedding; ONNX Runtime knows them from 1.23.2 on."""
+"""The first with Attention and RotaryEmbedding; every ONNX Runtime that we allow knows them."""
 
 AXES: Mapping[str, Mapping[int, str]] = {
     "input_ids": {0: "batch", 1: "seq"},

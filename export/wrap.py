@@ -12,7 +12,7 @@ from .generation import HOLES, denoise, generate
 from .network import KEPT, PLACE
 
 IR_VERSION = 10
-"""What ONNX Runtime 1.23 reads, and the denoiser has."""
+"""What every ONNX Runtime that we allow reads, and the denoiser has."""
 
 RESULTS = ("top_ids", "top_logits", "rest", "rest_tempered", "logits")
 """The denoiser's outputs that the loop reads."""

@@ -70,7 +70,7 @@ def test_manifest(tiny_bundle: Path) -> None:
     assert found["special_ids"] == {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
     assert found["chat_template"] == dict(CHAT_TEMPLATE)
     assert found["stop_sequences"] == [{"text": "[/Answer]", "ids": [310, 276, 267, 361, 312, 277]}]
-    assert found["least_onnxruntime"] == "1.23.2"
+    assert found["least_onnxruntime"] == "1.24.2"
     assert found["uniform"]["vectors"][4] == {
         "seed": 1,
         "stream": 0,
