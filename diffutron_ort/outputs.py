@@ -14,7 +14,9 @@ Shape = Sequence[int]
 FLOAT, INT = np.dtype(np.float32), np.dtype(np.int64)
 
 
-def check_predictions(found: Predictions, rows: int, predictable: NDArray[np.bool_], path: Path) -> None:
+def check_predictions(
+    found: Predictions, rows: int, predictable: NDArray[np.bool_], path: Path, *, logits: bool = False
+) -> None:
     """Refuse what no denoiser can have predicted; takes some microseconds.
 
     Args:
@@ -22,12 +24,13 @@ def check_predictions(found: Predictions, rows: int, predictable: NDArray[np.boo
         rows: How many were asked for.
         predictable: Of each piece whether the graph can predict it, [vocab].
         path: Of the graph.
+        logits: Whether they were asked for, too.
 
     Raises:
         BundleError: An output has another type or shape than it should have, or an id is none that can be predicted.
     """
     columns = int(np.count_nonzero(predictable))
-    k = min(max(1, *np.shape(found.top_ids)[1:2]), columns)  # between one candidate and all pieces
+    k = min(max((1, *np.shape(found.top_ids)[1:2])), columns)  # between one candidate and all pieces
     outputs: dict[str, tuple[Any, np.dtype[Any], Shape]] = {
         "top_ids": (found.top_ids, INT, (rows, k)),
         "top_logits": (found.top_logits, FLOAT, (rows, k)),
@@ -35,7 +38,7 @@ def check_predictions(found: Predictions, rows: int, predictable: NDArray[np.boo
         "rest_tempered": (found.rest_tempered, FLOAT, (rows,)),
         "entropy": (found.entropy, FLOAT, (rows,)),
     }
-    if found.logits is not None:
+    if logits:
         outputs["logits"] = (found.logits, FLOAT, (rows, columns))
     check_arrays(outputs, path)
     check_ids("top_ids", found.top_ids, len(predictable), path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from diffutron_ort import sampling
 from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.errors import NumericsError
+from diffutron_ort.errors import NumericsError, ProviderError
 from diffutron_ort.passes import Kept, View
 from diffutron_ort.sampling import Floats, Ids, Predictions, Stream
 
@@ -107,13 +107,20 @@ class Predictor:
 
         Raises:
             NumericsError: The model returned something that is not finite.
+            ProviderError: There is not enough memory.
         """
+        try:
+            return self._guesses(views, block, step)
+        except MemoryError as error:
+            raise ProviderError("there is not enough memory for a pass: give shorter or fewer texts at once") from error
+
+    def _guesses(self, views: Sequence[View], block: int, step: int) -> list[Guess]:
         config, mask = self._config, self._special.mask
         spans = [view.canvas.block(block, config.block_length) for view in views]
         positions = [view.canvas.candidates(span, mask) for view, span in zip(views, spans, strict=True)]
         batch = self._batch(views, positions)
         predictions, kept = self._predict(batch, views)
-        _check_finite(predictions, block, step)
+        _check_numbers(predictions, block, step)
         if config.temperature:
             pairs = zip(views, positions, strict=True)
             u = [sampling.uniform(view.canvas.seed, Stream.TOKEN, block, step, p) for view, p in pairs]
@@ -227,11 +234,13 @@ def _penalise(logits: Floats, batch: Batch, which: NDArray[np.intp]) -> Floats:
     return penalised
 
 
-def _check_finite(predictions: Predictions, block: int, step: int) -> None:
-    best = predictions.top_logits[:, 0]
-    reductions = (best, predictions.rest, predictions.rest_tempered, predictions.entropy)
-    if not all(np.isfinite(values).all() for values in reductions):
+def _check_numbers(predictions: Predictions, block: int, step: int) -> None:
+    """Refuse what is not finite, and what no logits have: sums below 0, or a best token that is not the best."""
+    best, rest, tempered = predictions.top_logits[:, :1], predictions.rest, predictions.rest_tempered
+    finite = all(np.isfinite(values).all() for values in (best, rest, tempered, predictions.entropy))
+    if not (finite and (rest >= 0).all() and (tempered >= 0).all() and (predictions.top_logits <= best).all()):
         raise NumericsError(
-            f"the model returned logits that are not finite in step {step} of block {block}: its weights, or the "
-            "precision it runs in, are broken; check the bundle's files, or use the variant fp32"
+            f"the model returned logits that are not finite in step {step} of block {block}, or sums that no logits "
+            "have: its weights, or the precision it runs in, are broken; check the bundle's files, or use the variant "
+            "fp32"
         )

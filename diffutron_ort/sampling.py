@@ -180,10 +180,11 @@ def doubt(chosen: Floats, best: Floats, rest: Floats) -> NDArray[np.float64]:
     """Return the odds [n] against the chosen tokens, from their logits, the best ones and `Predictions.rest`.
 
     Commits are ordered by it, lowest first, since confidences of 1 - 1e-9 and 1 - 1e-8 are both 1 in float32 while
-    these odds are 1e-9 and 1e-8.
+    these odds are 1e-9 and 1e-8. A token may be so unlikely, at a high temperature, that they are infinite.
     """
     likelihood = np.exp(chosen.astype(np.float64) - best)
-    odds: NDArray[np.float64] = (rest + (1 - likelihood)) / likelihood
+    with np.errstate(divide="ignore", over="ignore"):
+        odds: NDArray[np.float64] = (rest + (1 - likelihood)) / likelihood
     return odds
 
 

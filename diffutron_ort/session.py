@@ -130,7 +130,7 @@ class Session:
             batch = padded(batch) if self._in_buckets else batch
             bound = batch.past or batch.keep or self._in_buckets
             found = (self._run_bound if bound else self._run)(batch, names)
-            self._check(found, batch)
+            self._check(found, batch, logits)
             return widened(cut(found, asked), self._bundle.output_vocabulary, self._bundle.vocab_size)
 
     def _run(self, batch: Batch, names: Sequence[str]) -> Predictions:
@@ -161,13 +161,13 @@ class Session:
         read = dict(zip(names, (value.numpy() for value in outputs[: len(names)]), strict=True))
         return Predictions(**read, kept=kept)
 
-    def _check(self, found: Predictions, batch: Batch) -> None:
+    def _check(self, found: Predictions, batch: Batch, logits: bool) -> None:
         """Refuse what the denoiser of this bundle cannot have returned.
 
         Raises:
             BundleError: It names the output.
         """
-        check_predictions(found, len(batch.rows), self._predictable, self._path)
+        check_predictions(found, len(batch.rows), self._predictable, self._path, logits=logits)
         shape = [self._bundle.layers, *batch.input_ids.shape, self._bundle.hidden_size]
         for name, value in found.kept._asdict().items() if isinstance(found.kept, KeysValues) else ():
             if (value.data_type(), value.shape()) != ("tensor(float)", shape):
