@@ -378,10 +378,12 @@ def check_contract(session: Any, name: str, inputs: Signature, outputs: Signatur
 def _check_sizes(session: Any, path: Path, bundle: Bundle) -> None:
     """Compare a denoiser's sizes with the manifest's."""
     sizes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
-    expected = {name: [bundle.layers, bundle.hidden_size] for name in ("past_key", "past_value", "key", "value")}
-    found = {name: sizes[name][::3] for name in expected} | {"logits": sizes["logits"][1:]}
-    if found != expected | {"logits": [bundle.columns]}:
-        raise BundleError(
-            f"{path} has sizes of {_shortened(found)}, its manifest says {bundle.layers} layers of "
-            f"{bundle.hidden_size} and {bundle.columns} pieces; export the model again"
-        )
+    expected = [bundle.layers, bundle.hidden_size, bundle.columns]
+    for name in ("past_key", "past_value", "key", "value"):
+        found = [*sizes[name][::3], sizes["logits"][1]]
+        if found != expected:
+            layers, hidden, columns = map(_shortened, found)  # the names of sizes that are not fixed
+            raise BundleError(
+                f"{path} has {layers} layers of {hidden} and {columns} pieces, its manifest says "
+                f"{bundle.layers}, {bundle.hidden_size} and {bundle.columns}; export the model again"
+            )
