@@ -160,6 +160,7 @@ CHILDREN = {
         def child():
             os.chdir("/")
             right(), graph()
+            assert model.fill("On iki <mask> beş")
         forked(child)
         os.chdir("/")
         forked(child)

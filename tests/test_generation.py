@@ -16,7 +16,7 @@ from diffutron_ort.generation import Generation
 from diffutron_ort.stopping import Ends
 from tests.test_bundle import edit_manifest
 
-QUESTIONS = ["On iki artı beş kaç eder?", "Ters sırala: kitap, deniz, okul, elma", "neresi", ""]
+QUESTIONS = ["On iki artı beş kaç eder?", "Ters sırala: kitap, deniz, okul, elma", "neresi", "."]
 OPTIONS = st.fixed_dictionaries(
     {
         "max_new_tokens": st.integers(1, 48),

@@ -1,5 +1,8 @@
 import threading
+import tomllib
 import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
@@ -12,6 +15,7 @@ from diffutron_ort.canvas import for_generation
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.denoise import denoise
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
+from diffutron_ort.generation import Generation
 from diffutron_ort.predict import Batch
 from diffutron_ort.sampling import penalise, reduce_logits
 from diffutron_ort.session import Session
@@ -209,6 +213,126 @@ def test_a_graph_with_another_signature_is_an_error_of_ours(monkeypatch):
     monkeypatch.setitem(module.INPUTS, "guidance", ("tensor(float)", 1))
     with pytest.raises(BundleError, match="is no denoiser: its inputs differ in .*guidance"):
         Session(load_bundle())
+
+
+@pytest.mark.parametrize(
+    ("version", "least", "needed"),
+    [
+        ("1.24.2", "1.23.2", None),
+        ("1.24.2", "1.24.2", None),
+        ("1.24.10+cu12", "1.24.9", None),
+        ("1.24.1", "1.23.2", "1.24.2"),  # what the bundle says, and what keeps its graphs from reading files
+        ("1.23.2", "1.23.2", "1.24.2"),
+        ("1.24.2", "1.25.0", "1.25.0"),
+        ("1.9.0", "1", "1.24.2"),
+    ],
+)
+def test_onnxruntime_has_to_be_as_new_as_the_bundle_and_the_package_want(version, least, needed, monkeypatch):
+    monkeypatch.setattr(ort, "__version__", version)
+    importing = module.import_onnxruntime.__wrapped__
+    if needed is None:
+        assert importing(least) is ort
+    else:
+        with pytest.raises(ProviderError, match=rf"{version} is too old: pip install 'onnxruntime>={needed}'"):
+            importing(least)
+
+
+def test_what_is_needed_is_what_is_installed():
+    extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for extra, package in (("cpu", "onnxruntime"), ("gpu", "onnxruntime-gpu")):
+        assert extras[extra] == [f"{package}>={module.LEAST_ONNXRUNTIME}"]
+
+
+class Graph:
+    """What stands for a session: its inputs and outputs."""
+
+    def __init__(self, **changes):
+        self.changes = changes
+
+    def _values(self, signature):
+        sizes = {2: ["a", 2023], 4: [6, "b", "c", 256], 1: ["n"]}
+        values = {name: (kind, sizes[rank]) for name, (kind, rank) in signature.items()} | self.changes
+        return [SimpleNamespace(name=n, type=v[0], shape=v[1]) for n, v in values.items() if n in signature and v]
+
+    def get_inputs(self):
+        return self._values(module.INPUTS)
+
+    def get_outputs(self):
+        return self._values(module.OUTPUTS)
+
+
+def contract(**changes):
+    graph = Graph(**changes)
+    module.check_contract(graph, "denoiser", module.INPUTS, module.OUTPUTS, Path("g.onnx"))
+    module._check_sizes(graph, Path("g.onnx"), load_bundle())
+
+
+def test_a_graphs_signature_and_sizes_are_the_contracts():
+    contract()
+
+
+@pytest.mark.parametrize("name", ["past_key", "past_value", "key", "value", "logits", "rest", "input_ids"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        ("tensor(string)", ["a", 2023]),
+        ("seq(tensor(float))", None),
+        ("tensor(float)", []),
+        ("tensor(float)", None),
+        ("tensor(float)", ["x" * 10**5] * 7),
+        ("tensor(int64)", [6, "b", "c", 256]),
+    ],
+)
+def test_odd_signatures_are_errors_of_ours(name, value):
+    with pytest.raises(BundleError, match="is no denoiser: its (inputs|outputs) differ in") as caught:
+        contract(**{name: value})
+    assert len(str(caught.value)) < 800
+
+
+@pytest.mark.parametrize("name", ["past_key", "past_value", "key", "value"])
+@pytest.mark.parametrize(
+    "shape", [[5, "b", "c", 256], [6, "b", "c", 255], ["x" * 10**5, "b", "c", None], [-1, 1, 1, 1]]
+)
+def test_sizes_that_are_not_the_manifests_are_errors_of_ours(name, shape):
+    with pytest.raises(BundleError, match=r"layers of .* its manifest says 6, 256 and 2023") as caught:
+        contract(**{name: ("tensor(float)", shape)})
+    assert len(str(caught.value)) < 1500
+
+
+def test_what_onnxruntime_says_of_a_graph_that_it_refuses_is_shortened(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("x" * 10**6)
+
+    monkeypatch.setattr(ort, "InferenceSession", refuse)
+    with pytest.raises(BundleError, match="cannot open") as caught:
+        Session(load_bundle())
+    assert len(str(caught.value)) < 1000
+
+
+def test_too_little_memory_to_open_a_graph_is_an_error_of_ours(monkeypatch):
+    def refuse(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(ort, "InferenceSession", refuse)
+    with pytest.raises(ProviderError, match="not enough memory to open"):
+        Session(load_bundle())
+
+
+def test_a_file_is_opened_as_onnx_and_nothing_else(forward):
+    options = forward._session.get_session_options()
+    assert options.get_session_config_entry("session.load_model_format") == "ONNX"
+
+
+def test_a_bundle_that_was_found_by_a_relative_path_is_found_from_elsewhere(broken, monkeypatch):
+    monkeypatch.chdir(broken.parent)
+    bundle = module.replace(load_bundle(), folder=Path(broken.name))
+    session, generation = Session(bundle, threads=1), Generation(bundle, threads=1)
+    monkeypatch.chdir("/")
+    assert session._open()
+    assert generation._open()
 
 
 def test_an_onnxruntime_that_is_too_old_is_named():
