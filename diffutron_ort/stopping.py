@@ -135,7 +135,8 @@ class StopRule:
         if run:
             texts.append(self._decode(committed[: run[0]], previous) + REPLACEMENT * (len(run) + 1))
         cut_off = _cut_off(bytes(self._byte(committed[place]) or 0 for place in run))
-        if cut_off and self._can_go_on(ids[len(committed) :], _size(cut_off[0]) - len(cut_off)):
+        rest = self._ends.answer(ids)[len(committed) :]
+        if cut_off and self._can_go_on(rest, _size(cut_off[0]) - len(cut_off)):
             texts.append(self._decode(committed[: run[-len(cut_off)]], previous))
         return texts
 

@@ -9,31 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffutron_ort import Diffutron
-from diffutron_ort.bundle import load_bundle
-from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.stopping import Ends, StopRule
-from diffutron_ort.tokens import Tokenizer
+from tests import stop_vectors
 from tests.fakes import Says
+from tests.stop_vectors import (
+    BUNDLE,
+    CONTINUATIONS,
+    ID,
+    IN_BYTES,
+    LEADS,
+    LETTERS,
+    OWN,
+    SPECIAL,
+    SPELLED,
+    STRINGS,
+    TOKENIZER,
+    TOKENS,
+)
 
-SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 PAD, EOS, MASK = SPECIAL.pad, SPECIAL.eos, SPECIAL.mask
-BUNDLE = load_bundle()
-TOKENIZER = Tokenizer((BUNDLE.folder / "tokenizer.json").read_bytes(), "tokenizer.json", BUNDLE.vocab_size, SPECIAL)
-ID = {TOKENIZER.piece(token): token for token in range(BUNDLE.vocab_size)}
-OWN = BUNDLE.stop_sequences
-SPELLED = [("[/el]", tuple(ID[piece] for piece in ("▁", "[", "/", "e", "l", "]")))]  # one of several tokens
-
-LETTERS = [ID[piece] for piece in ("z", "e", "l", "▁", "▁b", "\n", "<unk>", "▁[/Answer]", "<pad>")]
-LEADS = [ID[f"<0x{byte}>"] for byte in ("41", "20", "C4", "EF", "F0", "FF")]
-CONTINUATIONS = [ID[f"<0x{byte}>"] for byte in ("9F", "BF")]  # C4 9F is ğ
-TOKENS = [*LETTERS, *LEADS, *CONTINUATIONS]
-"""What the tests' canvases are made of; "z" is in none of the stop strings."""
-
-STRINGS = [
-    *("e", "l", "el", "le", " e", "e ", " ", "  ", "\n", "\n ", " b", "b", "\n\n", "e\n"),
-    *("[", "/Ans", "]", " [", "e [", "e\n[", "\n[/Answer]", "[/Answer]", " [/Answer]", "[/Answer]\n", "r]z"),
-]
-IN_BYTES = ["ğ", "eğ", "A", "Ağ", "\ufffd", "\ufffd\ufffd", "e\ufffd", "A\ufffd", " \ufffd", "\U0001f7df", "\uffff"]
 
 
 @cache
@@ -151,6 +145,10 @@ E, NEWLINE, CLOSING = ID["e"], ID["\n"], ID["▁[/Answer]"]
         ([F0, MASK, MASK], ("\ufffd",), True),  # two bytes are too few for it
         ([F0, MASK, MASK, MASK], ("\ufffd",), False),
         ([F0, MASK, E, MASK, MASK], ("\ufffd",), True),
+        ([F0, MASK, PAD, MASK, MASK], ("\ufffd",), True),
+        ([F0, MASK, BF, BF, MASK], ("\ufffd",), False),
+        ([F0, MASK, A, BF, MASK], ("\ufffd",), True),
+        ([C4, MASK, C4, E, MASK], ("\ufffd",), True),
         ([CLOSING, MASK], (), True),
         ([MASK, CLOSING], (), False),
         ([*(ID[piece] for piece in ("[", "/", "Answer", "]")), MASK], (), False),  # as in the graph
@@ -173,7 +171,7 @@ def test_when_a_text_is_settled(ids, strings, settled):
         ([ID["▁b"], E, CLOSING], ("[/Answer]",), "be"),  # it is the bundle's, too
         ([ID["▁b"], E, CLOSING], ("e [/Answer]",), "b"),  # of equals the longest
         ([ID["▁b"], E, CLOSING, E], ("]e", "be z"), "be"),
-        ([NEWLINE, ID["▁"], CLOSING], (), "\n"),  # the text of the tokens before it, as of those that the graph returns
+        ([NEWLINE, ID["▁"], CLOSING], (), "\n"),  # the text of the tokens that the graph returns
         ([ID["▁b"], PAD, E], ("e",), "b"),
         ([ID["▁b"], EOS, CLOSING], ("[",), "b"),
         ([ID["▁b"], MASK, E], (), "be"),
@@ -225,6 +223,10 @@ def test_what_is_committed_ends_at_the_first_mask():
     ends = Ends(SPECIAL, [])
     assert ends.committed(np.array([5, 6, 4, 7])).tolist() == [5, 6]
     assert ends.committed(np.array([5, 6])).tolist() == [5, 6]
+
+
+def test_the_vectors_for_other_languages_are_what_the_rule_says():
+    assert stop_vectors.FILE.read_text("utf-8") == stop_vectors.written(stop_vectors.vectors())
 
 
 # The loop, with a model that says what a test wants, in any order.

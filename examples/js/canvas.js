@@ -58,38 +58,3 @@ export class Canvas {
     return new Canvas(ids, this.start);
   }
 }
-
-/**
- * Those of `ids` before the first mask: nothing can change them any more.
- *
- * @param {readonly number[]} ids @param {number} mask
- */
-export function settled(ids, mask) {
-  const first = ids.indexOf(mask);
-  return first < 0 ? ids : ids.slice(0, first);
-}
-
-/**
- * Those of `ids` before the first `<pad>`, with which the model fills up, or `<eos>`.
- *
- * @param {readonly number[]} ids @param {SpecialIds} special
- */
-export function shown(ids, special) {
-  const end = ids.findIndex((id) => id === special.pad || id === special.eos);
-  return end < 0 ? ids : ids.slice(0, end);
-}
-
-/**
- * Whether `<pad>`, `<eos>` or a stop sequence stands in `ids` with no mask before it.
- *
- * @param {readonly number[]} ids @param {SpecialIds} special @param {number[][]} stopSequences
- */
-export function hasEnded(ids, special, stopSequences) {
-  const sure = settled(ids, special.mask);
-  return shown(sure, special).length < sure.length || stopSequences.some((sequence) => holds(sure, sequence));
-}
-
-/** @param {readonly number[]} ids @param {number[]} sequence */
-function holds(ids, sequence) {
-  return ids.some((_, i) => sequence.every((id, j) => ids[i + j] === id));
-}

@@ -1,13 +1,14 @@
 /** The model as its users see it: text in, text out. Runs in every host that gives it ONNX Runtime and a tokenizer. */
 
 import { findVariant, parse, readManifest, readOptions } from "./bundle.js";
-import { Canvas, hasEnded, settled, shown } from "./canvas.js";
+import { Canvas } from "./canvas.js";
 import { makeConfig, presetOptions } from "./config.js";
 import { denoise } from "./denoise.js";
 import { BundleError, ContextError, InputError, OptionError } from "./errors.js";
 import { Generator } from "./generator.js";
 import { leastCharacters, renderChat } from "./prompt.js";
 import { Session } from "./session.js";
+import { StopRule } from "./stopping.js";
 import { checkText, strip } from "./text.js";
 import { Tokens } from "./tokens.js";
 
@@ -103,8 +104,11 @@ export class Diffutron {
     Generator.check(config);
     const canvas = this.#canvas(prompt, template, config);
     this.#generator ??= this.#openGenerator();
-    const { ids } = await (await this.#generator).run(canvas.ids.slice(0, canvas.start), config);
-    return this.#text(ids, canvas.start, config, template);
+    const rule = this.#stopRule(config);
+    // The graph writes `<pad>` over the stop sequence that ends an answer, which a stop string may have letters of.
+    const stops = rule.overlaps ? [] : this.bundle.stop_sequences.map((stop) => stop.ids);
+    const { ids } = await (await this.#generator).run(canvas.ids.slice(0, canvas.start), config, stops);
+    return stripped(rule.text(ids, canvas.start), template);
   }
 
   /**
@@ -126,9 +130,10 @@ export class Diffutron {
 
   /** @param {Canvas} canvas @param {Config} config @param {boolean} template @returns {AsyncGenerator<Step>} */
   async *#steps(canvas, config, template) {
-    const isSettled = config.early_end ? (/** @type {Canvas} */ now) => this.#isSettled(now, config) : () => false;
+    const rule = this.#stopRule(config);
+    const isSettled = (/** @type {Canvas} */ { ids, start }) => config.early_end && rule.isSettled(ids, start);
     for await (const step of denoise(this.#session, canvas, config, this.bundle.special_ids, isSettled)) {
-      yield { ...step, text: this.#text(step.ids, step.start, config, template) };
+      yield { ...step, text: stripped(rule.text(step.ids, step.start), template) };
     }
   }
 
@@ -137,7 +142,7 @@ export class Diffutron {
     const { generate, weights } = this.#variant;
     if (!generate) throw new BundleError("the bundle has no generate graph; export it again, or use stream");
     const session = await this.#host.openSession(generate, weights);
-    return new Generator(this.#host.ort, session, this.bundle);
+    return new Generator(this.#host.ort, session);
   }
 
   /** @param {string} prompt @param {boolean} template @param {Config} config */
@@ -174,49 +179,13 @@ export class Diffutron {
     }
   }
 
-  /**
-   * Whether everything that will be shown of a canvas is settled.
-   *
-   * @param {Canvas} canvas @param {Config} config @returns {boolean}
-   */
-  #isSettled(canvas, config) {
-    const { special_ids: special, stop_sequences: sequences } = this.bundle;
-    if (
-      hasEnded(
-        canvas.generated,
-        special,
-        sequences.map(({ ids }) => ids),
-      )
-    )
-      return true;
-    const text = config.stop.length ? this.#tokens.decode(settled(canvas.generated, special.mask)) : "";
-    return config.stop.some((stop) => text.includes(stop));
-  }
-
-  /**
-   * The answer on a canvas whose generated span begins at `start`, without what is still masked. It is cut where the
-   * stop string begins that is complete first: more text after it can change nothing. The one space before a stop
-   * sequence of the bundle's is its first token's.
-   *
-   * @param {readonly number[]} ids @param {number} start @param {Config} config @param {boolean} template
-   */
-  #text(ids, start, config, template) {
-    const text = this.#tokens.decode(shown(ids.slice(start), this.bundle.special_ids), ids[start - 1]);
-    const own = this.bundle.stop_sequences.map((stop) => stop.text);
-    const stop = firstComplete(text, [...own, ...config.stop]);
-    const before = stop === undefined ? text : text.slice(0, text.indexOf(stop));
-    const answer = stop !== undefined && own.includes(stop) && before.endsWith(" ") ? before.slice(0, -1) : before;
-    return template ? strip(answer) : answer;
+  /** @param {Config} config */
+  #stopRule(config) {
+    return new StopRule(this.#tokens, this.bundle.special_ids, this.bundle.stop_sequences, config.stop);
   }
 }
 
-/**
- * Which of `stops` is complete first in `text`, and of several the longest.
- *
- * @param {string} text @param {string[]} stops @returns {string | undefined} nothing where there is none
- */
-function firstComplete(text, stops) {
-  const end = (/** @type {string} */ stop) => text.indexOf(stop) + stop.length;
-  const found = stops.filter((stop) => text.includes(stop));
-  return found.sort((a, b) => end(a) - end(b) || b.length - a.length)[0];
+/** @param {string} text @param {boolean} template @returns {string} what an answer in the chat template is shown as */
+function stripped(text, template) {
+  return template ? strip(text) : text;
 }

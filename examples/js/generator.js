@@ -21,21 +21,15 @@ const ONLY = { remasking: "low_confidence", early_end: true, penalty_exempt: [],
 export class Generator {
   #ort;
   #session;
-  #stopIds;
 
   /**
    * @param {import("./session.js").Ort} ort @param {import("./session.js").InferenceSession} session
-   * @param {import("./bundle.js").Bundle} bundle
    * @throws {import("./errors.js").BundleError} the graph is no generator
    */
-  constructor(ort, session, bundle) {
+  constructor(ort, session) {
     checkNames(session, INPUTS, OUTPUTS, "generator");
     this.#ort = ort;
     this.#session = session;
-    this.#stopIds = padded(
-      ort,
-      bundle.stop_sequences.map(({ ids }) => ids),
-    );
   }
 
   /**
@@ -48,9 +42,10 @@ export class Generator {
 
   /**
    * @param {number[]} promptIds @param {import("./config.js").Config} config
+   * @param {number[][]} stops sequences that end the answer, as `<pad>` and `<eos>` always do
    * @returns {Promise<{ ids: number[], stepsTaken: number }>} the ids of prompt and answer, `<pad>` after its end
    */
-  async run(promptIds, config) {
+  async run(promptIds, config, stops) {
     const ort = this.#ort;
     const integer = (/** @type {number | bigint} */ value) => int64(ort, [value], []);
     const real = (/** @type {number} */ value) => new ort.Tensor("float32", Float32Array.of(value), []);
@@ -62,7 +57,7 @@ export class Generator {
       temperature: real(config.temperature),
       repetition_penalty: real(config.repetition_penalty),
       seed: integer(config.seed), // beyond 2^63 it wraps to its two's complement, as is meant
-      stop_ids: this.#stopIds,
+      stop_ids: padded(ort, stops),
     });
     return { ids: Array.from(ids.data, Number), stepsTaken: Number(steps_taken.data[0]) };
   }

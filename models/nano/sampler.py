@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from batches import BLOCK, CLOSING, PROMPT, SPAN
-from tokenizer import MASK
+from tokenizer import BOS, EOS, MASK, PAD, UNK
 from torch import Tensor
+
+from diffutron_ort.canvas import SpecialIds
+from diffutron_ort.stopping import Ends, StopRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,16 +24,17 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 ROWS = 64
+SPECIAL = SpecialIds(PAD, EOS, BOS, UNK, MASK)
 
 
 @torch.inference_mode()
-def generate(network: Denoiser, prompts: Tensor, end: int) -> Tensor:
+def generate(network: Denoiser, prompts: Tensor, ends: Ends) -> Tensor:
     """Answer prompts of one length, [batch, seq] -> [batch, SPAN]; rows whose answer has ended stay as they are."""
     length = prompts.shape[1]
     canvas = torch.cat((prompts, torch.full((len(prompts), SPAN), MASK)), dim=1)
     for first in range(length, length + SPAN, BLOCK):
         for _ in range(BLOCK):
-            going = (~ended(canvas[:, length:], end)).nonzero()[:, 0]
+            going = torch.tensor([not ends.has_ended(row) for row in canvas[:, length:].numpy()]).nonzero()[:, 0]
             if not len(going):
                 return canvas[:, length:]
             canvas[going] = _step(network, canvas[going], first)
@@ -48,24 +52,36 @@ def _step(network: Denoiser, canvas: Tensor, first: int) -> Tensor:
     return canvas
 
 
-def ended(answers: Tensor, end: int) -> Tensor:
-    """Which rows have the closing token with no mask before it."""
-    return ((answers == end) & ((answers == MASK).cumsum(1) == 0)).any(1)
+class Plain:
+    """The training's tokenizer, as the stop rule takes it: an exercise's answer is one line, so nothing is dropped."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def decode(self, ids: Sequence[int], previous: int | None = None) -> str:  # noqa: ARG002
+        """Return the text of `ids`, control tokens left out."""
+        return self.tokenizer.decode(ids)
+
+    def piece(self, token: int) -> str:
+        """Return what a token looks like on its own."""
+        return str(self.tokenizer.id_to_token(token))
 
 
 def answer(network: Denoiser, tokenizer: Tokenizer, questions: Sequence[str]) -> list[str]:
     """Answer questions, those with prompts of one length together."""
     prompts = [tokenizer.encode(PROMPT.format(question=q), add_special_tokens=False).ids for q in questions]
-    end = tokenizer.token_to_id("▁[/Answer]")
+    closing = CLOSING.strip()
+    own = [(closing, tokenizer.encode(closing, add_special_tokens=False).ids)]
+    rule, ends = StopRule(Plain(tokenizer), SPECIAL, own), Ends(SPECIAL, [ids for _, ids in own])
     groups = defaultdict(list)
     for i, prompt in enumerate(prompts):
         groups[len(prompt)].append(i)
     answers = [""] * len(prompts)
     for group in groups.values():
         for chunk in (group[i : i + ROWS] for i in range(0, len(group), ROWS)):
-            spans = generate(network, torch.tensor([prompts[i] for i in chunk]), end)
-            for i, span in zip(chunk, spans.tolist(), strict=True):
-                answers[i] = tokenizer.decode(span, skip_special_tokens=True).split(CLOSING.strip())[0].strip()
+            spans = generate(network, torch.tensor([prompts[i] for i in chunk]), ends)
+            for i, span in zip(chunk, spans.numpy(), strict=True):
+                answers[i] = rule.text(span, 0).strip()
     return answers
 
 

@@ -1,6 +1,6 @@
 """Write what Python says, as JSON, for the tests in JavaScript to compare with.
 
-python expected.py tokens|options|answers|trajectories OUT.json
+python expected.py tokens|options|answers|trajectories|stops OUT.json
 """
 
 import json
@@ -276,6 +276,28 @@ def trajectories() -> list[dict[str, Any]]:
     return [generation(LIST, **options) for options in TRAJECTORIES]
 
 
+STOPS = (
+    *([" elma"], [" on"], ["on"], [" "], ["\n"], [","], ["e"], ["okul", "deniz,"], ["yedi\n[/Answer]"], ["/Ans"]),
+    *(["i\n["], ["p\n["], ["\n", "z"], ["\n[/Answer]"], ["[/Answer]"], ["]"], ["kitap\n", "i "], ["p", "ap\n[/A"]),
+)
+"""Many of them begin with a space, or overlap `[/Answer]`."""
+STOPPED: tuple[tuple[str, dict[str, Any]], ...] = (
+    (LIST, {"max_new_tokens": 24, "steps": 12, "block_length": 12}),
+    ("On iki artı beş kaç eder?", {"template": False, "max_new_tokens": 16, "steps": 8, "block_length": 16}),
+)
+
+
+def stops() -> list[dict[str, Any]]:
+    """Answers cut at stop strings; whether a generation ends early does not change them."""
+    cases = []
+    for prompt, options in STOPPED:
+        *_, last = nano().stream(prompt, early_end=False, **options)
+        for stop in STOPS:
+            text = nano().answer(last.ids, last.start, nano().config(stop=stop), options.get("template", True))
+            cases.append({"prompt": prompt, "options": options, "stop": stop, "text": text})
+    return cases
+
+
 def generation(prompt: str, **options: Any) -> dict[str, Any]:
     """A prompt, options, every step, and the answer."""
     steps = [said(step) for step in nano().stream(prompt, **options)]
@@ -308,5 +330,5 @@ def nano() -> Diffutron:
 
 if __name__ == "__main__":
     section, out = sys.argv[1:]
-    said_by_python = {f.__name__: f for f in (tokens, options, answers, trajectories)}[section]()
+    said_by_python = {f.__name__: f for f in (tokens, options, answers, trajectories, stops)}[section]()
     Path(out).write_text(json.dumps(said_by_python), "utf-8")

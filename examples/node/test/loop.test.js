@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Canvas, hasEnded, shown } from "../../js/canvas.js";
+import { Canvas } from "../../js/canvas.js";
 import { makeConfig } from "../../js/config.js";
 import { denoise } from "../../js/denoise.js";
 
@@ -104,17 +104,4 @@ test("everything is computed again after so many passes, or after an uncertain c
   assert.deepEqual(await full({ refresh_steps: 1 }), Array(6).fill(true));
   assert.deepEqual(await full({ refresh_entropy: 0.4 }), Array(6).fill(true)); // the model's is 0.5
   assert.deepEqual(await full({ refresh_entropy: 0.6 }), [true, false, false, false, false, false]);
-});
-
-test("an answer ends at <pad>, <eos> or a stop sequence with no mask before it", () => {
-  assert.deepEqual(
-    [shown([7, 0, 8], SPECIAL), shown([7, EOS, 8], SPECIAL), shown([7, 8], SPECIAL)],
-    [[7], [7], [7, 8]],
-  );
-  const ends = (/** @type {number[]} */ ...ids) => hasEnded(ids, SPECIAL, [[8, 9]]);
-  assert.deepEqual([ends(7, 0), ends(7, EOS), ends(8, 9), ends(7, 8, 9, MASK)], [true, true, true, true]);
-  assert.deepEqual(
-    [ends(7, MASK, 0), ends(8, MASK, 9), ends(7, 8), ends(9, 8), ends()],
-    [false, false, false, false, false],
-  );
 });

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const SCRIPT = fileURLToPath(new URL("expected.py", import.meta.url));
 
-/** @param {"tokens" | "options" | "answers" | "trajectories"} section @returns {any} what expected.py writes of it */
+/** @param {"tokens" | "options" | "answers" | "trajectories" | "stops"} section @returns {any} what expected.py writes of it */
 export function expected(section) {
   const folder = mkdtempSync(join(tmpdir(), "diffutron-"));
   try {
