@@ -127,13 +127,16 @@ class StopRule:
         """Return the text of the tokens of `ids` [m] before the first mask, as it may begin once there are more.
 
         It changes only where they end with a run of byte tokens, which is decoded as one: the next byte may complete a
-        character, or make the whole run invalid.
+        character, or make the whole run invalid. (A byte-level decoder shows the beginning of a character as U+FFFD.)
         """
         committed = self._ends.committed(ids)
         texts = [self._decode(committed, previous)]
-        run = self._byte_run(committed) if len(committed) < len(ids) else []
-        if run:
-            texts.append(self._decode(committed[: run[0]], previous) + REPLACEMENT * (len(run) + 1))
+        if len(committed) == len(ids):
+            return texts
+        run = self._byte_run(committed)
+        if not run:
+            return [*texts, texts[0].removesuffix(REPLACEMENT)]
+        texts.append(self._decode(committed[: run[0]], previous) + REPLACEMENT * (len(run) + 1))
         cut_off = _cut_off(bytes(self._byte(committed[place]) or 0 for place in run))
         rest = self._ends.answer(ids)[len(committed) :]
         if cut_off and self._can_go_on(rest, _size(cut_off[0]) - len(cut_off)):

@@ -181,6 +181,32 @@ def test_where_a_text_is_cut(ids, strings, text):
     assert rule(strings=strings).text(np.array([NEWLINE, *ids]), 1) == text
 
 
+class ByteLevel:
+    """A tokenizer of which every token from 5 on is a byte, and the text what is valid of them."""
+
+    def decode(self, ids, previous=None):
+        return bytes(token - 5 for token in ids if token >= 5).decode("utf-8", "replace")
+
+    def piece(self, token):
+        return chr(token)
+
+
+@pytest.mark.parametrize(
+    ("committed", "strings", "settled"),
+    [
+        (b"\xc4", ("\ufffd",), False),  # ğ, perhaps
+        (b"a\xc4", ("a\ufffd",), False),
+        (b"a\xc4", ("a",), True),
+        (b"\xff\xc4", ("\ufffd",), True),
+        (b"\xc4a", ("\ufffd",), True),
+        ("ğ".encode(), ("ğ",), True),
+    ],
+)
+def test_a_beginning_of_a_character_is_not_settled_at_the_level_of_bytes(committed, strings, settled):
+    ids = np.array([*(byte + 5 for byte in committed), MASK])
+    assert StopRule(ByteLevel(), SPECIAL, [], strings).is_settled(ids, 0) is settled
+
+
 def test_a_stop_sequence_whose_ids_have_another_text_ends_an_answer_all_the_same():
     ids = np.array([NEWLINE, ID["▁b"], E, ID["l"], E])
     assert rule([("[/Answer]", (E, ID["l"]))]).text(ids, 1) == "b"

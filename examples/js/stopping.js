@@ -144,7 +144,7 @@ export class StopRule {
   /**
    * The text of the tokens before the first mask, as it may begin once there are more. It changes only where they end
    * with a run of byte tokens, which is decoded as one: the next byte may complete a character, or make the whole run
-   * invalid.
+   * invalid. (A byte-level decoder shows the beginning of a character as U+FFFD.)
    *
    * @param {readonly number[]} ids @param {number | undefined} previous @returns {string[]}
    */
@@ -152,8 +152,10 @@ export class StopRule {
     const committed = this.#ends.committed(ids);
     const until = (/** @type {number} */ end) => this.#decode(committed.slice(0, end), previous);
     const texts = [until(committed.length)];
-    const run = committed.length < ids.length ? this.#byteRun(committed) : [];
-    if (run.length) texts.push(until(run[0]) + REPLACEMENT.repeat(run.length + 1));
+    if (committed.length === ids.length) return texts;
+    const run = this.#byteRun(committed);
+    if (!run.length) return [...texts, texts[0].replace(/\ufffd$/, "")];
+    texts.push(until(run[0]) + REPLACEMENT.repeat(run.length + 1));
     const cutOff = cutOffOf(run.map((i) => /** @type {number} */ (this.#byte(committed[i]))));
     const rest = this.#ends.answer(ids).slice(committed.length);
     if (cutOff.length && this.#canGoOn(rest, size(cutOff[0]) - cutOff.length)) {
