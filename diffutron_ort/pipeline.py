@@ -54,7 +54,7 @@ def judge(parts: Mapping[str, Any]) -> Pipeline:
         ValueError: A step is of a kind that no bundle has, is a regular expression, which may run for ever, or lets a
             text grow more than `MOST_GROWTH` times; the message says which.
     """
-    steps = {part: list(_steps(part, parts[part])) for part in KNOWN}
+    steps = {part: list(_steps(part, parts.get(part))) for part in KNOWN}
     for part, inner in steps.items():
         if len(inner) > MOST_STEPS:
             raise ValueError(f"its {part} has {len(inner)} steps; {MOST_STEPS} are the most that is allowed")

@@ -359,6 +359,27 @@ def test_what_may_run_for_ever_or_fill_the_memory_is_refused_before_it_runs(buil
     assert time.perf_counter() - begun < 5
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_runs_while_the_library_loads_is_judged_before(path, hidden):
+    specification = json.loads(path.read_text("utf-8"))
+    specification["added_tokens"][-1] |= {"content": "a" * 9, "normalized": True}
+    specification["normalizer"] = {"type": "Sequence", "normalizers": DOUBLING * 15}
+    content = json.dumps(specification)
+    content = content.replace('"normalized"', '"norm\\u0061lized"') if hidden else content
+    begun = time.perf_counter()
+    with pytest.raises(BundleError, match="its normalizer can make a text 3.28e[+]04 times longer"):
+        Tokenizer(content.encode(), "tokenizer.json", 10**4, SPECIAL)
+    assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize("step", [5, "x", {}, {"type": 5}, {"type": "Sequence"}, {"type": "Replace"}, [[]]])
+def test_a_malformed_step_is_refused(path, step):
+    specification = json.loads(path.read_text("utf-8")) | {"normalizer": step}
+    specification["added_tokens"][-1]["normalized"] = True
+    with pytest.raises(BundleError, match=r"^tokenizer\.json"):
+        Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
+
+
 def test_a_model_that_makes_control_tokens_of_letters_is_refused(path):
     specification = json.loads(path.read_text("utf-8"))
     specification["model"] = {"type": "WordLevel", "vocab": specification["model"]["vocab"], "unk_token": "<unk>"}
