@@ -217,10 +217,10 @@ def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 def _ids(name: str, value: Any) -> tuple[int, ...]:
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
         raise OptionError(f"{name}={brief(value)}: must be a list of token ids")
-    ids = tuple(_integer(name, item, 0, 2**31 - 1) for item in islice(value, MOST_IDS + 1))
+    ids = tuple(islice(value, MOST_IDS + 1))
     if len(ids) > MOST_IDS:
         raise OptionError(f"{name} holds more than {MOST_IDS} ids: no vocabulary has as many; give each once")
-    return ids
+    return tuple(_integer(name, item, 0, 2**31 - 1) for item in ids)
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:

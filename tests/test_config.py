@@ -172,10 +172,10 @@ class Endless:
     ids=lambda value: brief(value)[:20],
 )
 def test_a_huge_value_is_refused_in_a_moment_and_in_few_words(name, value):
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(OptionError, match=f"^{name}[= ]") as raised:
         GenerationConfig(**{name: value})
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
     assert len(str(raised.value)) < 1000
 
 

@@ -479,10 +479,10 @@ def test_what_cannot_fit_is_refused_before_it_is_worked_on(model, monkeypatch, t
         lambda: model.chat([{"role": "user", "content": text}]),
     ]
     for call in calls:
-        begun = time.perf_counter()
+        begun = time.process_time()
         with pytest.raises(ContextError, match=r"^at least \d+ tokens.*, the model's context is 256: "):
             call()
-        assert time.perf_counter() - begun < 5
+        assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("content", ["x", "x " * 50])

@@ -89,7 +89,7 @@ def test_a_text_in_nfc_stays_as_it_is():
 
 def test_many_combining_marks_in_a_row_take_no_time():
     text = "a" + "\u0301\u0323" * 10**5
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert composed(text) == text
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert composed("a" + "\u0301\u0323" * 200) == "\u1ea1" + "\u0323" * 199 + "\u0301" * 200

@@ -353,10 +353,10 @@ UNBOUNDED = {
 
 @pytest.mark.parametrize("found", UNBOUNDED)
 def test_what_may_run_for_ever_or_fill_the_memory_is_refused_before_it_runs(build, found):
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(BundleError, match=f"^tokenizer.json: its .*{found}.*; export the model again$"):
         build(**UNBOUNDED[found])
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -366,10 +366,10 @@ def test_what_runs_while_the_library_loads_is_judged_before(path, hidden):
     specification["normalizer"] = {"type": "Sequence", "normalizers": DOUBLING * 15}
     content = json.dumps(specification)
     content = content.replace('"normalized"', '"norm\\u0061lized"') if hidden else content
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(BundleError, match="its normalizer can make a text 3.28e[+]04 times longer"):
         Tokenizer(content.encode(), "tokenizer.json", 10**4, SPECIAL)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("step", [5, "x", {}, {"type": 5}, {"type": "Sequence"}, {"type": "Replace"}, [[]]])
