@@ -11,6 +11,7 @@ from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.errors import OptionError
 from diffutron_ort.files import Fields, read_object
 from diffutron_ort.prompt import CHAT_TEMPLATE, ROLES
+from diffutron_ort.unfinished import is_own
 
 FORMAT = 1
 MANIFEST = "diffutron.json"
@@ -169,7 +170,7 @@ def read_manifest(folder: Path) -> Bundle:
     folder = folder.absolute()
     manifest = read_object(folder / MANIFEST)
     found = manifest.values.get("format")
-    if found != FORMAT or isinstance(found, bool):
+    if (found != FORMAT or isinstance(found, bool)) and not is_own(folder, found):
         raise manifest.refused(f" has format {brief(found)}: this release reads {FORMAT}")
     files = _files(manifest)
     vocab_size = manifest.integer("vocab_size", 1, MOST_PIECES)

@@ -1,17 +1,11 @@
-"""Writes a bundle: beside its place, checked, then renamed."""
+"""Writes what a bundle holds beside its graphs: settings, tokenizer, manifest."""
 
-import contextlib
 import importlib.metadata
-import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
-from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.integrity import sha256
 from diffutron_ort.manifest import FORMAT, MANIFEST
 from diffutron_ort.prompt import CHAT_TEMPLATE
@@ -21,59 +15,10 @@ from diffutron_ort.session import LEAST_ONNXRUNTIME
 from .plain import weights
 from .recipes import Recipe
 from .source import Source
+from .staging import write_json
 from .tokenizer import ANSWER_END
 
 TOOLS = ("torch", "onnx", "onnxscript", "transformers", "onnxruntime", "diffutron-ort")
-
-
-@contextlib.contextmanager
-def staged(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` if all goes well, and is gone if not.
-
-    Raises:
-        OptionError: `out` is there already, and not an empty directory.
-    """
-    refuse_taken(out)
-    made = [parent for parent in out.absolute().parents if not parent.exists()]
-    folder = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.partial")
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-        settle(folder)
-        refuse_taken(out)
-        folder.replace(out)  # an empty directory gives way
-        sync(out.absolute().parent)
-    except BaseException as error:  # Ctrl-C too
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        if isinstance(error, OSError):
-            raise DiffutronError(f"{out} cannot be written: {error}; make room, or choose another place") from error
-        raise
-
-
-def refuse_taken(out: Path) -> None:
-    """Refuses a place that holds something."""
-    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
-        raise OptionError(f"{out} is there already; give a place that is free, or an empty directory")
-
-
-def settle(folder: Path) -> None:
-    """Has the disk keep all that a folder holds."""
-    for path in (*folder.rglob("*"), folder):
-        sync(path)
-
-
-def sync(path: Path) -> None:
-    """Has the disk keep a file, or a directory's entries."""
-    if path.is_dir() and os.name == "nt":
-        return  # there is no such thing
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_settings(source: Source, folder: Path) -> None:
@@ -108,15 +53,10 @@ def provenance(source: Source) -> dict[str, str]:
     return {name: value for name, value in (origin | tools()).items() if value is not None}
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """One object, readable."""
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def write_manifest(
+def manifest(
     source: Source, folder: Path, context_length: int, cards: Mapping[Recipe, Mapping[str, Any]]
-) -> None:
-    """Writes diffutron.json, all other files being there.
+) -> dict[str, Any]:
+    """Return what diffutron.json says, all other files being there.
 
     Args:
         source: the checkpoint.
@@ -124,7 +64,7 @@ def write_manifest(
         context_length: how long prompt and answer may be together.
         cards: for each variant, its fidelity card.
     """
-    manifest = {
+    return {
         "format": FORMAT,
         "source": {"name": source.name, "revision": source.revision, "adapter": source.adapter},
         "context_length": context_length,
@@ -152,7 +92,6 @@ def write_manifest(
         **{recipe.name: foreign(recipe, folder, card) for recipe, card in cards.items() if recipe.foreign},
         "tools": tools(),
     }
-    write_json(folder / MANIFEST, manifest)
 
 
 def foreign(recipe: Recipe, folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,8 +106,8 @@ def uniform(place: tuple[int, ...], value: int) -> dict[str, int]:
 
 
 def files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of every file but the manifest."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    """Return size and sha256 of every file but the manifest, and but hidden ones, which a file system may add."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST and not p.name.startswith("."))
     return {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths
     }

@@ -2,29 +2,37 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
-from diffutron_ort.conformance import CONFORMANCE
 from diffutron_ort.errors import DiffutronError, OptionError
+from diffutron_ort.manifest import PLAIN
 
 from .progress import Report, progress, silent
-
-SHORT, LONG = 256, 512
-"""What the instruction-tuned models and Base were trained with; config.json says 8192 of both."""
-
-VARIANTS = "fp32, int8, fp16, or plain, the graph that optimum and transformers.js load"
-"""The names in `recipes`, which takes seconds to import."""
+from .request import FP32, LONG, SHORT, VARIANTS, Request, checked
+from .signals import told_to_end
+from .staging import staged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `diffutron-ort export`."""
-    parser.add_argument("source", metavar="SOURCE", help="directory in the Hugging Face layout, or hub id")
-    parser.add_argument("out", metavar="OUT", help="where the bundle goes; must be free, or an empty directory")
-    parser.add_argument("--variant", nargs="+", default=["fp32"], metavar="NAME", help=f"{VARIANTS} (default: fp32)")
+    for name, text in (
+        ("source", "directory in the Hugging Face layout, or hub id"),
+        ("out", "where the bundle goes; must be free, or an empty directory"),
+    ):
+        # `run` looks whether it is there: a list before it may have taken it.
+        parser.add_argument(name, metavar=name.upper(), help=text).required = False
+    parser.add_argument(
+        "--variant",
+        nargs="+",
+        action="append",
+        metavar="NAME",
+        help=f"{', '.join(VARIANTS)}; {PLAIN} is the graph that optimum and transformers.js load (default: {FP32})",
+    )
     parser.add_argument(
         "--exclude",
         nargs="*",
+        action="append",
         metavar="MATRIX",
         help="matrices that int8 leaves in float32, by name or pattern; without it they are found by measuring",
     )
@@ -45,20 +53,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Does what the arguments say, and shows how far it is."""
+    """Do what the arguments say, and show how far it is."""
+    give_back(args)
+    request = checked(
+        args.source,
+        args.out,
+        variants=[name for text in joined(args.variant) or [FP32] for name in text.split(",") if name],
+        adapter=args.adapter,
+        revision=args.revision,
+        context_length=args.context_length,
+        exclude=joined(args.exclude),
+        accept=args.accept,
+        output_vocabulary=args.output_vocabulary,
+    )
     with progress() as report:
-        write(
-            args.source,
-            Path(args.out),
-            variants=tuple(args.variant),
-            adapter=args.adapter,
-            revision=args.revision,
-            context_length=args.context_length,
-            exclude=args.exclude,
-            accept=args.accept,
-            output_vocabulary=args.output_vocabulary,
-            report=report,
-        )
+        write(request, report)
+
+
+def give_back(args: argparse.Namespace) -> None:
+    """Give SOURCE and OUT what a list before them took, as in `--variant fp32 int8 SOURCE OUT`.
+
+    Raises:
+        OptionError: there is no SOURCE, or no OUT.
+    """
+    missing = [name for name in ("source", "out") if getattr(args, name) is None]
+    if not missing:
+        return
+    count = len(missing)
+    eaters = [names for names in args.variant or [] if len(names) - count == named(names)]
+    eaters += [names for names in args.exclude or [] if len(names) >= count]
+    if not eaters:
+        names = " and ".join(name.upper() for name in missing)
+        raise OptionError(f"{names} missing: diffutron-ort export SOURCE OUT [options]")
+    for name in reversed(missing):
+        setattr(args, name, eaters[0].pop())
+
+
+def named(names: Sequence[str]) -> int:
+    """Return how many of the arguments of --variant are for it: the first, and all that name variants after it."""
+    return 1 + sum(1 for _ in takewhile(lambda text: {*VARIANTS, ""}.issuperset(text.split(",")), names[1:]))
+
+
+def joined(lists: Sequence[Sequence[str]] | None) -> list[str] | None:
+    """Return the arguments of an option that may be given several times; None where it was not given."""
+    return None if lists is None else [text for texts in lists for text in texts]
 
 
 def export(
@@ -73,12 +111,14 @@ def export(
     accept: bool = False,
     output_vocabulary: str | Path | None = None,
 ) -> None:
-    """Turns a checkpoint into a bundle; the bundle appears when it is whole and verified, or not at all.
+    """Turn a checkpoint into a bundle, which is written when it is whole and verified, or not at all.
+
+    Nothing is printed; what a user should know of the result is a `DiffutronWarning`.
 
     Args:
         source: a directory in the Hugging Face layout, or a hub id.
         out: where the bundle goes; must be free, or an empty directory.
-        variants: names of rows of `recipes.RECIPES`.
+        variants: names of `request.VARIANTS`, or one of them.
         adapter: directory of a peft LoRA adapter to merge.
         revision: of a hub id; the current one unless given, and recorded either way.
         context_length: how long prompt and answer may be together; 256 unless given, 512 for a name that ends in Base.
@@ -89,85 +129,30 @@ def export(
     Raises:
         CheckpointError: source or adapter cannot be exported.
         FidelityError: the graph differs from transformers' model by more than the variant's tolerance.
-        OptionError: an option has no meaning here.
+        OptionError: an option has no meaning here, or `out` cannot be written or holds something.
+        DiffutronError: the disk refuses something; or `out` was taken meanwhile, and the message says where the
+            finished bundle is kept.
     """
-    write(
-        str(source),
-        Path(out),
+    request = checked(
+        source,
+        out,
         variants=variants,
-        adapter=None if adapter is None else str(adapter),
+        adapter=adapter,
         revision=revision,
         context_length=context_length,
         exclude=exclude,
         accept=accept,
         output_vocabulary=output_vocabulary,
-        report=silent,
     )
+    write(request, silent)
 
 
-def write(
-    name: str,
-    out: Path,
-    *,
-    variants: Sequence[str],
-    adapter: str | None,
-    revision: str | None,
-    context_length: int | None,
-    exclude: Sequence[str] | None,
-    accept: bool,
-    output_vocabulary: str | Path | None,
-    report: Report,
-) -> None:
-    """Does what `export` says it does."""
-    try:  # torch and transformers take seconds to import, and --help needs neither
-        from . import bundle
-        from .conformance import record
-        from .fidelity import Yardstick
-        from .pieces import read_pieces
-        from .recipes import chosen
-        from .source import open_source
-        from .variants import Job, Options
-        from .wrap import wrap
-    except ModuleNotFoundError as error:
-        raise DiffutronError(f"export needs {error.name}: pip install 'diffutron-ort[cpu,export]'") from error
-
-    recipes = chosen(variants)
-    if exclude is not None and "int8" not in variants:
-        raise OptionError(f"exclude {list(exclude)}: only int8 leaves matrices out, and it is not among the variants")
-    bundle.refuse_taken(out)
-    report(f"reading {name}", 0.2)
-    source = open_source(name, revision=revision, adapter=adapter)
-    if output_vocabulary is not None:
-        source = replace(source, pieces=tuple(read_pieces(output_vocabulary, source.tokenizer).tolist()))
-    length = context(context_length, source.name, source.shape.positions)
-    yardstick, options = Yardstick(source), Options(exclude, accept)
-    with bundle.staged(out) as folder:
-        bundle.write_settings(source, folder)
-        cards = {}
-        for recipe in recipes:
-            report(f"writing and verifying {recipe.name}", 0.5 / len(recipes))
-            place = bundle.place(folder, recipe.graph)
-            cards[recipe] = recipe.write(Job(place, bundle.provenance(source), yardstick, options))
-            if recipe.foreign:
-                continue
-            wrap(place, bundle.place(folder, recipe.generation))
-            cards[recipe] |= {} if source.pieces is None else {"output_vocabulary": yardstick.coverage()}
-        report(f"recording what {out} does", 0.2)
-        bundle.write_manifest(source, folder, length, cards)
-        recorded = record(folder, source, [recipe.name for recipe in recipes if not recipe.foreign])
-        bundle.write_json(folder / CONFORMANCE, recorded)
-        report(f"finishing {out}", 0.1)
-        bundle.write_manifest(source, folder, length, cards)  # that there is one file more
-
-
-def context(asked: int | None, name: str, most: int) -> int:
-    """How long prompt and answer may be together.
-
-    Raises:
-        OptionError: not from 1 to what the network has rotations for.
-    """
-    if asked is None:
-        return min(LONG if name.endswith("Base") else SHORT, most)
-    if not 1 <= asked <= most:
-        raise OptionError(f"context length {asked}: choose from 1 to max_position_embeddings, which is {most}")
-    return asked
+def write(request: Request, report: Report) -> None:
+    """Do what `export` says it does."""
+    with told_to_end(), staged(request.out) as stage:  # whatever cannot be written is found out first
+        report(f"reading {request.source}", 0.2)
+        try:  # torch and transformers take seconds to import
+            from . import pipeline
+        except ModuleNotFoundError as error:
+            raise DiffutronError(f"export needs {error.name}: pip install 'diffutron-ort[cpu,export]'") from error
+        pipeline.fill(stage, request, report)

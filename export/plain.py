@@ -22,6 +22,7 @@ from diffutron_ort.errors import DiffutronError
 from .graph import quiet
 from .network import TABLE
 from .source import TIED
+from .staging import write_json
 from .variants import Card, Job
 from .verify import SEED, Ids, Outputs, Session, judged, long_case, longest, padded_case, tokens
 
@@ -101,7 +102,7 @@ def tell_transformers_js(graph: Path) -> None:
     beside = {} if weights(graph) == graph else {"use_external_data_format": {graph.name: True}}
     path = graph.parents[1] / "config.json"
     config = json.loads(path.read_text("utf-8")) | {"transformers.js_config": {"dtype": "fp32", **beside}}
-    path.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_json(path, config)
 
 
 class PlainSession(Session):

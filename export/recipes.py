@@ -4,10 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diffutron_ort.errors import OptionError
-from diffutron_ort.manifest import PLAIN
-
 from .plain import require, write_plain
+from .request import FP16, FP32, INT8, PLAIN
 from .variants import Job, write_fp16, write_fp32, write_int8
 
 
@@ -51,29 +49,21 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name="fp32", stem="denoiser", write=write_fp32),
-        Recipe(name="int8", stem="denoiser_int8", write=write_int8, alone=True),
-        Recipe(name="fp16", stem="denoiser_fp16", write=write_fp16),
+        Recipe(name=FP32, stem="denoiser", write=write_fp32),
+        Recipe(name=INT8, stem="denoiser_int8", write=write_int8, alone=True),
+        Recipe(name=FP16, stem="denoiser_fp16", write=write_fp16),
         Recipe(name=PLAIN, stem="model", write=write_plain, foreign=True, require=require),
     )
 }
 
 
 def chosen(names: Sequence[str]) -> list[Recipe]:
-    """The rows of these names, each once.
+    """Return the rows of these names, as `request.check_variants` returns them.
 
     Raises:
-        OptionError: no name at all, one that is not in the table, or none that this package can run.
         DiffutronError: what one is made with is not installed.
     """
-    for name in names:
-        if name not in RECIPES:
-            raise OptionError(f"variant {name!r}: there are {', '.join(RECIPES)}; choose among them")
-    if not names:
-        raise OptionError(f"no variant: there are {', '.join(RECIPES)}; choose at least one")
-    recipes = [RECIPES[name] for name in dict.fromkeys(names)]
-    if all(recipe.foreign for recipe in recipes):
-        raise OptionError(f"variant {PLAIN} alone: nothing here generates from it; choose fp32, int8 or fp16 besides")
+    recipes = [RECIPES[name] for name in names]
     for recipe in recipes:
         recipe.require()
     return recipes

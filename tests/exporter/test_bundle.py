@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnx_ir as ir
 import pytest
 
+from diffutron_ort.bundle import load_bundle
 from diffutron_ort.errors import CheckpointError, DiffutronError, FidelityError, OptionError
 from diffutron_ort.prompt import CHAT_TEMPLATE
-from diffutron_ort_export import export, fidelity, recipes, variants, verify
+from diffutron_ort_export import export, fidelity, pipeline, recipes, signals, variants, verify
 from diffutron_ort_export.graph import Graph
 from tests.exporter.conftest import TINY, edit_json
 
@@ -106,11 +108,31 @@ def test_generation_defaults_without_a_meaning(checkpoint: Path, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
 
 
-def test_an_empty_directory_gives_way(tmp_path: Path, copied: None) -> None:
+def test_an_empty_directory_is_filled(tmp_path: Path, copied: None, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").mkdir()
-    export(TINY / "checkpoint", tmp_path / "out")
-    assert (tmp_path / "out" / "diffutron.json").exists()
+    monkeypatch.chdir(tmp_path / "out")
+    export(TINY / "checkpoint", ".")
+    assert load_bundle(".").variants.keys() == {"fp32"}
+    assert not list(Path().glob(".*"))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_while_it_is_recorded_a_bundle_is_open_to_its_export_alone(
+    tmp_path: Path, copied: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import sys; from diffutron_ort.bundle import load_bundle; load_bundle(sys.argv[1])"
+    record, seen = pipeline.record, []
+
+    def watched(folder: Path, *given: object) -> dict:
+        recorded = record(folder, *given)
+        seen.append(subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True).stderr)
+        return recorded
+
+    monkeypatch.setattr(pipeline, "record", watched)
+    export(TINY / "checkpoint", tmp_path / "out")
+    assert len(seen) == 1
+    assert "has format 'unfinished'" in seen[0]
+    assert load_bundle(tmp_path / "out").files["conformance.json"]
 
 
 def test_folders_above_are_made(tmp_path: Path, copied: None) -> None:
@@ -150,9 +172,9 @@ def test_a_second_variant_that_fails_takes_the_first_along(
         monkeypatch.setattr(verify, "MOST_ERROR", 0.0)
         return FP32.write(job)
 
-    use(monkeypatch, FP32, dataclasses.replace(FP32, name="strict", stem="denoiser_strict", write=strict))
+    use(monkeypatch, FP32, dataclasses.replace(FP32, name="int8", stem="denoiser_strict", write=strict))
     with pytest.raises(FidelityError, match="allowed is 0"):
-        export(TINY / "checkpoint", tmp_path / "out", variants=("fp32", "strict"))
+        export(TINY / "checkpoint", tmp_path / "out", variants=("fp32", "int8"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,18 +202,46 @@ def test_a_checkpoint_that_is_refused_leaves_nothing(checkpoint: Path, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
-    program = (
-        f"from diffutron_ort_export import export; export({str(TINY / 'checkpoint')!r}, {str(tmp_path / 'out')!r})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(tmp_path.iterdir()):
+@pytest.mark.parametrize(
+    ("number", "code", "out"),
+    [(signal.SIGINT, 130, "out"), (signal.SIGTERM, 128 + 15, "there"), (signal.SIGHUP, 128 + 1, "out")],
+)
+def test_a_signal_leaves_nothing(tmp_path: Path, number: int, code: int, out: str) -> None:
+    (tmp_path / "there").mkdir()
+    command = [sys.executable, "-m", "diffutron_ort.cli", "export", TINY / "checkpoint", tmp_path / out]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.rglob("onnx")):
         time.sleep(0.05)
     assert process.poll() is None
     for _ in range(3):  # Python drops an interrupt that falls into a finalizer, of which tracing has many
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5)
             break
-    assert process.wait(60) != 0
-    assert list(tmp_path.iterdir()) == []
+    assert process.wait(60) == code
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_handlers_of_signals_are_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none is touched that a program has set, or that is ignored, as SIGHUP under nohup."""
+
+    def write(job: variants.Job) -> variants.Card:
+        during.extend(map(signal.getsignal, numbers))
+        raise RuntimeError
+
+    numbers, during = (signal.SIGTERM, signal.SIGHUP), []
+    use(monkeypatch, dataclasses.replace(FP32, write=write))
+    before = [signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGHUP, signal.SIG_IGN)]
+    try:
+        with pytest.raises(RuntimeError):
+            export(TINY / "checkpoint", tmp_path / "out")
+        assert [signal.getsignal(number) for number in numbers] == [before[0], signal.SIG_IGN]
+        assert during == [signals.end, signal.SIG_IGN]
+    finally:
+        signal.signal(signal.SIGHUP, before[1])
+
+
+def test_beside_the_main_thread(tmp_path: Path, copied: None) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(export, TINY / "checkpoint", tmp_path / "out").result()
+    assert load_bundle(tmp_path / "out")

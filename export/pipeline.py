@@ -1,0 +1,68 @@
+"""From a checkpoint to the files of a bundle, step by step."""
+
+from dataclasses import replace
+
+from diffutron_ort.conformance import CONFORMANCE
+from diffutron_ort.manifest import MANIFEST
+from diffutron_ort.unfinished import UNFINISHED, opened_unfinished
+
+from . import bundle
+from .conformance import record
+from .fidelity import Yardstick
+from .pieces import read_pieces
+from .progress import Report
+from .recipes import Recipe, chosen
+from .request import Request, context
+from .source import Source, open_source
+from .staging import Stage, write_json
+from .variants import Card, Job, Options
+from .wrap import wrap
+
+
+def fill(stage: Stage, request: Request, report: Report) -> None:
+    """Write what is asked for into a stage, and its manifest last.
+
+    Args:
+        stage: where to.
+        request: what is asked for.
+        report: is told of each step as it begins, after the first, which is reading.
+    """
+    recipes = chosen(request.variants)
+    source = read(request)
+    length = context(request.context_length, source.name, source.shape.positions)
+    with stage.writing():
+        bundle.write_settings(source, stage.folder)
+        cards = write_variants(recipes, source, request, stage, report)
+        report(f"recording what {request.out} does", 0.2)
+        manifest = bundle.manifest(source, stage.folder, length, cards)
+        write_json(stage.folder / MANIFEST, manifest | {"format": UNFINISHED})
+        with opened_unfinished(stage.folder):
+            recorded = record(stage.folder, source, [recipe.name for recipe in recipes if not recipe.foreign])
+        write_json(stage.folder / CONFORMANCE, recorded)
+        report(f"finishing {request.out}", 0.1)
+        write_json(stage.manifest, manifest | {"files": bundle.files(stage.folder)})
+
+
+def read(request: Request) -> Source:
+    """Return the checkpoint that is asked for, with its output vocabulary."""
+    source = open_source(request.source, revision=request.revision, adapter=request.adapter)
+    if request.output_vocabulary is None:
+        return source
+    return replace(source, pieces=tuple(read_pieces(request.output_vocabulary, source.tokenizer).tolist()))
+
+
+def write_variants(
+    recipes: list[Recipe], source: Source, request: Request, stage: Stage, report: Report
+) -> dict[Recipe, Card]:
+    """Write the graphs and weights, and return each variant's fidelity card."""
+    yardstick, options = Yardstick(source), Options(request.exclude, request.accept)
+    cards = {}
+    for recipe in recipes:
+        report(f"writing and verifying {recipe.name}", 0.5 / len(recipes))
+        place = bundle.place(stage.folder, recipe.graph)
+        cards[recipe] = recipe.write(Job(place, bundle.provenance(source), yardstick, options))
+        if recipe.foreign:
+            continue
+        wrap(place, bundle.place(stage.folder, recipe.generation))
+        cards[recipe] |= {} if source.pieces is None else {"output_vocabulary": yardstick.coverage()}
+    return cards
