@@ -4,6 +4,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from diffutron_ort.errors import DiffutronWarning
 
@@ -17,6 +18,8 @@ def silent(stage: str, share: float) -> None:
 
 def line(stage: str, share: float) -> None:  # noqa: ARG001
     """Say the stage on a line."""
+    if sys.stderr is None:
+        return
     with contextlib.suppress(OSError, ValueError):  # nobody reads it, which is no reason to end an export
         sys.stderr.write(f"{shown(stage)}\n")
         sys.stderr.flush()
@@ -27,6 +30,23 @@ def note(text: str) -> None:
     warnings.warn(text, DiffutronWarning, stacklevel=2)
 
 
+@contextlib.contextmanager
+def notes_said() -> Iterator[None]:
+    """Say notes on standard error, as a command does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DiffutronWarning)
+        foreign = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:
+            if issubclass(category, DiffutronWarning):
+                line(f"diffutron-ort: {message}", 0)
+            else:
+                foreign(message, category, *where, **how)
+
+        warnings.showwarning = say
+        yield
+
+
 def shown(text: str) -> str:
     """Return a text on one line, with the codes of what could steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -35,13 +55,11 @@ def shown(text: str) -> str:
 @contextlib.contextmanager
 def progress() -> Iterator[Report]:
     """Yield a report that fits where standard error goes."""
-    if sys.stderr is None:
-        yield silent
-    elif not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield line
-    else:
-        with bar() as report:
-            yield report
+        return
+    with bar() as report:
+        yield report
 
 
 @contextlib.contextmanager
