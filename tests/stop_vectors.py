@@ -1,4 +1,4 @@
-"""What the stop rule says of canvases of every kind, for other languages: golden/stopping.json.
+"""What the stop rule says of canvases of every kind, for other languages: stopping.json.
 
 python -m tests.stop_vectors writes it
 """
@@ -15,7 +15,7 @@ from diffutron_ort.bundle import load_bundle
 from diffutron_ort.stopping import StopRule
 from diffutron_ort.tokens import Tokenizer
 
-FILE = Path(__file__).parent / "golden" / "stopping.json"
+FILE = Path(__file__).with_name("stopping.json")
 
 BUNDLE = load_bundle()
 SPECIAL = BUNDLE.special

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from diffutron_ort import Diffutron
+from diffutron_ort.stopping import Ends
 from sweep.arithmetic import Pass
 from sweep.hard import Exercise, hard_questions
 from sweep.settings import EXACT, Group, Setting, finalists, settings
@@ -111,11 +112,10 @@ def plans(groups: list[Group], variants: list[str], count: int) -> list[Plan]:
 def answer(model: Diffutron, job: Job) -> Answer:
     """Answer a question with the preset `short`, the bundle's own options, and the job's."""
     steps = list(model.stream(job.question, preset="short", **job.options))
-    last, special = steps[-1], model.bundle.special
-    made = last.ids[last.start :].tolist()
-    ends = [i for i, token in enumerate(made) if token in (special.pad, special.eos)]
+    last = steps[-1]
+    tokens = Ends(model.bundle.special, []).answer(last.ids[last.start :]).tolist()
     passes = [Pass(len(step.ids), step.computed, step.asked) for step in steps]
-    return Answer(last.text, made[: ends[0]] if ends else made, passes)
+    return Answer(last.text, tokens, passes)
 
 
 def work_off(plans: list[Plan], store: Store, bundle: Path, seconds: float) -> int:

@@ -14,8 +14,9 @@ const read = async (path) => JSON.parse(await readFile(path, "utf8"));
 const bundle = await read(join(NANO, "diffutron.json"));
 const tokens = new Tokens(Tokenizer, await read(join(NANO, "tokenizer.json")), bundle);
 
-test("canvases show what they show in Python, and are settled when they are there", async () => {
-  const groups = await read(new URL("../../../tests/golden/stopping.json", import.meta.url));
+const groups = await read(new URL("../../../tests/stopping.json", import.meta.url));
+
+test("canvases show what they show in Python, and are settled when they are there", () => {
   assert.equal(groups.length, 3);
   for (const { own, cases } of groups) {
     assert.ok(cases.length > 200);
@@ -43,6 +44,24 @@ test("a stop string overlaps the bundle's own where it can have letters of it", 
   const others = ["yedi", " on", "\n", "/x", "[/Answer]x", "[x", "[/Answer]", "b]x"];
   assert.deepEqual(overlapping.filter(overlaps), overlapping);
   assert.deepEqual(others.filter(overlaps), []);
+});
+
+test("where none overlaps, an answer is cut the same although <pad> stands over its end", () => {
+  const special = bundle.special_ids;
+  let count = 0;
+  for (const { own, cases } of groups) {
+    const sequences = own.map((/** @type {{ ids: number[] }} */ one) => one.ids);
+    const ends = new Ends(special, sequences);
+    for (const { ids, start, stop, text } of cases) {
+      const rule = new StopRule(tokens, special, own, stop);
+      const end = start + (ends.find(ids.slice(start))?.begin ?? ids.length);
+      if (rule.overlaps || end >= ids.length) continue;
+      const covered = [...ids.slice(0, end), ...Array(ids.length - end).fill(special.pad)];
+      assert.equal(rule.text(covered, start), text, JSON.stringify({ own, ids, start, stop }));
+      count++;
+    }
+  }
+  assert.ok(count > 100, `${count}`);
 });
 
 test("answers are cut as in Python, in one graph and step by step", async () => {
