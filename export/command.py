@@ -8,7 +8,7 @@ from pathlib import Path
 from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.manifest import PLAIN
 
-from .progress import Report, notes_said, progress, silent
+from .progress import Report, progress, silent
 from .request import FP32, LONG, SHORT, VARIANTS, Request, checked
 from .signals import told_to_end
 from .staging import staged
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         accept=args.accept,
         output_vocabulary=args.output_vocabulary,
     )
-    with progress() as report, notes_said():
+    with progress() as report:
         write(request, report)
 
 

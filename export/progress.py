@@ -4,9 +4,9 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from diffutron_ort.errors import DiffutronWarning
+from diffutron_ort.terminal import drawing
 
 Report = Callable[[str, float], None]
 """Called as a stage begins, with its name and its share of the whole."""
@@ -28,23 +28,6 @@ def line(stage: str, share: float) -> None:  # noqa: ARG001
 def note(text: str) -> None:
     """Say something that a user should know of the result: the command prints it, a Python program decides."""
     warnings.warn(text, DiffutronWarning, stacklevel=2)
-
-
-@contextlib.contextmanager
-def notes_said() -> Iterator[None]:
-    """Say notes on standard error, as a command does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", DiffutronWarning)
-        foreign = warnings.showwarning
-
-        def say(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:
-            if issubclass(category, DiffutronWarning):
-                line(f"diffutron-ort: {message}", 0)
-            else:
-                foreign(message, category, *where, **how)
-
-        warnings.showwarning = say
-        yield
 
 
 def shown(text: str) -> str:
@@ -70,7 +53,7 @@ def bar() -> Iterator[Report]:
 
     named = TextColumn("{task.description}", markup=False)
     columns = (named, BarColumn(), TimeElapsedColumn(), TextColumn("left"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as drawn:
+    with Progress(*columns, TimeRemainingColumn(), console=Console(file=drawing(sys.stderr)), transient=True) as drawn:
         task = drawn.add_task("", total=1.0)
         pending = 0.0
 

@@ -215,4 +215,4 @@ def is_folder(path: str) -> bool:
 def suggested(name: str, names: Sequence[str]) -> str:
     """Return the words that suggest the name that was probably meant, if there is one."""
     close = difflib.get_close_matches(name.lower().replace("-", ""), names, 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""
