@@ -193,9 +193,8 @@ class Diffutron:
             raise OptionError(f"{', '.join(useless)}: fill has no such option; a text is as long as it is")
         texts, seed = _texts("text", text), self.config(**options).seed
         name = "the text" if isinstance(text, str) else "text {}"
-        filled = [
-            self._fill(item, options | {"seed": (seed + i) % 2**64}, name.format(i)) for i, item in enumerate(texts)
-        ]
+        drafts = [self._draft(item, name.format(i)) for i, item in enumerate(texts)]
+        filled = [self._fill(*draft, options | {"seed": (seed + i) % 2**64}) for i, draft in enumerate(drafts)]
         return filled[0] if isinstance(text, str) else filled
 
     def answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
@@ -206,16 +205,21 @@ class Diffutron:
         text = self._stop_rule(config).text(ids, start)
         return text.strip() if template else text
 
-    def _fill(self, text: str, options: Mapping[str, Any], name: str) -> str:
+    def _draft(self, text: str, name: str) -> tuple[list[int], list[str]]:
+        """Return the ids of a text that is to be filled, and its pieces between the masks."""
         stretches = self.tokenizer.stretches(text)
-        masks = len(stretches) - 1
-        self._check_room(sum(map(len, stretches)), masks=masks)
-        _warn_of_form(text, name)
+        self._check_room(sum(map(len, stretches)), masks=len(stretches) - 1)
         ids, pieces = self.tokenizer.encode_masked(text)
         self._check_length(len(ids), 0)
-        if not masks:
+        _warn_of_form(text, name)
+        if len(pieces) == 1:
             _warn(f"{name} has no {MASK}, so there is nothing to fill in{_like_a_mask(text)}")
-            return text
+        return ids, pieces
+
+    def _fill(self, ids: Sequence[int], pieces: Sequence[str], options: Mapping[str, Any]) -> str:
+        masks = len(pieces) - 1
+        if not masks:
+            return pieces[0]
         defaults = {"steps": masks, "block_length": len(ids), "repetition_penalty": 1.0}
         config = self.config(**(defaults | dict(options)))
         canvas = for_infilling(ids, config.seed)

@@ -277,6 +277,8 @@ def test_too_long_a_prompt_in_a_list_is_refused_before_any_is_answered(model, mo
     monkeypatch.setattr(model, "forward", lambda *_, **__: pytest.fail("a pass was run"))
     with pytest.raises(ContextError):
         model.generate([QUESTION, "kitap " * 300])
+    with pytest.raises(ContextError):
+        model.fill(["Bir <mask>", "kitap " * 300])
 
 
 @pytest.mark.parametrize("call", ["generate", "stream", "fill"])

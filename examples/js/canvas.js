@@ -16,7 +16,7 @@ export class Canvas {
    * @param {number} start where the first block, and the generated span, begins
    */
   constructor(ids, start) {
-    this.ids = Object.freeze(ids);
+    this.ids = Object.isFrozen(ids) ? ids : Object.freeze([...ids]); // not the array of the caller, who may change it
     this.start = start;
   }
 

@@ -16,7 +16,8 @@ const MARKS = /[^\p{L}\p{N}_\x00-\u02ff]{1000}/u;
 /**
  * The prompt that asks the model to answer the last of `messages`.
  *
- * @param {Message[]} messages a content is trimmed and composed; only the first can be the system's, and the last must be the user's
+ * @param {Message[]} messages a content is trimmed and composed; only the first can be the system's, and the last must
+ *   be the user's
  * @param {Template} template what each role's message becomes, with `{content}` in its place, and what asks for more
  * @returns {string}
  * @throws {InputError} there is no message, or one cannot be rendered, or one of the user's has no text
@@ -75,7 +76,9 @@ function render(message, place, template) {
   }
   checkText(content, `content of message ${place}`);
   const text = strip(content);
-  if (role === "user" && !text) throw new InputError(`message ${place} is the user's and has no text: write a question`);
+  if (role === "user" && !text) {
+    throw new InputError(`message ${place} is the user's and has no text: write a question`);
+  }
   // Not `replace`, to which a `$` in the content says something.
   return template[/** @type {"system" | "user" | "assistant"} */ (role)].split("{content}").join(composed(text));
 }

@@ -85,8 +85,8 @@ export class Tokens {
   /**
    * The text of `ids`, which follow the token `previous`, control tokens left out.
    *
-   * The space that a piece after an added token (a run of newlines, a tag) decodes to is dropped where it is none of the
-   * text's, but one that is put before every stretch of text.
+   * The space that a piece after an added token (a run of newlines, a tag) decodes to is dropped where it is none of
+   * the text's, but one that is put before every stretch of text.
    *
    * @param {readonly number[]} ids @param {number} [previous]
    */

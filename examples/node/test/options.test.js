@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Canvas } from "../../js/canvas.js";
 import { makeConfig, presetOptions } from "../../js/config.js";
 import { ContextError, Diffutron, InputError, OptionError } from "../../js/diffutron.js";
 import { composed, leastCharacters, renderChat } from "../../js/prompt.js";
@@ -146,6 +147,14 @@ test("a prompt that is no text, or too long, is refused", async () => {
   assert.throws(() => model.stream("Merhaba", { max_new_tokens: 250 }), /the model's context is 256: shorten/);
 });
 
+test("an array that becomes a canvas can still change", () => {
+  const ids = [5, 6, 7];
+  const canvas = new Canvas(ids, 1);
+  ids[0] = 9;
+  assert.deepEqual([...canvas.ids], [5, 6, 7]);
+  assert.ok(Object.isFrozen(canvas.ids));
+});
+
 test("an unknown variant is refused", async () => {
   await assert.rejects(
     Diffutron.load(nodeHost(NANO), { variant: "int3" }),
@@ -165,7 +174,15 @@ test("messages become a prompt", () => {
     "[Question]\nPeki?\n[/Question]\n\n[Answer]\n";
   assert.equal(renderChat(messages, model.bundle.chat_template), prompt);
   const empty = [{ role: "user", content: " " }];
-  const bad = [[], empty, [...empty, ...messages.slice(1)], [{ role: "user" }], [{ role: "robot", content: "" }], [messages[1], messages[0]], [messages[2]]];
+  const bad = [
+    [],
+    empty,
+    [...empty, ...messages.slice(1)],
+    [{ role: "user" }],
+    [{ role: "robot", content: "" }],
+    [messages[1], messages[0]],
+    [messages[2]],
+  ];
   for (const given of bad) {
     assert.throws(() => renderChat(/** @type {any} */ (given), model.bundle.chat_template), InputError);
   }
