@@ -35,8 +35,8 @@ from diffutron_ort.verify import Check, verify
 from diffutron_ort.writing import check_writable
 
 DEMONSTRATION = (
-    "no model given, so the embedded demonstration answers, which knows thirteen kinds of exercises and nothing else; "
-    "the real model: diffutron-ort export diffutron/DiffutronLM-0.3B-Instruct FOLDER"
+    "no model given, so the embedded demonstration answers; it knows thirteen kinds of exercises and nothing else. "
+    "The real model: diffutron-ort export diffutron/DiffutronLM-0.3B-Instruct FOLDER"
 )
 
 
@@ -297,7 +297,7 @@ def _rm(arguments: argparse.Namespace) -> None:
 
 
 def _agrees(question: str) -> bool:
-    if sys.stdin is None or not sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
         raise OptionError("nothing was removed, since there is nobody to ask: give --yes")
     print(f"diffutron-ort: {question}", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -42,11 +42,10 @@ def unneeded(steps: Sequence[Step], mask: int) -> set[int]:
     return {position for position in np.flatnonzero(last.ids == mask).tolist() if position >= last.start} - committed
 
 
-def ending(steps: Sequence[Step], mask: int) -> str:
-    """Return in words how `steps` ended."""
-    left = len(unneeded(steps, mask))
-    early = f": the answer has ended, {left} masks are not needed" if left else ""
-    return f"done after {len(steps)} {'step' if len(steps) == 1 else 'steps'}{early}"
+def ending(steps: Sequence[Step], mask: int) -> tuple[str, str]:
+    """Return in words how `steps` ended, and what they left; the second is empty where that is nothing."""
+    left, taken = len(unneeded(steps, mask)), f"after {len(steps)} {'step' if len(steps) == 1 else 'steps'}"
+    return (f"answer ended {taken}", f"{left} masks not needed") if left else (f"done {taken}", "")
 
 
 def _lines(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[Step]:
@@ -60,7 +59,7 @@ def _lines(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[
         )
         print(f"step {step.index + 1} block {step.block + 1} {commits} | {step.text!r}", file=stream, flush=True)
         yield step
-    print(ending(taken, model.bundle.special.mask), file=stream, flush=True)
+    print(", ".join(filter(None, ending(taken, model.bundle.special.mask))), file=stream, flush=True)
 
 
 def _live(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[Step]:
@@ -74,10 +73,10 @@ def _live(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[S
             title = f"step {step.index + 1} · block {step.block + 1} · {step.masks_left} masks left"
             live.update(_panel(step, model, title), refresh=True)
             yield step
-        live.update(_panel(taken[-1], model, ending(taken, mask), unneeded(taken, mask)), refresh=True)
+        live.update(_panel(taken[-1], model, *ending(taken, mask), unneeded(taken, mask)), refresh=True)
 
 
-def _panel(step: Step, model: Diffutron, title: str, left_out: Collection[int] = ()) -> "Panel":
+def _panel(step: Step, model: Diffutron, title: str, below: str = "", left_out: Collection[int] = ()) -> "Panel":
     """Return the canvas: given tokens and masks dim, new ones bright, settled ones plain."""
     from rich.panel import Panel
     from rich.text import Text
@@ -90,4 +89,4 @@ def _panel(step: Step, model: Diffutron, title: str, left_out: Collection[int] =
         given = position < step.start
         style = "dim" if given else "bold black on green" if position in new else "dim blue" if token == mask else ""
         canvas.append(glyphs(model, token), style)
-    return Panel(canvas, title=title, title_align="left")
+    return Panel(canvas, title=title, title_align="left", subtitle=below or None, subtitle_align="left")

@@ -8,6 +8,8 @@ from random import Random
 
 import pytest
 
+from diffutron_ort.cli import DEMONSTRATION
+
 NANO = Path(__file__).parent.parent / "models" / "nano"
 sys.path.append(str(NANO))
 
@@ -263,3 +265,8 @@ def test_any_text_comes_back(built):
 def test_the_saved_tokenizer_is_the_built_one(built):
     saved = NANO / "checkpoint" / "tokenizer.json"
     assert json.loads(saved.read_text(encoding="utf-8")) == json.loads(built.to_str())
+
+
+def test_the_notice_counts_the_kinds():
+    assert len(KINDS) == 13
+    assert "it knows thirteen kinds of exercises" in DEMONSTRATION
