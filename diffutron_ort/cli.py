@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from importlib import import_module
 from itertools import chain
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffutron_ort._version import __version__
 from diffutron_ort.bundle import load_bundle
@@ -31,8 +31,10 @@ from diffutron_ort.terminal import (
     say,
 )
 from diffutron_ort.usage import Parser, filled
-from diffutron_ort.verify import Check, verify
 from diffutron_ort.writing import check_writable
+
+if TYPE_CHECKING:
+    from diffutron_ort.verify import Check
 
 DEMONSTRATION = (
     "no model given, so the embedded demonstration answers; it knows thirteen kinds of exercises and nothing else. "
@@ -248,6 +250,8 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from diffutron_ort.verify import verify
+
     checks = [verify(arguments.model, arguments.revision), _against(arguments)]
     failed = 0
     for check in chain.from_iterable(checks):
@@ -260,7 +264,7 @@ def _verify(arguments: argparse.Namespace) -> None:
         raise DiffutronError(f"{failed} of these checks failed; the lines above say where")
 
 
-def _against(arguments: argparse.Namespace) -> Iterable[Check]:
+def _against(arguments: argparse.Namespace) -> "Iterable[Check]":
     """Return the checks against the checkpoint, where they are asked for."""
     if arguments.against is None:
         return ()

@@ -1,7 +1,6 @@
 """Files that are written whole or not at all."""
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,4 +66,4 @@ def _is_replaced(path: str | Path) -> bool:
 
 def _beside(path: str | Path) -> Path:
     """Return a free name in the folder of a file, which a link may point to; it says what wrote it."""
-    return Path(os.path.realpath(path)).with_name(f".diffutron-{secrets.token_hex(8)}.partial")
+    return Path(os.path.realpath(path)).with_name(f".diffutron-{os.urandom(8).hex()}.partial")
