@@ -85,7 +85,7 @@ def test_what_was_meant_is_said(line, meant, capsys):
         ("generate x --suppress-tokens 999999", "suppress_tokens holds 999999"),
         ("generate x --revision main", "only a hub id has revisions"),
         ("rm x", "x is one argument too many"),
-        ("export", "required: SOURCE, OUT"),
+        ("export", "SOURCE and OUT missing"),
     ],
 )
 def test_what_is_wrong_is_said(line, found, capsys):
@@ -144,7 +144,7 @@ def test_the_command_has_one_name():
 def test_wrong_usage_of_export_is_found_before_torch_is_imported():
     code = (
         "import sys; from diffutron_ort.cli import main\n"
-        "try:\n    main(sys.argv[1:])\n"
+        "try:\n    sys.exit(main(sys.argv[1:]))\n"
         "finally:\n    print(sorted({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
     )
     for line in ("", "a", "a b --varient int8", "a b --context-length x", "a b c --accept", "--help"):
