@@ -16,6 +16,7 @@ from diffutron_ort.conformance import (
     wrong_uniforms,
 )
 from diffutron_ort.generation import Generation, missing_options
+from diffutron_ort.graph_guard import check_graphs
 from diffutron_ort.integrity import check_file, read_checked
 from diffutron_ort.manifest import PLAIN, Bundle
 from diffutron_ort.model import Diffutron
@@ -65,10 +66,13 @@ def verify(
     """
     bundle = load_bundle(model, revision, variant=variant)
     names = [name for name, v in bundle.variants.items() if bundle.is_here(v)] if variant is None else [variant]
-    yield _files(bundle, names)
+    absent = sorted(bundle.variants.keys() - set(names))
+    bundle = _restricted(bundle, names, plain=variant is None)
+    yield _files(bundle, absent)
+    yield Check("graphs", check_graphs(bundle), note="what they hold")
     for name in names:
         yield fidelity(name, bundle.variants[name].fidelity)
-    if variant is None and bundle.plain is not None:
+    if bundle.plain is not None:
         yield fidelity(PLAIN, bundle.plain.fidelity)
     pack = read_pack(bundle)
     name, content = str(bundle.folder / "tokenizer.json"), read_checked(bundle, "tokenizer.json")
@@ -80,16 +84,24 @@ def verify(
         yield from generations(name, bundle, [case for case in pack.generations if case.variant == name])
 
 
-def _files(bundle: Bundle, names: Sequence[str]) -> Check:
-    """Hash every file that is needed, and those for other programs where they are there."""
-    needed = bundle.needed(names)
-    if bundle.plain is not None and bundle.is_here(bundle.plain):
-        needed += [name for name in dict.fromkeys(bundle.plain.files) if name not in needed]
-    for name in needed:
+def _restricted(bundle: Bundle, names: Sequence[str], *, plain: bool) -> Bundle:
+    """Return the part of a bundle that the variants called `names` are, and its plain graph where it is there."""
+    graph = bundle.plain if plain and bundle.plain is not None and bundle.is_here(bundle.plain) else None
+    files = {*bundle.needed(names), *(graph.files if graph else ())}
+    return replace(
+        bundle,
+        variants={name: bundle.variants[name] for name in names},
+        plain=graph,
+        files={name: file for name, file in bundle.files.items() if name in files},
+    )
+
+
+def _files(bundle: Bundle, absent: Sequence[str]) -> Check:
+    """Hash every file."""
+    for name in bundle.files:
         check_file(bundle, name, hashed=True)
-    absent = sorted(bundle.variants.keys() - set(names))
-    note = f"sizes and SHA-256; not checked: {', '.join(absent)}" if absent else "sizes and SHA-256"
-    return Check("files", len(needed), note=note)
+    note = "; ".join(["sizes and SHA-256", *(f"{name}: not checked" for name in absent)])
+    return Check("files", len(bundle.files), note=note)
 
 
 def _some(name: str, cases: Sequence[object], differences: Sequence[str]) -> Check:

@@ -1,6 +1,7 @@
 """A bundle passes, and every damage that loading does not see is told."""
 
 import json
+import re
 
 import pytest
 
@@ -159,6 +160,85 @@ def test_a_malformed_pack_is_refused(broken, content):
     relist(broken, CONFORMANCE)
     with pytest.raises(BundleError, match="malformed"):
         failed(broken)
+
+
+@pytest.mark.parametrize("name", ["tokens", "chats", "uniforms", "generations"])
+def test_no_case_at_all_is_a_failure(broken, name):
+    edit_cases(broken, lambda content: content.update({name: []}))
+    parts = ["loop, fp32", "graph, fp32", "loop, int8", "graph, int8"]
+    assert failed(broken) == (parts if name == "generations" else [name])
+
+
+def test_a_variant_without_cases_is_a_failure(broken):
+    edit_cases(broken, lambda content: content.update(generations=of("fp32", content)))
+    assert failed(broken) == ["loop, int8", "graph, int8"]
+
+
+def test_a_pack_that_the_manifest_does_not_vouch_for_is_refused(broken):
+    edit_manifest(broken, lambda manifest: manifest["files"].pop(CONFORMANCE))
+    with pytest.raises(BundleFileError, match=r"conformance\.json is not among the files of the manifest"):
+        failed(broken)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["generations"][0].update(options={"steps": 0}),
+        lambda c: c["generations"][0].update(options={"stepz": 1}),
+        lambda c: c["generations"][0].update(options={"max_new_tokens": 10**9}),
+        lambda c: c["generations"][0]["steps"][0].update(positions=[10**6]),
+        lambda c: c["generations"][0]["steps"][0].update(positions=[]),
+        lambda c: c["generations"][0]["steps"][0].update(tokens=["a"]),
+        lambda c: c["generations"][0].update(prompt_ids=[-1]),
+        lambda c: c["chats"][0].update(messages=5),
+        lambda c: c["tokens"][0].update(ids=[10**6]),
+        lambda c: c["uniforms"][0].update(seed=2**64),
+        lambda c: c["uniforms"][0].update(hashes=[1.5]),
+    ],
+)
+def test_a_case_without_a_meaning_is_refused_by_name(broken, change):
+    edit_cases(broken, change)
+    with pytest.raises(BundleError, match=r"conformance\.json"):
+        failed(broken)
+
+
+def test_a_variant_that_is_not_there_is_not_checked_and_said(broken):
+    for path in (broken / "onnx").glob("*int8*"):
+        path.unlink()
+    checks = list(verify(broken))
+    assert not any(check.differences for check in checks)
+    assert checks[0].note == "sizes and SHA-256; int8: not checked"
+    assert not any("int8" in check.name for check in checks)
+
+
+def test_one_variant_can_be_checked_alone(broken):
+    for name in ("denoiser.onnx", "generate.onnx"):
+        (broken / "onnx" / name).unlink()
+    names = [check.name for check in verify(broken, variant="int8") if not check.differences]
+    assert {"files", "graphs", "loop, int8", "graph, int8"} <= set(names)
+    assert not any("fp32" in name for name in names)
+
+
+@pytest.mark.parametrize("name", ["denoiser", "generate"])
+def test_a_graph_that_reads_another_file_is_refused(broken, name):
+    path = broken / "onnx" / f"{name}.onnx"
+    path.write_bytes(path.read_bytes().replace(b"denoiser.onnx.data", b"denoiser.onnx.dat\x61"[:17] + b"b"))
+    relist(broken, f"onnx/{name}.onnx")
+    (broken / "onnx" / "denoiser.onnx.datb").write_bytes((broken / "onnx" / "denoiser.onnx.data").read_bytes())
+    with pytest.raises(BundleError, match="it reads the file 'denoiser.onnx.datb'"):
+        failed(broken)
+
+
+def test_a_difference_says_what_differs(broken):
+    def change(content):
+        case = of("fp32", content)[0]
+        case["steps"][1]["tokens"][0] = 99
+        case["steps"].pop()
+
+    edit_cases(broken, change)
+    said = [text for check in verify(broken) for text in check.differences]
+    assert any(re.search(r"step 2 commits \d+ at \d+, not 99 at \d+", text) for text in said)
+    assert any(re.search(r"it takes \d+ steps, not \d+", text) for text in said)
 
 
 def test_a_bundle_of_an_older_release_is_refused_with_what_to_do(broken):

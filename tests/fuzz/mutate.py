@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import struct
 from random import Random
 
@@ -42,6 +43,7 @@ ODD = (
     {"type": "Sequence"},
     json.loads("[" * 60 + "]" * 60),
 )
+NAMES = (b"denoiser.onnx.data", b"location", b"offset", b"length", b"MatMul", b"Attention", b"Gather", b"Cast")
 TOKENS = (
     b"NaN",
     b"Infinity",
@@ -87,6 +89,17 @@ def mutated_bytes(content: bytes, random: Random) -> bytes:
     return bytes(
         changed[: random.choice((len(changed), len(changed), len(changed), random.randrange(len(changed) + 1)))]
     )
+
+
+def mutated_graph(content: bytes, random: Random) -> bytes:
+    """Return an ONNX file with other bytes, or with a name in it replaced by another one of the same length."""
+    if random.random() < 0.5:
+        return mutated_bytes(content, random)
+    name = random.choice(NAMES)
+    places = [found.start() for found in re.finditer(re.escape(name), content)] or [0]
+    place = random.choice(places)
+    other = random.choice((b"../../../etc/passwd", b"*/_ORT_MEM_ADDR_/*", b"/dev/zero", b"If", b"Loop", b"\x00" * 40))
+    return content[:place] + (other * 40)[: len(name)] + content[place + len(name) :]
 
 
 def mutated_safetensors(content: bytes, random: Random) -> bytes:

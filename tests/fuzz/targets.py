@@ -10,7 +10,7 @@ from pathlib import Path
 
 from diffutron_ort.bundle import load_bundle
 
-from .mutate import mutated_json
+from .mutate import mutated_graph, mutated_json
 from .supervise import Target
 
 NANO = load_bundle().folder
@@ -100,6 +100,14 @@ def tokenizer() -> Callable[[bytes], object]:
     return run
 
 
+def graph(name: str, kind: str) -> Callable[[bytes], object]:
+    """Look at what a graph holds, as before ONNX Runtime opens it."""
+    from diffutron_ort import graph_guard
+
+    weights = graph_guard.Weights("denoiser.onnx.data", (NANO / "onnx" / "denoiser.onnx.data").stat().st_size)
+    return partial(graph_guard.check_graph, kind=getattr(graph_guard, kind), weights=weights, name=name)
+
+
 def _put(folder: Path, name: str, content: bytes) -> None:
     """Write a file of a bundle, and have the manifest vouch for it."""
     import json
@@ -120,6 +128,12 @@ TARGETS = {
             partial(seeds, "generation_config", NANO / "generation_config.json"),
             mutated_json,
             generation_config,
+        ),
+        *(
+            Target(
+                stem, partial(seeds, stem, NANO / "onnx" / f"{stem}.onnx"), mutated_graph, partial(graph, stem, kind)
+            )
+            for stem, kind in (("denoiser", "DENOISER"), ("generate", "GENERATION"))
         ),
         Target("tokenizer", partial(seeds, "tokenizer", NANO / "tokenizer.json"), mutated_json, tokenizer),
         Target("conformance", partial(seeds, "conformance", NANO / "conformance.json"), mutated_json, conformance),
