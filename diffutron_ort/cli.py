@@ -151,6 +151,7 @@ def _add_verify(parser: Parser) -> None:
         "model", nargs="?", type=filled, help="a bundle's folder or a hub id (default: the embedded demonstration)"
     )
     parser.add_argument("--revision", type=filled, help="commit, tag or branch of a hub id")
+    parser.add_argument("--variant", type=filled, help="the only one to check (default: all that are there)")
     parser.add_argument(
         "--against",
         nargs=2,
@@ -252,7 +253,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 def _verify(arguments: argparse.Namespace) -> None:
     from diffutron_ort.verify import verify
 
-    checks = [verify(arguments.model, arguments.revision), _against(arguments)]
+    checks = [verify(arguments.model, arguments.revision, variant=arguments.variant), _against(arguments)]
     failed = 0
     for check in chain.from_iterable(checks):
         failed += bool(check.differences)

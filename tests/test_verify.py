@@ -255,6 +255,7 @@ def test_the_command_says_what_failed_and_exits_with_1(broken, capsys):
     assert "FAILED  chats" in said.out
     assert "not 'x'" in said.err
     assert main(["verify", "--against", "jax", "x"]) == 2
+    assert main(["verify", "--variant", "int3"]) == 2
 
 
 def test_an_answer_is_the_same_whatever_the_bundles_own_options_are(model):
