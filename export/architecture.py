@@ -1,10 +1,16 @@
 """config.json -> the checked shape of the network; and back, so that every release of transformers reads it alike."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from diffutron_ort.errors import CheckpointError
+from diffutron_ort.files import CHECKPOINT, Fields
+
+from .tokenizer import SPECIAL_IDS
+from .weights import plain, short
 
 DEFAULTS: Mapping[str, Any] = {
     "attention_bias": False,
@@ -38,19 +44,56 @@ FIXED = (
 )
 """Settings for which the network knows the default alone."""
 
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "local_attention",
-    "max_position_embeddings",
-    "global_attn_every_n_layers",
-)
-"""Settings that are counts."""
+MOST: Mapping[str, int] = {
+    "vocab_size": 2**21,
+    "hidden_size": 2**16,
+    "intermediate_size": 2**18,
+    "num_hidden_layers": 256,
+    "num_attention_heads": 2**12,
+    "local_attention": 2**11,  # graph and transformers are compared over one and a half times as many tokens
+    "max_position_embeddings": 2**20,
+    "global_attn_every_n_layers": 2**10,
+}
+"""Settings that are counts, and the most that is believed of each: beyond, time and memory would be spent first."""
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
+
+THETAS = (1.0, 1e12)
+"""The least and the largest rotary base; float32 has the frequencies of both."""
+
+EPSILONS = (1e-12, 1.0)
+
+
+def one_of(config: Fields, name: str, values: tuple[str, ...]) -> str:
+    """Return a setting that is one of a few words."""
+    if (value := config.text(name)) not in values:
+        raise config.wrong(name, " or ".join(map(repr, values)))
+    return value
+
+
+share = partial(Fields.number, least=0.0, most=1.0)
+count = partial(Fields.integer, least=0, most=MOST["vocab_size"] - 1)
+
+COPIED: Mapping[str, Callable[[Fields, str], Any]] = {
+    "attention_dropout": share,
+    "classifier_dropout": share,
+    "classifier_pooling": partial(one_of, values=("cls", "mean")),
+    "cls_token_id": count,
+    "deterministic_flash_attn": Fields.boolean,
+    "embedding_dropout": share,
+    "gradient_checkpointing": Fields.boolean,
+    "initializer_cutoff_factor": partial(Fields.number, least=0.0, most=100.0),
+    "initializer_range": share,
+    "layer_norm_eps": share,
+    "mlp_dropout": share,
+    "position_embedding_type": partial(one_of, values=("absolute", "sans_pos")),
+    "sep_token_id": count,
+    "transformers_version": partial(Fields.text, most=40),
+}
+"""Settings that change nothing of what is computed. A bundle's config.json has those whose value transformers takes.
+
+No others of a source's are copied, be they of its code (`auto_map`) or of its author (`_name_or_path`).
+"""
 
 
 @dataclass(frozen=True)
@@ -100,14 +143,15 @@ class Shape:
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape:
-    """The shape that a config.json describes.
+    """Return the shape that a config.json describes.
 
     Raises:
-        CheckpointError: it is of another model, or has a setting that the network does not know.
+        CheckpointError: It is of another model, or has a setting that the network does not know.
     """
-    check_kind(config)
-    counts = {name: count(config, name) for name in SIZES}
-    global_theta, local_theta = thetas(config)
+    given = Fields(config, "config.json", CHECKPOINT)
+    check_kind(given)
+    settings = Fields(with_defaults(config), "config.json", CHECKPOINT)
+    counts = {name: settings.integer(name, 1, most) for name, most in MOST.items()}
     shape = Shape(
         vocab_size=counts["vocab_size"],
         hidden_size=counts["hidden_size"],
@@ -116,116 +160,112 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
         heads=counts["num_attention_heads"],
         window=counts["local_attention"],
         positions=counts["max_position_embeddings"],
-        norm_eps=positive("norm_eps", setting(config, "norm_eps")),
-        every=period(config, counts["num_hidden_layers"]),
-        global_theta=global_theta,
-        local_theta=local_theta,
+        norm_eps=settings.number("norm_eps", *EPSILONS),
+        every=period(given, counts),
+        global_theta=theta(given, "global_rope_theta", GLOBAL),
+        local_theta=theta(given, "local_rope_theta", LOCAL),
     )
+    check_heads(given, shape)
+    return shape
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings; null is not set."""
+    return {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
+
+
+def check_kind(config: Fields) -> None:
+    """Refuse other models, and settings that the network does not know."""
+    if (kind := config.values.get("model_type")) != "modernbert":
+        raise CheckpointError(
+            f"config.json: model_type is {short(kind)}, expected 'modernbert'; only ModernBERT checkpoints can be "
+            "exported"
+        )
+    settings = with_defaults(config.values)
+    for name in FIXED:
+        if settings[name] != DEFAULTS[name]:
+            raise CheckpointError(
+                f"config.json: {name} is {short(settings[name])}, and only {DEFAULTS[name]!r} is supported; "
+                "export a checkpoint trained with that setting"
+            )
+
+
+def check_heads(config: Fields, shape: Shape) -> None:
+    """Refuse heads that rotary embedding cannot turn, and what contradicts the counts under another name."""
     if shape.hidden_size % (2 * shape.heads):
         raise CheckpointError(
             f"config.json: hidden_size {shape.hidden_size} over num_attention_heads {shape.heads} is not a whole, "
             "even number, which rotary embedding needs; correct the two"
         )
-    return shape
+    for name, value in (("head_dim", shape.head_size), ("sliding_window", shape.window // 2)):
+        if name in config and config.values[name] != value:
+            raise config.wrong(name, f"{value}, as the other settings make it")
 
 
-def check_kind(config: Mapping[str, Any]) -> None:
-    """Refuses other models, and settings that the network does not know."""
-    if (kind := config.get("model_type")) != "modernbert":
-        raise CheckpointError(
-            f"config.json: model_type is {kind!r}, expected 'modernbert'; only ModernBERT checkpoints can be exported"
-        )
-    for name in FIXED:
-        if (found := setting(config, name)) != DEFAULTS[name]:
-            raise CheckpointError(
-                f"config.json: {name} is {found!r}, and only {DEFAULTS[name]!r} is supported; "
-                "export a checkpoint trained with that setting"
-            )
-
-
-def setting(config: Mapping[str, Any], name: str) -> Any:
-    """The value of a setting, or what transformers takes where it is left out."""
-    value = config.get(name)
-    return DEFAULTS.get(name) if value is None else value
-
-
-def count(config: Mapping[str, Any], name: str) -> int:
-    """A setting that is a positive whole number."""
-    value = setting(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"config.json: {name} is {value!r}, expected a positive whole number; correct it")
-    return value
-
-
-def positive(name: str, value: Any) -> float:
-    """A setting that is a positive number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise CheckpointError(f"config.json: {name} is {value!r}, expected a positive number; correct it")
-    return float(value)
-
-
-def thetas(config: Mapping[str, Any]) -> tuple[float, float]:
-    """The rotary bases of global and local layers, from either spelling.
+def theta(config: Fields, older: str, layer_type: str) -> float:
+    """Return one rotary base, from either spelling; where both name it they have to agree.
 
     transformers up to 4 reads `global_rope_theta` and `local_rope_theta`, transformers 5 reads `rope_parameters`.
     """
-    return theta(config, "global_rope_theta", GLOBAL), theta(config, "local_rope_theta", LOCAL)
-
-
-def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The newer spelling, empty where a config.json has the older alone."""
-    found = config.get("rope_parameters") or {}
-    if not isinstance(found, dict) or found.keys() - {GLOBAL, LOCAL}:
+    newer = rope_parameters(config, layer_type)
+    if "rope_theta" in newer and older in config and newer.values["rope_theta"] != config.values[older]:
         raise CheckpointError(
-            f"config.json: rope_parameters has {sorted(found)}, expected {GLOBAL} and {LOCAL}; "
-            "give each kind of layer its own"
+            f"config.json: {older} is {short(config.values[older])} and rope_parameters.{layer_type}.rope_theta is "
+            f"{short(newer.values['rope_theta'])}; they mean the same and have to agree: take out the wrong one"
         )
+    if "rope_theta" in newer:
+        return newer.number("rope_theta", *THETAS)
+    return config.number(older, *THETAS) if older in config else float(DEFAULTS[older])
+
+
+def rope_parameters(config: Fields, layer_type: str) -> Fields:
+    """Return the newer spelling of a kind of layer, empty where a config.json has the older alone."""
+    nothing = Fields({}, config.place, config.origin)
+    both = config.fields("rope_parameters") if "rope_parameters" in config else nothing
+    if set(both) - {GLOBAL, LOCAL}:
+        raise config.wrong("rope_parameters", f"{GLOBAL} and {LOCAL} alone, each with its own")
+    found = both.fields(layer_type) if layer_type in both else nothing
+    for name in found:
+        expected = ("default", None) if name in ("rope_type", "type") else (None,)
+        if name != "rope_theta" and found.values[name] not in expected:
+            raise CheckpointError(
+                f"config.json: rope_parameters.{layer_type}.{plain(name)} is {short(found.values[name])}, and only "
+                f"{expected[0]!r} is supported; export a checkpoint without scaled rotary embedding"
+            )
     return found
 
 
-def theta(config: Mapping[str, Any], older: str, layer_type: str) -> float:
-    """One rotary base; where both spellings name it they have to agree."""
-    parameters = rope_parameters(config).get(layer_type) or {}
-    if (kind := parameters.get("rope_type", "default")) != "default":
-        raise CheckpointError(
-            f"config.json: rope_parameters.{layer_type}.rope_type is {kind!r}, and only 'default' is supported; "
-            "export a checkpoint without scaled rotary embedding"
-        )
-    newer = parameters.get("rope_theta")
-    if newer is not None and config.get(older) is not None and newer != config[older]:
-        raise CheckpointError(
-            f"config.json: {older} is {config[older]!r} and rope_parameters.{layer_type}.rope_theta is {newer!r}; "
-            "they mean the same and have to agree: take out the wrong one"
-        )
-    return positive(older, setting(config, older) if newer is None else newer)
+def period(config: Fields, counts: Mapping[str, int]) -> int:
+    """Return n, where every n-th layer is global, from either spelling.
 
-
-def period(config: Mapping[str, Any], layers: int) -> int:
-    """n, where every n-th layer is global, from either spelling: `global_attn_every_n_layers` or `layer_types`."""
-    types = config.get("layer_types")
-    if types is None:
-        return count(config, "global_attn_every_n_layers")
-    older = config.get("global_attn_every_n_layers")
-    for every in [older] if older else range(1, layers + 1):
+    They are `global_attn_every_n_layers` and `layer_types`.
+    """
+    if "layer_types" not in config:
+        return counts["global_attn_every_n_layers"]
+    types, layers = config.texts("layer_types", 40), counts["num_hidden_layers"]
+    older = "global_attn_every_n_layers" in config
+    for every in [counts["global_attn_every_n_layers"]] if older else range(1, layers + 1):
         if types == layer_types(layers, every):
             return every
-    raise CheckpointError(
-        f"config.json: layer_types is {types!r}, expected {GLOBAL!r} at the multiples of {older or 'one number'} among "
-        f"{layers} layers and {LOCAL!r} elsewhere; make it agree with global_attn_every_n_layers"
+    raise config.wrong(
+        "layer_types",
+        f"{GLOBAL!r} at the multiples of {counts['global_attn_every_n_layers'] if older else 'one number'} among "
+        f"{layers} layers and {LOCAL!r} elsewhere, as global_attn_every_n_layers has it",
     )
 
 
 def layer_types(layers: int, every: int) -> list[str]:
-    """Transformers 5's spelling of `global_attn_every_n_layers`."""
+    """Return transformers 5's spelling of `global_attn_every_n_layers`."""
     return [LOCAL if i % every else GLOBAL for i in range(layers)]
 
 
 def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
-    """The config.json of a bundle: the source's, with both spellings of whatever has two.
+    """Return the config.json of a bundle: what is known of the source's, with both spellings of whatever has two.
 
-    transformers 4.57 reads the newer spelling's local theta as 10000, and logits are off by 4.
+    transformers 4.57 reads the newer spelling's local theta as 10000, and logits are off by 4. It takes ids of padding
+    and ends that are beyond the vocabulary where a config.json has none.
     """
-    both = {
+    always = {
         "architectures": ["ModernBertForMaskedLM"],
         "global_attn_every_n_layers": shape.every,
         "layer_types": layer_types(shape.layers, shape.every),
@@ -238,5 +278,36 @@ def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         "tie_word_embeddings": True,
         "torch_dtype": "float32",
         "dtype": "float32",
+        **{f"{role}_token_id": number for role, number in SPECIAL_IDS.items() if role != "unk"},
     }
-    return {**config, **both}
+    known = {**copied(Fields(config, "config.json", CHECKPOINT)), **sizes(shape), **fixed(), **always}
+    return {name: known[name] for name in config if name in known and config[name] is not None} | always
+
+
+def copied(config: Fields) -> dict[str, Any]:
+    """Return the settings that change nothing, where their values are known."""
+    found: dict[str, Any] = {}
+    for name, read in COPIED.items():
+        with contextlib.suppress(CheckpointError):
+            found[name] = read(config, name)
+    return found
+
+
+def sizes(shape: Shape) -> dict[str, Any]:
+    """Return the settings that describe a shape and have one spelling."""
+    return {
+        "model_type": "modernbert",
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "local_attention": shape.window,
+        "max_position_embeddings": shape.positions,
+        "norm_eps": shape.norm_eps,
+    }
+
+
+def fixed() -> dict[str, Any]:
+    """Return the settings of which one value is supported."""
+    return {name: DEFAULTS[name] for name in FIXED}

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
-import tokenizers
 import torch
 from numpy.typing import NDArray
 
@@ -129,9 +128,8 @@ def canvases(source: Source) -> list[Masked]:
 
 def encoded(source: Source, texts: Sequence[str]) -> Iterator[Ids]:
     """Texts as ids [seq]."""
-    tokenizer = tokenizers.Tokenizer.from_str(source.tokenizer.files["tokenizer.json"].decode("utf-8"))
     for text in texts:
-        yield np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        yield np.array(source.tokenizer.encoder.encode(text, add_special_tokens=False).ids, np.int64)
 
 
 def pass_over(ids: Ids, rows: Ids) -> Batch:

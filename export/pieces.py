@@ -2,16 +2,18 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tokenizers
 from numpy.typing import NDArray
 
 from diffutron_ort.errors import OptionError
+from diffutron_ort.files import Origin, read_bytes
 
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, undamaged
+from .weights import plain
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -19,40 +21,87 @@ Floats = NDArray[np.floating]
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 SPACE = "▁"
 
+MOST_DIGITS = 20
+"""Of a number that may be an id; more make it no smaller."""
+
+MOST_LINE = 10_000
+"""Characters that are tokenized together."""
+
 
 def read_pieces(path: str | Path, tokenizer: Tokenizer) -> Ids:
-    """The ids that a head needs for the language of a text: int64 [m], ascending.
+    """Return the ids that a head needs for the language of a text: int64 [m], ascending.
 
     They are all that occur in the text, line by line, and, whatever the text, all special and added tokens, all bytes,
     all pieces of digits and punctuation alone, and what the answer's end is written with.
 
     Args:
-        path: a text file in UTF-8, or one that holds nothing but numbers (spaces, commas and brackets aside): ids.
-        tokenizer: the source's.
+        path: A text file in UTF-8, or one that holds nothing but numbers (spaces, commas and brackets aside): ids.
+        tokenizer: The source's.
 
     Raises:
-        OptionError: the file cannot be read, is empty, or names an id that is not the tokenizer's.
+        OptionError: The file cannot be read, is empty, is nearly a list of ids, or names an id that is not the
+            tokenizer's.
     """
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"output vocabulary {path}: {error}; give a text file in UTF-8, or a list of ids") from error
-    made = tokenizers.Tokenizer.from_str(tokenizer.files["tokenizer.json"].decode("utf-8"))
+    place = f"output vocabulary {plain(str(path))}"
+    content = read_text(Path(path), place)
     numbers = re.split(r"[\s,\[\]]+", content.strip("[], \n\t\r"))
-    if numbers == [""]:
-        raise OptionError(f"output vocabulary {path} is empty; give a text in the language, or a list of ids")
     if all(number.isdecimal() for number in numbers):
-        found = {int(number) for number in numbers}
+        found = {int(number[:MOST_DIGITS]) for number in numbers}
+    elif is_nearly_ids(content):
+        raise OptionError(
+            f"{place} is neither a text nor a list of ids: letters are less than half of it; give ids separated by "
+            "commas or white space, without comments, or a text in the language"
+        )
     else:
-        encoded = made.encode_batch_fast(content.splitlines(), add_special_tokens=False)
-        found = {i for line in encoded for i in line.ids}
+        found = {i for line in lines(content) for i in encode(tokenizer, line)}
     if beyond := [i for i in found if i >= tokenizer.size]:
-        raise OptionError(f"output vocabulary {path} names id {min(beyond)}; the tokenizer has {tokenizer.size} pieces")
-    return np.array(sorted(found | always(made, tokenizer)), np.int64)
+        raise OptionError(f"{place} names id {min(beyond)}; the tokenizer has {tokenizer.size} pieces")
+    return np.array(sorted(found | always(tokenizer)), np.int64)
 
 
-def always(made: tokenizers.Tokenizer, tokenizer: Tokenizer) -> set[int]:
-    """The ids that every output vocabulary has."""
+def read_text(path: Path, place: str) -> str:
+    """Return the text in a file."""
+    origin = Origin(OptionError, OptionError, "give a text file in UTF-8, or a list of ids")
+    content = read_bytes(path, origin)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{place} is not UTF-8: {error}; {origin.remedy}") from error
+    if "\0" in text:
+        raise OptionError(f"{place} holds a NUL, as text in UTF-16 does; {origin.remedy}")
+    if not text.strip("[], \n\t\r"):
+        raise OptionError(f"{place} is empty; {origin.remedy}")
+    return text
+
+
+def is_nearly_ids(content: str) -> bool:
+    """Return whether what is no list of ids was probably meant as one: it, or most of its lines, are not of letters."""
+    lines = [line for line in content.splitlines() if line.strip()]
+    lettered = [line for line in lines if is_lettered(line)]
+    return not is_lettered(content) or 2 * len(lettered) < len(lines)
+
+
+def is_lettered(text: str) -> bool:
+    """Return whether half of a text or more, white space aside, is letters."""
+    visible = [character for character in text if not character.isspace()]
+    return 2 * sum(unicodedata.category(character)[0] in "LM" for character in visible) >= len(visible)
+
+
+def lines(content: str) -> Iterator[str]:
+    """Return the lines of a text, a long one in parts that end at white space where there is some."""
+    for line in content.splitlines():
+        yield from re.findall(rf".{{1,{MOST_LINE}}}(?!\S)|.{{{MOST_LINE}}}", line)
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of a text."""
+    with undamaged():
+        return list(tokenizer.encoder.encode(text, add_special_tokens=False).ids)
+
+
+def always(tokenizer: Tokenizer) -> set[int]:
+    """Return the ids that every output vocabulary has."""
+    made = tokenizer.encoder
     plain = {i for piece, i in made.get_vocab().items() if BYTE.fullmatch(piece) or is_sign(piece.strip(SPACE))}
     return plain | {*made.get_added_tokens_decoder(), *tokenizer.special_ids.values(), *tokenizer.answer_end}
 

@@ -1,7 +1,8 @@
 """Directory | hub id @ revision | base + LoRA adapter -> checked float32 tensors, config and tokenizer."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,18 @@ from diffutron_ort.errors import CheckpointError, OptionError
 
 from .adapter import merge_adapter
 from .architecture import Shape, portable_config, read_shape
-from .network import TABLE, parameter_shapes
+from .network import BIAS, TABLE, parameter_shapes
 from .tokenizer import Tokenizer, read_tokenizer
-from .weights import INDEX, WEIGHTS, listed, read_json, read_tensors
+from .weights import INDEX, WEIGHTS, Stored, find_tensors, listed, load, plain, read_json, unwrapped
 
 TIED = "decoder.weight"
+OF_PIECES = (TABLE, BIAS)
+TOKENS, ENCODER = "embeddings.tok_embeddings.weight", ("embeddings.", "layers.", "final_norm.")
+GENERATION = "generation_config.json"
+
+PADDINGS = (1, *(2**k for k in range(3, 11)))
+"""What the rows of a table are padded to a multiple of."""
+
 HEAD = ("head.dense.weight", "head.norm.weight", "decoder.bias")
 
 DOWNLOADED = (
@@ -33,6 +41,7 @@ DOWNLOADED = (
 """The files of a repository that are downloaded: none of them is a pickle."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,250}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Source:
 
 
 def open_source(source: str, *, revision: str | None = None, adapter: str | None = None) -> Source:
-    """Finds, reads and checks a checkpoint.
+    """Find, read and check a checkpoint.
 
     Args:
         source: a directory in the Hugging Face layout, or a hub id.
@@ -76,34 +85,39 @@ def open_source(source: str, *, revision: str | None = None, adapter: str | None
         adapter: directory of a peft LoRA adapter, to be merged.
 
     Raises:
-        CheckpointError: it is not there, or not what can be exported.
-        OptionError: a revision of a directory.
+        CheckpointError: It is not there, or not what can be exported.
+        OptionError: A revision of a directory, or one that cannot be.
     """
     folder, name, commit = locate(source, revision)
     opened = read_source(folder, name, commit)
     if adapter is None:
         return opened
     path = Path(adapter)
-    return replace(opened, adapter=path.resolve().name, tensors=merge_adapter(opened.tensors, path))
+    tensors = merge_adapter(opened.tensors, path)
+    return replace(opened, adapter=path.resolve().name, tensors=tensors)
 
 
 def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
-    """The folder of a source, its name, and its commit if it is of the hub."""
+    """Return the folder of a source, its name, and its commit if it is of the hub."""
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(source):  # noqa: PTH112  # which raises nothing, be the name ever so long
         if revision is not None:
             raise OptionError(f"revision {revision!r} of {source}: a directory has no revisions; leave it out")
         return path, path.resolve().name, None
+    if os.path.lexists(source):
+        raise CheckpointError(f"source {source!r} is no directory; give the directory that holds it, or a hub id")
     if not HUB_ID.fullmatch(source):
         raise CheckpointError(
             f"source {source!r} is neither a directory nor a hub id such as 'owner/name'; give one of the two"
         )
+    if revision is not None and not (REVISION.fullmatch(revision) and ".." not in revision):
+        raise OptionError(f"revision {revision!r}: must be a branch, a tag or a commit of {source}")
     folder = download(source, revision)
     return folder, source, folder.name
 
 
 def download(repository: str, revision: str | None) -> Path:
-    """The snapshot folder of a hub id, whose name is the commit."""
+    """Return the snapshot folder of a hub id, whose name is the commit."""
     from huggingface_hub import snapshot_download  # slow to import, and only needed for hub ids
 
     try:
@@ -111,70 +125,119 @@ def download(repository: str, revision: str | None) -> Path:
     except Exception as error:  # of the hub's client, of its HTTP library, or of the disk
         raise CheckpointError(
             f"source {repository!r} at revision {revision or 'main'!r} is no directory here, and the hub gave none: "
-            f"{first_line(error)}; check the name, the revision and the network"
+            f"{told(error)}; check the name, the revision and the network"
         ) from error
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, without the advice after it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def told(error: BaseException) -> str:
+    """Return what an error says: the hub's own sentence if there is one, else its first line, without the advice."""
+    sentence = getattr(error, "server_message", None) or str(error).strip()
+    return plain((sentence.splitlines() or [type(error).__name__])[0])
 
 
 def read_source(folder: Path, name: str, commit: str | None) -> Source:
-    """Reads and checks a folder in the Hugging Face layout."""
+    """Read and check a folder in the Hugging Face layout."""
     config = read_json(folder, "config.json")
-    shape = read_shape(config)
-    tokenizer = read_tokenizer(folder, config)
-    if tokenizer.size != shape.vocab_size:
-        raise CheckpointError(
-            f"tokenizer.json has {tokenizer.size} tokens and config.json says vocab_size {shape.vocab_size}; "
-            "they have to be equal: take the tokenizer that the checkpoint was trained with"
-        )
-    generation = read_json(folder, "generation_config.json") if (folder / "generation_config.json").exists() else {}
+    shape = read_shape(config.values)
+    tokenizer = read_tokenizer(folder, config.values)
+    check_size(shape, tokenizer.size)
+    stored = plain_names(find_tensors(folder))
+    tied = config.boolean("tie_word_embeddings") if "tie_word_embeddings" in config else True
+    tensors = read_tensors(stored, padded(shape, stored, tokenizer.size), tied=tied)
+    shape = replace(shape, vocab_size=tokenizer.size)
+    there = os.path.lexists(folder / GENERATION)
     return Source(
         name=name,
         revision=commit,
         adapter=None,
         shape=shape,
-        config=portable_config(config, shape),
-        tensors=check_tensors(read_tensors(folder), shape, tied=config.get("tie_word_embeddings", True)),
+        config=portable_config(config.values, shape),
+        tensors={n: tensor[: shape.vocab_size] if n in OF_PIECES else tensor for n, tensor in tensors.items()},
         tokenizer=tokenizer,
-        generation=generation,
+        generation=read_json(folder, GENERATION).values if there else {},
     )
 
 
-def check_tensors(tensors: Mapping[str, Tensor], shape: Shape, *, tied: bool) -> dict[str, Tensor]:
-    """The tensors, if they are just the network's, without the second name of the tied table."""
-    check_tie(tensors, tied=tied)
-    expected = parameter_shapes(shape)
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name != TIED}
-    check_names(expected.keys(), found.keys())
-    wrong = [f"{n} is {list(found[n])}, expected {list(expected[n])}" for n in expected if found[n] != expected[n]]
-    if wrong:
-        raise CheckpointError(f"wrong shapes: {listed(wrong, '; ')}; config.json and weights are of different models")
-    return {name: tensors[name] for name in expected}
+def check_size(shape: Shape, size: int) -> None:
+    """Refuse a vocabulary that is not the tokenizer's, nor it and padding."""
+    if not is_padded(shape.vocab_size, size):
+        raise CheckpointError(
+            f"tokenizer.json has {size} tokens and config.json says vocab_size {shape.vocab_size}; they have to be "
+            "equal, padding to a power of two aside: take the tokenizer that the checkpoint was trained with"
+        )
 
 
-def check_tie(tensors: Mapping[str, Tensor], *, tied: bool) -> None:
-    """Refuses a head with a table of its own: the graph holds one for embedding and head."""
-    if not tied and TIED not in tensors:
+def is_padded(rows: int, size: int) -> bool:
+    """Return whether a table of so many rows is one of so many pieces, padded for a GPU or not."""
+    return any(rows == -(-size // multiple) * multiple for multiple in PADDINGS)
+
+
+def padded(shape: Shape, stored: Mapping[str, Stored], size: int) -> Shape:
+    """Return the shape of the tensors that are stored; rows beyond the tokenizer's pieces are never predicted."""
+    table = stored.get(TABLE)
+    rows = table.shape[0] if table and table.shape else shape.vocab_size
+    return replace(shape, vocab_size=rows if is_padded(rows, size) else shape.vocab_size)
+
+
+def plain_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Return tensors by the names that a ModernBertForMaskedLM has for them.
+
+    Wrappers of a training put something before all names (DistributedDataParallel `module.`, Lightning the attribute)
+    or into them (torch.compile `_orig_mod.`), and some savers leave `model.` out.
+    """
+    bare = {unwrapped(name): tensor for name, tensor in stored.items()}
+    before = next((name.removesuffix(TOKENS) for name in bare if name.endswith(TOKENS)), "")
+    outer = before.removesuffix("model.")
+    if not all(name.startswith(outer) for name in bare):
+        outer = ""
+    names = {name: name.removeprefix(outer) for name in bare}
+    if outer == before:  # no `model.` before the encoder's
+        names = {n: f"model.{inner}" if inner.startswith(ENCODER) else inner for n, inner in names.items()}
+    if len(set(names.values())) < len(stored):
+        raise CheckpointError("two tensors are of one name but for what wrappers put before it; save the model anew")
+    return {names[name]: tensor for name, tensor in bare.items()}
+
+
+def read_tensors(stored: Mapping[str, Stored], shape: Shape, *, tied: bool) -> dict[str, Tensor]:
+    """Return the tensors, if they are just the network's, without the second name of the tied table."""
+    check_shapes({name: tensor for name, tensor in stored.items() if name != TIED}, shape)
+    if not tied and TIED not in stored:
         raise CheckpointError(
             f"config.json: tie_word_embeddings is {tied!r}, and there is no {TIED}; expected a tied table"
         )
-    if TIED in tensors and TABLE in tensors and not torch.equal(tensors[TIED], tensors[TABLE]):
+    tensors = load(stored)
+    if TIED in tensors and not torch.equal(tensors.pop(TIED), tensors[TABLE]):
         raise CheckpointError(
             f"{TIED} differs from {TABLE}, expected a tied table; export a checkpoint with tie_word_embeddings"
         )
+    return tensors
 
 
-def check_names(expected: Any, found: Any) -> None:  # both are views of keys
-    """Refuses missing and extra tensors."""
+def check_shapes(stored: Mapping[str, Stored], shape: Shape) -> None:
+    """Refuse tensors that are not those of a network."""
+    expected = parameter_shapes(shape)
+    check_names(expected.keys(), stored.keys())
+    wrong = [
+        f"{name} is {list(stored[name].shape)}, expected {list(size)}"
+        for name, size in expected.items()
+        if stored[name].shape != size
+    ]
+    if wrong:
+        raise CheckpointError(f"wrong shapes: {listed(wrong, '; ')}; config.json and weights are of different models")
+
+
+def check_names(expected: Set[str], found: Set[str]) -> None:
+    """Refuse missing and extra tensors."""
+    common = os.path.commonprefix(list(found)).rpartition(".")[0]  # noqa: RUF071  # names, not paths
+    all_begin = f"; all names begin with {plain(common)!r}" if common and not expected & found else ""
     if headless := [name for name in HEAD if name not in found]:
         raise CheckpointError(
             f"the masked-language-model head is not there: found no {listed(headless)}, expected {listed(HEAD)}; "
-            "a checkpoint merged or saved by AutoModel loses it: save it by AutoModelForMaskedLM"
+            f"a checkpoint merged or saved by AutoModel loses it: save it by AutoModelForMaskedLM{all_begin}"
         )
     if missing := expected - found:
-        raise CheckpointError(f"found no {listed(missing)}, expected {len(expected)} tensors; take a whole checkpoint")
+        raise CheckpointError(
+            f"found no {listed(missing)}, expected {len(expected)} tensors; take a whole checkpoint{all_begin}"
+        )
     if extra := found - expected:
         raise CheckpointError(f"found {listed(extra)}, which a ModernBertForMaskedLM of this config.json has not")

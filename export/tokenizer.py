@@ -1,21 +1,31 @@
 """The tokenizer's files, checked: its size, the five special ids, and the ids of the answer's end."""
 
-import json
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from diffutron_ort.errors import CheckpointError
+from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
+
+from .passages import PASSAGES, QUESTIONS
+from .specification import at_rest, check_ends, warn_of_javascript, written
+from .weights import plain, read_json
 
 SPECIAL_IDS: Mapping[str, int] = {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
 """What mmBERT, and every model trained from it, has."""
 
 ANSWER_END = "[/Answer]"
 
-FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER, SETTINGS, OLDER = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+
+SAMPLES = ("", "a", " a  b\n\n\tc ", f"\n{ANSWER_END}", "İı\u0307 ﬁ 漢 👋🏽 \x00\ufeff", *PASSAGES, *QUESTIONS)
+"""Texts to try a tokenizer on: some damage shows at the first encoding only."""
 
 
 @dataclass(frozen=True)
@@ -34,78 +44,133 @@ class Tokenizer:
     special_ids: Mapping[str, int]
     answer_end: tuple[int, ...]
 
+    @cached_property
+    def encoder(self) -> tokenizers.Tokenizer:
+        """The tokenizer itself, which adds nothing to a text."""
+        made = load(self.files[TOKENIZER])
+        made.post_processor = None
+        return made
+
 
 def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
-    """Reads and checks a folder's tokenizer against the folder's config.json.
+    """Read and check a folder's tokenizer against the folder's config.json.
 
     Raises:
-        CheckpointError: a file is not there or damaged, or a special id is another than SPECIAL_IDS.
+        CheckpointError: A file is not there or damaged, or a special id is another than SPECIAL_IDS.
     """
-    files = {name: read_bytes(folder, name) for name in FILES}
-    tokenizer = load(files["tokenizer.json"])
-    check_special_ids(tokenizer, special_tokens(folder, files), config)
-    return Tokenizer(files, tokenizer.get_vocab_size(), dict(SPECIAL_IDS), answer_end(tokenizer))
+    specification, content = read(folder, TOKENIZER)
+    settings, told = read(folder, SETTINGS)
+    rested = at_rest(specification.values)
+    check_ends(specification, written(rested), SAMPLES)
+    tokenizer = load(written(rested))
+    with undamaged():
+        ids = sampled(tokenizer)
+        tokenizer.encode("a")  # with all that is put around a text
+        tokenizer.post_processor = None
+        if sampled(tokenizer) != ids:
+            rested["post_processor"] = None  # it adds more to a text than special tokens
+    check_special_ids(tokenizer, special_tokens(folder, settings), Fields(config, "config.json", CHECKPOINT))
+    warn_of_javascript(specification)
+    files = {
+        TOKENIZER: content if rested == specification.values else written(rested),
+        SETTINGS: told if known(settings) == settings.values else written(known(settings)),
+    }
+    return Tokenizer(files, size_of(tokenizer), dict(SPECIAL_IDS), answer_end(tokenizer))
 
 
-def read_bytes(folder: Path, name: str) -> bytes:
-    """A file of the tokenizer."""
-    try:
-        return (folder / name).read_bytes()
-    except FileNotFoundError as error:
+def read(folder: Path, name: str) -> tuple[Fields, bytes]:
+    """Return the object in a file of the tokenizer, and the file."""
+    if not os.path.lexists(folder / name):
         raise CheckpointError(
             f"{folder.name} has no {name}; expected a fast tokenizer's files: save it with save_pretrained"
-        ) from error
+        )
+    content = read_bytes(folder / name, CHECKPOINT)
+    return parse_object(content, name, CHECKPOINT), content
 
 
 def load(content: bytes) -> tokenizers.Tokenizer:
-    """The tokenizer of a tokenizer.json, tried once."""
+    """Return the tokenizer of a tokenizer.json: whatever this package exports with is loaded here."""
+    with undamaged():
+        tokenizer = tokenizers.Tokenizer.from_buffer(content)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+
+@contextlib.contextmanager
+def undamaged() -> Iterator[None]:
+    """Turn whatever the library raises into an error of ours."""
     try:
-        tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
-        tokenizer.encode("a")  # some damage shows at the first encoding only
+        yield
     except BaseException as error:
         # A Rust panic is a BaseException and of a class that cannot be imported.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise CheckpointError(f"tokenizer.json is damaged: {error}; take an unaltered copy") from error
+            raise CheckpointError(f"{TOKENIZER} is damaged: {plain(str(error))}; take an unaltered copy") from error
         raise
-    return tokenizer
 
 
-def special_tokens(folder: Path, files: Mapping[str, bytes]) -> dict[str, str]:
-    """The text of each special token, as special_tokens_map.json or tokenizer_config.json names it."""
-    settings = json_object("tokenizer_config.json", files["tokenizer_config.json"])
-    older = folder / "special_tokens_map.json"
-    settings |= json_object(older.name, older.read_bytes()) if older.exists() else {}
-    named = {role: settings.get(f"{role}_token") or f"<{role}>" for role in SPECIAL_IDS}
-    return {role: token["content"] if isinstance(token, dict) else token for role, token in named.items()}
+def sampled(tokenizer: tokenizers.Tokenizer) -> list[list[int]]:
+    """Return the ids of samples, each tried backwards too."""
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in SAMPLES]
+    tokenizer.decode_batch(ids)
+    return ids
 
 
-def json_object(name: str, content: bytes) -> dict[str, Any]:
-    """The object in a JSON file."""
-    try:
-        value = json.loads(content)
-    except ValueError as error:
-        raise CheckpointError(f"{name} is not JSON: {error}; take an unaltered copy") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{name} holds a {type(value).__name__}, expected an object")
-    return value
+def size_of(tokenizer: tokenizers.Tokenizer) -> int:
+    """Return how many pieces there are; their ids have no gaps."""
+    ids = tokenizer.get_vocab().values()
+    if (highest := max(ids, default=-1)) + 1 != len(ids):
+        raise CheckpointError(
+            f"{TOKENIZER} has {len(ids)} pieces with ids up to {highest}, expected each id once; take an unaltered copy"
+        )
+    return len(ids)
 
 
-def check_special_ids(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str], config: Mapping[str, Any]) -> None:
-    """Refuses ids other than SPECIAL_IDS, which sampler and bundles count on, in the tokenizer or config.json."""
+def special_tokens(folder: Path, settings: Fields) -> dict[str, str]:
+    """Return the text of each special token, as special_tokens_map.json or tokenizer_config.json names it."""
+    given = [read_json(folder, OLDER)] if os.path.lexists(folder / OLDER) else []
+    return {role: named(f"{role}_token", [*given, settings], f"<{role}>") for role in SPECIAL_IDS}
+
+
+def named(name: str, files: list[Fields], default: str) -> str:
+    """Return the text of a special token as the first of some files has it that names it."""
+    for file in files:
+        if name in file:
+            return file.fields(name).text("content") if isinstance(file.values[name], dict) else file.text(name)
+    return default
+
+
+def check_special_ids(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str], config: Fields) -> None:
+    """Refuse ids and texts other than SPECIAL_IDS, which sampler and bundles count on, and other ids in config.json."""
     for role, expected in SPECIAL_IDS.items():
         if (found := tokenizer.token_to_id(names[role])) != expected:
             raise CheckpointError(
-                f"tokenizer.json: {role} token {names[role]!r} has id {found}, expected {expected}; "
+                f"tokenizer.json: {role} token {plain(names[role])!r} has id {found}, expected {expected}; "
                 "only tokenizers with mmBERT's special ids can be exported"
             )
-        if (found := config.get(f"{role}_token_id", expected)) not in {expected, None}:
+        if names[role] != f"<{role}>":
             raise CheckpointError(
-                f"config.json: {role}_token_id is {found!r} and the tokenizer's is {expected}; correct the wrong one"
+                f"tokenizer.json: the {role} token is {plain(names[role])!r}, expected '<{role}>'; "
+                "only tokenizers with mmBERT's special tokens can be exported"
             )
+        if expected not in (ids := config_ids(config, f"{role}_token_id", expected)):
+            raise CheckpointError(
+                f"config.json: {role}_token_id is {ids[0] if len(ids) == 1 else ids} and the tokenizer's is "
+                f"{expected}; correct the wrong one"
+            )
+
+
+def config_ids(config: Fields, name: str, default: int) -> list[int]:
+    """Return the ids that a config.json gives a role: one, or a list of them."""
+    if name not in config:
+        return [default]
+    if isinstance(config.values[name], list):
+        return config.integers(name, 0, 2**31)
+    return [config.integer(name, 0, 2**31)]
 
 
 def answer_end(tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """The ids of "[/Answer]" as they follow the answer's last newline.
+    """Return the ids of "[/Answer]" as they follow the answer's last newline.
 
     Where a newline is an added token, what comes after it is tokenized as at the start of a text; elsewhere merges may
     cross it, and the start of a text is the best that can be said.
@@ -115,3 +180,63 @@ def answer_end(tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:
     if len(newline) == 1 and newline[0] in added:
         return tuple(tokenizer.encode(f"\n{ANSWER_END}", add_special_tokens=False).ids[1:])
     return tuple(tokenizer.encode(ANSWER_END, add_special_tokens=False).ids)
+
+
+def side(settings: Fields, name: str) -> str:
+    """Return left or right."""
+    if (value := settings.text(name)) not in ("left", "right"):
+        raise settings.wrong(name, "left or right")
+    return value
+
+
+def identifier(settings: Fields, name: str) -> str:
+    """Return the name of a class."""
+    if not (value := settings.text(name, 100)).isidentifier():
+        raise settings.wrong(name, "the name of a class")
+    return value
+
+
+def token(settings: Fields, name: str) -> None:
+    """Refuse what is no token, which is a text or an object."""
+    if not isinstance(settings.values[name], dict):
+        settings.text(name, 100)
+        return
+    described = settings.fields(name)
+    described.text("content", 100)
+    for setting in set(described) - {"content", "__type"}:
+        described.boolean(setting)
+
+
+def tokens(settings: Fields, name: str) -> None:
+    """Refuse what is no list of tokens, nor an object of tokens."""
+    value = settings.values[name]
+    if not isinstance(value, dict | list):
+        raise settings.wrong(name, "a list of tokens")
+    several = value if isinstance(value, dict) else dict(enumerate(value))
+    for each in several:
+        token(Fields({str(each): several[each]}, f"{settings.place}: {name}", settings.origin), str(each))
+
+
+KNOWN: Mapping[str, Callable[[Fields, str], object]] = {
+    **dict.fromkeys((f"{role}_token" for role in (*SPECIAL_IDS, "cls", "sep")), token),
+    **dict.fromkeys(("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"), tokens),
+    **dict.fromkeys(("add_bos_token", "add_eos_token", "add_prefix_space", "legacy"), Fields.boolean),
+    **dict.fromkeys(("clean_up_tokenization_spaces", "spaces_between_special_tokens"), Fields.boolean),
+    **dict.fromkeys(("padding_side", "truncation_side"), side),
+    "model_input_names": partial(Fields.texts, most=100),
+    "model_max_length": partial(Fields.number, least=1, most=1e31),  # transformers writes 1e30 for none
+    "tokenizer_class": identifier,
+}
+"""Settings of a tokenizer_config.json that a bundle's has too, where their value is of the kind: no template, no path,
+no code's name, and no padding or truncation of a run."""
+
+
+def known(settings: Fields) -> dict[str, Any]:
+    """Return the settings of a tokenizer_config.json that are known."""
+    found: dict[str, Any] = {}
+    for name, read_setting in KNOWN.items():
+        with contextlib.suppress(CheckpointError):
+            if name in settings:
+                read_setting(settings, name)
+                found[name] = None
+    return {name: value for name, value in settings.values.items() if name in found}

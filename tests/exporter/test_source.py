@@ -108,7 +108,7 @@ def test_no_config(checkpoint: Path) -> None:
     refused(checkpoint, "checkpoint has no config.json; expected a checkpoint in the Hugging Face")
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("[]", "holds a list, expected an object")])
+@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("[]", "holds a list, not an object")])
 def test_a_config_that_is_no_object(checkpoint: Path, content: str, message: str) -> None:
     (checkpoint / "config.json").write_text(content)
     refused(checkpoint, f"config.json of checkpoint {message}")
@@ -159,7 +159,7 @@ def test_a_value_that_is_not_finite(checkpoint: Path, value: float) -> None:
 
 def test_a_quantized_tensor(checkpoint: Path) -> None:
     edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({QKV: t[QKV].to(torch.int8)}))
-    refused(checkpoint, f"{QKV} is torch.int8, expected torch.bfloat16, torch.float16, torch.float32")
+    refused(checkpoint, f"{QKV} is I8, expected BF16, F16, F32")
 
 
 def test_a_stored_copy_of_the_tied_table(checkpoint: Path) -> None:

@@ -1,0 +1,27 @@
+"""Runs what may never end, a foreign regular expression above all, in a process that is ended in time."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+SECONDS = 10.0
+
+
+def apart(program: str, given: object) -> Any:
+    """Return what a Python program makes of `given`: it reads JSON from standard input and writes JSON.
+
+    Raises:
+        TimeoutError: It takes longer than `SECONDS`.
+        ValueError: It fails.
+    """
+    command = [sys.executable, "-P", "-c", program]  # -P: no module of the current folder
+    content = json.dumps(given).encode()
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, timeout=SECONDS)  # noqa: S603  # our own
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"takes longer than {SECONDS:g} seconds") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ValueError(f"fails: {said[-1] if said else done.returncode}")
+    return json.loads(done.stdout)
