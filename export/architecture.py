@@ -8,6 +8,7 @@ from typing import Any
 
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields
+from diffutron_ort.manifest import MOST_CONTEXT, MOST_PIECES, MOST_WIDTH
 
 from .tokenizer import SPECIAL_IDS
 from .weights import plain, short
@@ -45,13 +46,13 @@ FIXED = (
 """Settings for which the network knows the default alone."""
 
 MOST: Mapping[str, int] = {
-    "vocab_size": 2**21,
-    "hidden_size": 2**16,
+    "vocab_size": MOST_PIECES,
+    "hidden_size": MOST_WIDTH,
     "intermediate_size": 2**18,
     "num_hidden_layers": 256,
     "num_attention_heads": 2**12,
     "local_attention": 2**11,  # graph and transformers are compared over one and a half times as many tokens
-    "max_position_embeddings": 2**20,
+    "max_position_embeddings": MOST_CONTEXT,
     "global_attn_every_n_layers": 2**10,
 }
 """Settings that are counts, and the most that is believed of each: beyond, time and memory would be spent first."""

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.integrity import sha256
 from diffutron_ort.manifest import FORMAT, MANIFEST
 from diffutron_ort.prompt import CHAT_TEMPLATE
 from diffutron_ort.sampling import UNIFORM_VECTORS
 from diffutron_ort.session import LEAST_ONNXRUNTIME
 
+from .defaults import generation_defaults
 from .plain import weights
 from .recipes import Recipe
 from .source import Source
@@ -21,23 +21,12 @@ from .tokenizer import ANSWER_END
 TOOLS = ("torch", "onnx", "onnxscript", "transformers", "onnxruntime", "diffutron-ort")
 
 
-def write_settings(source: Source, folder: Path) -> None:
+def write_settings(source: Source, folder: Path, context_length: int) -> None:
     """Writes the files that are not of a variant: config, generation defaults and tokenizer."""
     write_json(folder / "config.json", source.config)
-    write_json(folder / "generation_config.json", generation_defaults(source.generation))
+    write_json(folder / "generation_config.json", generation_defaults(source, context_length))
     for name, content in source.tokenizer.files.items():
         (folder / name).write_bytes(content)
-
-
-def generation_defaults(generation: Mapping[str, Any]) -> dict[str, Any]:
-    """What a source's generation_config.json says of the options there are.
-
-    Raises:
-        OptionError: a value has no meaning.
-    """
-    known = {name: value for name, value in generation.items() if name in OPTION_NAMES}
-    GenerationConfig(**known)
-    return known
 
 
 def place(folder: Path, name: str) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from diffutron_ort.conformance import Case, answered
-from diffutron_ort.errors import ContextError
+from diffutron_ort.errors import ContextError, OptionError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.predict import Batch
 from diffutron_ort.prompt import render_chat
@@ -109,7 +109,7 @@ def cases(variant: str, folder: Path, source: Source) -> Iterator[Case]:
     judge = Diffutron(model.bundle, model.tokenizer, Float64(source)) if exact else model
     for prompt, template, given in asked():
         case = Case(variant, exact, prompt, template, dict(sorted({**model.bundle.options, **given}.items())))
-        with contextlib.suppress(ContextError):
+        with contextlib.suppress(ContextError, OptionError):  # the source's own options may not go with the case's
             found = answered(case, model)
             if judge is model or answered(case, judge) == found:
                 yield found

@@ -129,7 +129,7 @@ def canvases(source: Source) -> list[Masked]:
 def encoded(source: Source, texts: Sequence[str]) -> Iterator[Ids]:
     """Texts as ids [seq]."""
     for text in texts:
-        yield np.array(source.tokenizer.encoder.encode(text, add_special_tokens=False).ids, np.int64)
+        yield np.array(source.tokenizer.encode(text), np.int64)
 
 
 def pass_over(ids: Ids, rows: Ids) -> Batch:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from diffutron_ort.errors import OptionError
 from diffutron_ort.files import Origin, read_bytes
 
-from .tokenizer import Tokenizer, undamaged
+from .tokenizer import Tokenizer
 from .weights import plain
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+COMMENT = re.compile(r"(#|//).*")
 SPACE = "▁"
 
 MOST_DIGITS = 20
@@ -49,11 +50,11 @@ def read_pieces(path: str | Path, tokenizer: Tokenizer) -> Ids:
         found = {int(number[:MOST_DIGITS]) for number in numbers}
     elif is_nearly_ids(content):
         raise OptionError(
-            f"{place} is neither a text nor a list of ids: letters are less than half of it; give ids separated by "
-            "commas or white space, without comments, or a text in the language"
+            f"{place} is neither a text nor a list of ids: letters are less than half of it, or in comments "
+            "alone; give ids separated by commas or white space, or a text in the language"
         )
     else:
-        found = {i for line in lines(content) for i in encode(tokenizer, line)}
+        found = {i for line in lines(content) for i in tokenizer.encode(line)}
     if beyond := [i for i in found if i >= tokenizer.size]:
         raise OptionError(f"{place} names id {min(beyond)}; the tokenizer has {tokenizer.size} pieces")
     return np.array(sorted(found | always(tokenizer)), np.int64)
@@ -75,7 +76,13 @@ def read_text(path: Path, place: str) -> str:
 
 
 def is_nearly_ids(content: str) -> bool:
-    """Return whether what is no list of ids was probably meant as one: it, or most of its lines, are not of letters."""
+    """Return whether what is no list of ids was probably meant as one.
+
+    It is where letters are less than half of it, or of most of its lines, or are in comments alone.
+    """
+    bare = COMMENT.sub("", content)
+    if bare.strip() and not any(map(str.isalpha, bare)):
+        return True
     lines = [line for line in content.splitlines() if line.strip()]
     lettered = [line for line in lines if is_lettered(line)]
     return not is_lettered(content) or 2 * len(lettered) < len(lines)
@@ -93,15 +100,9 @@ def lines(content: str) -> Iterator[str]:
         yield from re.findall(rf".{{1,{MOST_LINE}}}(?!\S)|.{{{MOST_LINE}}}", line)
 
 
-def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the ids of a text."""
-    with undamaged():
-        return list(tokenizer.encoder.encode(text, add_special_tokens=False).ids)
-
-
 def always(tokenizer: Tokenizer) -> set[int]:
     """Return the ids that every output vocabulary has."""
-    made = tokenizer.encoder
+    made = tokenizer.loaded
     plain = {i for piece, i in made.get_vocab().items() if BYTE.fullmatch(piece) or is_sign(piece.strip(SPACE))}
     return plain | {*made.get_added_tokens_decoder(), *tokenizer.special_ids.values(), *tokenizer.answer_end}
 

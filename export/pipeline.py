@@ -31,7 +31,7 @@ def fill(stage: Stage, request: Request, report: Report) -> None:
     source = read(request)
     length = context(request.context_length, source.name, source.shape.positions)
     with stage.writing():
-        bundle.write_settings(source, stage.folder)
+        bundle.write_settings(source, stage.folder, length)
         cards = write_variants(recipes, source, request, stage, report)
         report(f"recording what {request.out} does", 0.2)
         manifest = bundle.manifest(source, stage.folder, length, cards)

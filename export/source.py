@@ -186,16 +186,19 @@ def plain_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     or into them (torch.compile `_orig_mod.`), and some savers leave `model.` out.
     """
     bare = {unwrapped(name): tensor for name, tensor in stored.items()}
-    before = next((name.removesuffix(TOKENS) for name in bare if name.endswith(TOKENS)), "")
-    outer = before.removesuffix("model.")
-    if not all(name.startswith(outer) for name in bare):
-        outer = ""
-    names = {name: name.removeprefix(outer) for name in bare}
-    if outer == before:  # no `model.` before the encoder's
-        names = {n: f"model.{inner}" if inner.startswith(ENCODER) else inner for n, inner in names.items()}
+    outer = outermost(bare.keys())
+    inner = {name: name.removeprefix(outer) for name in bare}
+    names = {name: f"model.{short}" if short.startswith(ENCODER) else short for name, short in inner.items()}
     if len(set(names.values())) < len(stored):
         raise CheckpointError("two tensors are of one name but for what wrappers put before it; save the model anew")
     return {names[name]: tensor for name, tensor in bare.items()}
+
+
+def outermost(names: Set[str]) -> str:
+    """Return what stands before all names of a network; its head tells, or the encoder where there is no head."""
+    before = [name.removesuffix(HEAD[0]) for name in names if name.endswith(HEAD[0])]
+    before += [name.removesuffix(TOKENS).removesuffix("model.") for name in names if name.endswith(TOKENS)]
+    return before[0] if before and all(name.startswith(before[0]) for name in names) else ""
 
 
 def read_tensors(stored: Mapping[str, Stored], shape: Shape, *, tied: bool) -> dict[str, Tensor]:

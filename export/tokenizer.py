@@ -45,11 +45,16 @@ class Tokenizer:
     answer_end: tuple[int, ...]
 
     @cached_property
-    def encoder(self) -> tokenizers.Tokenizer:
+    def loaded(self) -> tokenizers.Tokenizer:
         """The tokenizer itself, which adds nothing to a text."""
         made = load(self.files[TOKENIZER])
         made.post_processor = None
         return made
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        with undamaged():
+            return list(self.loaded.encode(text, add_special_tokens=False).ids)
 
 
 def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:

@@ -212,6 +212,11 @@ def spread(rows: Ids, shape: Shape) -> Ids:
 def fidelity(expected: Floats, found: Floats) -> dict[str, Any]:
     """The figures of a fidelity card from two arrays of logits, each [n, vocab]."""
     error, std = largest_error(expected, found), float(expected.std(dtype=np.float64))
+    if not std > 0:
+        raise FidelityError(
+            "every token has the same logit, so the checkpoint predicts nothing, or logits are not finite. Nothing was "
+            "written; take a checkpoint that was trained"
+        )
     same = expected.argmax(-1) == found.argmax(-1)
     clear = margins(expected) > error
     return {

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from reprlib import Repr
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from diffutron_ort.brief import brief
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
 
@@ -34,10 +34,6 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069
 
 WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What torch.compile, FSDP and activation checkpointing put into names; no module of the network is called so."""
-
-
-SHORT = Repr()
-SHORT.maxstring, SHORT.maxother, SHORT.maxlevel = 80, 80, 2
 
 
 @dataclass(frozen=True)
@@ -182,4 +178,4 @@ def plain(text: str, most: int = 300) -> str:
 
 def short(value: object) -> str:
     """Return a foreign value as it may stand in a message."""
-    return plain(SHORT.repr(value))
+    return plain(brief(value))

@@ -1,6 +1,7 @@
 """LoRA: the merge by hand, and what is refused by name."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffutron_ort.errors import CheckpointError
+from diffutron_ort_export import apart
 from diffutron_ort_export.adapter import merge_adapter
 from diffutron_ort_export.source import open_source
 from tests.exporter.conftest import TINY, edit_json, edit_tensors
@@ -128,3 +130,56 @@ def test_the_settings_of_the_tiny_adapter_are_all_known() -> None:
     """A config as peft 0.21 writes it, with all its settings at rest, is accepted."""
     assert len(json.loads((TINY / "adapter" / CONFIG).read_text())) > 30
     assert merge_adapter(BASE, TINY / "adapter").keys() == BASE.keys()
+
+
+def test_a_pattern_that_never_ends(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SECONDS", 2.0)
+    edit_json(adapter / CONFIG, target_modules=r"((\w|\.)+)+!")
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match="the pattern .* takes longer than 2 seconds"):
+        merge_adapter(BASE, adapter)
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("pattern", ["(", "*", "[a", "(?P<x", "a{99999999999}", "\\"])
+def test_a_pattern_that_is_none(adapter: Path, pattern: str) -> None:
+    edit_json(adapter / CONFIG, target_modules=pattern)
+    with pytest.raises(CheckpointError, match="adapter: the pattern .*fails"):
+        merge_adapter(BASE, adapter)
+
+
+@pytest.mark.parametrize("excluded", [["head.dense"], ["dense"], r".*head.*", r"^head\.dense$"])
+def test_modules_that_are_excluded(adapter: Path, excluded: object) -> None:
+    edit_json(adapter / CONFIG, target_modules=["Wqkv", "Wo", "Wi", "dense"], exclude_modules=excluded)
+    found, expected = merge_adapter(BASE, adapter), merge_adapter(BASE, TINY / "adapter")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_factors_of_what_is_excluded(adapter: Path) -> None:
+    edit_json(adapter / CONFIG, exclude_modules=["Wi"])
+    with pytest.raises(CheckpointError, match=r"there are factors for model.layers.0.mlp.Wi.weight, .* does not name"):
+        merge_adapter(BASE, adapter)
+
+
+@pytest.mark.parametrize("alpha", [1e308, 10**400, 0, -16, True, "16"])
+def test_an_alpha_that_is_none(adapter: Path, alpha: object) -> None:
+    edit_json(adapter / CONFIG, lora_alpha=alpha)
+    with pytest.raises(CheckpointError, match="lora_alpha is .*, expected a number from 1e-06 to"):
+        merge_adapter(BASE, adapter)
+
+
+def test_factors_whose_product_is_infinite(adapter: Path) -> None:
+    edit_tensors(adapter / WEIGHTS, lambda t: [t[factor("A")].fill_(1e30), t[factor("B")].fill_(1e30)])
+    with pytest.raises(CheckpointError, match=f"adapter: {QKV}.weight becomes infinite"):
+        merge_adapter(BASE, adapter)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "_fsdp_wrapped_module."])
+def test_an_adapter_of_a_wrapped_model(adapter: Path, prefix: str) -> None:
+    def wrap(tensors: dict) -> None:
+        for name in list(tensors):
+            tensors[name.replace("base_model.model.", f"base_model.model.{prefix}")] = tensors.pop(name)
+
+    edit_tensors(adapter / WEIGHTS, wrap)
+    found, expected = merge_adapter(BASE, adapter), merge_adapter(BASE, TINY / "adapter")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -86,3 +86,30 @@ def test_the_config_of_a_bundle_carries_both_spellings() -> None:
 def test_refused(change: dict, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         read_shape(OLDER | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers is 10000000, expected an integer from 1 to 256"),
+        ({"hidden_size": 10**9}, "hidden_size is 1000000000, expected an integer from 1 to"),
+        ({"num_attention_heads": True}, "num_attention_heads is True"),
+        ({"rope_parameters": {"full_attention": []}}, "full_attention is .*expected an object"),
+        ({"rope_parameters": [1]}, "rope_parameters is .*expected an object"),
+        ({"rope_parameters": {"full_attention": {"type": "linear", "factor": 2}}}, "type is 'linear'"),
+        ({"rope_parameters": {"full_attention": {"partial_rotary_factor": 0.5}}}, "partial_rotary_factor is 0.5"),
+        ({"head_dim": 32}, "head_dim is 32, expected 16"),
+        ({"sliding_window": 16}, "sliding_window is 16, expected 8"),
+        ({"layer_types": "full_attention"}, "layer_types is .*expected a list"),
+        ({"layer_types": [1] * 7}, "layer_types is .*expected strings"),
+        ({"global_attn_every_n_layers": "3", "layer_types": TYPES}, "global_attn_every_n_layers is '3'"),
+        ({"global_rope_theta": 0.5}, "global_rope_theta is 0.5, expected a number from 1 to"),
+    ],
+)
+def test_what_is_beyond_bounds_or_unknown(change: dict, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_shape(OLDER | change)
+
+
+def test_the_same_told_twice_is_fine() -> None:
+    assert read_shape(OLDER | {"head_dim": 16, "sliding_window": 8, "hidden_size": 64.0}) == read_shape(OLDER)

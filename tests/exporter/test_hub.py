@@ -17,6 +17,8 @@ from tests.exporter.conftest import TINY
 
 COMMIT = "2fe4bf13ea5d24223800d92e637140d85c8d232e"
 REPOSITORY = "diffutron/Tiny-Base"
+GATED = "diffutron/Gated"
+SENTENCE = "Access to model diffutron/Gated is restricted and you are not in the authorized list."
 EXTRA = {"training_args.bin": b"a pickle", "pytorch_model.bin": b"a pickle", "README.md": b"a card"}
 FILES = {path.name: path.read_bytes() for path in (TINY / "checkpoint").iterdir()} | EXTRA
 
@@ -41,6 +43,12 @@ class Hub(BaseHTTPRequestHandler):
             self.reply(json.dumps(tree).encode(), body)
         elif path.startswith(download) and path.removeprefix(download) in FILES:
             self.reply(FILES[path.removeprefix(download)], body)
+        elif GATED in path:
+            self.send_response(403)
+            self.send_header("X-Error-Code", "GatedRepo")
+            self.send_header("X-Error-Message", f"{SENTENCE}\x1b[31m")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         else:
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")
@@ -110,3 +118,10 @@ def test_what_the_hub_has_not(hub: str, tmp_path: Path) -> None:
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     (found,) = open_in_process("http://127.0.0.1:9", tmp_path, (REPOSITORY, None))
     assert found.startswith(f"refused: source '{REPOSITORY}' at revision 'main' is no directory here")
+
+
+def test_a_gated_repository_shows_the_hub_s_own_sentence(hub: str, tmp_path: Path) -> None:
+    (found,) = open_in_process(hub, tmp_path, (GATED, None))
+    assert SENTENCE in found
+    assert "is no directory here" in found
+    assert found.isprintable()

@@ -1,6 +1,7 @@
 """The output vocabulary: which pieces are kept, and that graph and runtime speak of full-vocabulary ids."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,62 @@ def test_a_file_that_is_not_there_or_no_text(source, tmp_path: Path) -> None:
     for name in ("bytes", "nowhere"):
         with pytest.raises(OptionError, match="give a text file"):
             read_pieces(tmp_path / name, source.tokenizer)
+
+
+def test_a_byte_order_mark_is_none_of_the_text(source, tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text("\ufeff5, 6\n7", encoding="utf-8")
+    (tmp_path / "plain").write_text("5, 6\n7", encoding="utf-8")
+    found, expected = (read_pieces(tmp_path / name, source.tokenizer) for name in ("ids", "plain"))
+    assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("1;2;3", "# ids\n1\n2\n3", "1, 2, -3", "{1, 2, 3}", "1 2 3 # the rest\n4 5 6", '{"ids": [1, 2, 3]}'),
+        *("[1, 2, 3.0]", "1-512", "0x01 0x02 0x03", "1|2|3", '"1", "2", "3"', "1.\n2.\n3.", "(1, 2)", "1_0"),
+        *("# the ids of the pieces that this needs\n1\n2\n3\n4", "ids = [1, 2, 3]"),
+    ],
+)
+def test_what_is_nearly_a_list_of_ids(source, tmp_path: Path, content: str) -> None:
+    (tmp_path / "file").write_text(content)
+    with pytest.raises(OptionError, match="neither a text nor a list of ids: .*; give ids separated by"):
+        read_pieces(tmp_path / "file", source.tokenizer)
+
+
+@pytest.mark.parametrize(
+    "content", ["On iki artı beş on yedi eder: 12 + 5 = 17", "a", "1. Adım: yumurtaları kır.\n2. Karıştır."]
+)
+def test_texts_with_numbers_are_texts(source, tmp_path: Path, content: str) -> None:
+    (tmp_path / "file").write_text(content, encoding="utf-8")
+    assert read_pieces(tmp_path / "file", source.tokenizer).size
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "huge", "utf-16", "utf-16-le", "digits", "nul"])
+def test_files_that_are_no_text(source, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(2**36)
+    elif kind.startswith("utf"):
+        path.write_text("Merhaba dunya", encoding=kind)
+    else:
+        path.write_text("9" * 10_000 if kind == "digits" else "Merhaba\0")
+    with pytest.raises(OptionError):
+        read_pieces(path, source.tokenizer)
+
+
+def test_a_long_line_is_read_in_parts(source, tmp_path: Path) -> None:
+    (tmp_path / "long").write_text("Merhaba dünya kitap " * 2000, encoding="utf-8")
+    (tmp_path / "short").write_text("Merhaba dünya kitap Merhaba", encoding="utf-8")
+    found, expected = (read_pieces(tmp_path / name, source.tokenizer) for name in ("long", "short"))
+    assert found.tolist() == expected.tolist()
 
 
 def test_coverage_by_hand() -> None:

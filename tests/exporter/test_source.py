@@ -190,3 +190,189 @@ def test_neither_directory_nor_hub_id() -> None:
 def test_a_revision_of_a_directory(checkpoint: Path) -> None:
     with pytest.raises(OptionError, match=r"revision 'main' of .* a directory has no revisions"):
         open_source(str(checkpoint), revision="main")
+
+
+PREFIXES = [
+    "_orig_mod.",
+    "module.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+    "model.",
+    "net.model.",
+    "_fsdp_wrapped_module.",
+]
+
+
+def rename(folder: Path, change) -> None:
+    edit_tensors(folder / WEIGHTS, lambda t: [t.update({change(n): t.pop(n)}) for n in list(t)])
+
+
+def same(folder: Path) -> None:
+    expected, found = open_source(str(TINY / "checkpoint")).tensors, open_source(str(folder)).tensors
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_wrappers_put_before_all_names(checkpoint: Path, prefix: str) -> None:
+    rename(checkpoint, lambda name: prefix + name)
+    same(checkpoint)
+
+
+@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+def test_names_without_model(checkpoint: Path, prefix: str) -> None:
+    rename(checkpoint, lambda name: prefix + name.removeprefix("model."))
+    same(checkpoint)
+
+
+def test_wrappers_inside_of_names(checkpoint: Path) -> None:
+    rename(
+        checkpoint,
+        lambda n: n.replace("layers.3.", "layers.3._checkpoint_wrapped_module.").replace("model.", "model._orig_mod."),
+    )
+    same(checkpoint)
+
+
+def test_shards_whose_names_have_a_prefix(checkpoint: Path) -> None:
+    rename(checkpoint, lambda name: "module." + name)
+    shard(checkpoint)
+    same(checkpoint)
+
+
+def test_two_tensors_of_one_name(checkpoint: Path) -> None:
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({f"_orig_mod.{QKV}": t[QKV] * 2}))
+    refused(checkpoint, "two tensors are of one name")
+
+
+def test_a_common_prefix_that_is_of_another_network(checkpoint: Path) -> None:
+    rename(checkpoint, lambda name: f"bert.encoder.{name.replace('embeddings', 'words').replace('dense', 'sparse')}")
+    refused(checkpoint, r"head is not there: .*; all names begin with 'bert.encoder'")
+
+
+@pytest.mark.parametrize("multiple", [64, 128, 1024])
+@pytest.mark.parametrize("told", [True, False])
+def test_a_table_padded_for_a_gpu(checkpoint: Path, multiple: int, told: bool) -> None:
+    """512 pieces, and one more: the rows beyond are left out, so that they can never be predicted."""
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | {"id": 512, "content": "kuşlar", "special": False})
+    (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer))
+    rows = -(-513 // multiple) * multiple
+
+    def pad(tensors: dict) -> None:
+        for name in (TABLE, "decoder.bias"):
+            beyond = torch.full((rows - 512, *tensors[name].shape[1:]), 9.0, dtype=tensors[name].dtype)
+            tensors[name] = torch.cat([tensors[name], beyond])
+
+    edit_tensors(checkpoint / WEIGHTS, pad)
+    edit_json(checkpoint / "config.json", vocab_size=rows if told else 513)
+    source = open_source(str(checkpoint))
+    assert source.shape.vocab_size == source.config["vocab_size"] == 513
+    assert source.tensors[TABLE].shape == (513, 64)
+    assert source.tensors["decoder.bias"].shape == (513,)
+
+
+def test_a_table_with_more_rows_than_padding_is_another_s(checkpoint: Path) -> None:
+    edit_json(checkpoint / "config.json", vocab_size=2048)
+    refused(checkpoint, "tokenizer.json has 512 tokens and config.json says vocab_size 2048")
+
+
+def header(length: int, said: object) -> bytes:
+    text = said if isinstance(said, bytes) else json.dumps(said).encode()
+    return (length or len(text)).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(2**60, {}),
+        header(2**24 + 1, b" " * (2**24 + 1)),
+        header(0, b"[" * 100_000),
+        header(0, b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {}}'),
+        header(0, {"a": None}),
+        header(0, {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}),
+        header(0, {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}),
+        header(0, {"a": {"dtype": 7, "shape": [], "data_offsets": [0, 4]}}),
+        header(0, {"\u001b[31m": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}),
+        header(0, {f"n{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(50_000)}),
+    ],
+    ids=str,
+)
+def test_hostile_headers(checkpoint: Path, content: bytes) -> None:
+    (checkpoint / WEIGHTS).write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        open_source(str(checkpoint))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F64"},
+        {"dtype": "NO_SUCH"},
+        {"data_offsets": [0, 4]},
+        {"data_offsets": [2**62, 2**63]},
+        {"data_offsets": [10, 0]},
+        {"data_offsets": "x"},
+        {"shape": [2**40, 64]},
+    ],
+)
+def test_hostile_entries_of_a_header(checkpoint: Path, entry: dict) -> None:
+    content = (checkpoint / WEIGHTS).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    said = json.loads(content[8 : 8 + length])
+    said[QKV] |= entry
+    (checkpoint / WEIGHTS).write_bytes(header(0, said) + content[8 + length :])
+    refused(checkpoint, "")
+
+
+def test_a_sparse_file_of_a_terabyte_costs_no_memory(checkpoint: Path) -> None:
+    edit_json(checkpoint / "config.json", hidden_size=65536, intermediate_size=262144)
+    from diffutron_ort_export.architecture import read_shape
+    from diffutron_ort_export.network import parameter_shapes
+
+    shapes = parameter_shapes(read_shape(json.loads((checkpoint / "config.json").read_text())))
+    said, end = {}, 0
+    for name, shape in shapes.items():
+        size = 4 * int(np.prod(shape))
+        said[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    with (checkpoint / WEIGHTS).open("wb") as file:
+        file.write(header(0, said))
+        file.truncate(file.tell() + end)
+    refused(checkpoint, "the weights are .* numbers, expected at most")
+
+
+def test_a_file_in_place_of_a_folder(checkpoint: Path) -> None:
+    refused(checkpoint / WEIGHTS, "is no directory; give the directory that holds it")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" + "b" * 5000, "\0", "a/b\0", "", "../..x/y/z", "a/b/c"])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(CheckpointError):
+        open_source(name)
+
+
+@pytest.mark.parametrize("revision", ["", "../../x", "a b", "-x", "\x1b", "x" * 500, "refs/../x"])
+def test_revisions_that_are_none(revision: str) -> None:
+    with pytest.raises(OptionError, match="must be a branch, a tag or a commit"):
+        open_source("diffutron/Nothing", revision=revision)
+
+
+def test_a_private_path_and_code_are_not_copied(checkpoint: Path) -> None:
+    edit_json(
+        checkpoint / "config.json",
+        _name_or_path="/home/somebody/secret",
+        auto_map={"AutoModel": "evil.Model"},
+        custom_pipelines={"x": {}},
+        num_labels=10**9,
+        classifier_pooling="max",
+        initializer_cutoff_factor=2,
+        pad_token_id=None,
+    )
+    config = json.loads((checkpoint / "config.json").read_text())
+    del config["eos_token_id"]
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    found = open_source(str(checkpoint)).config
+    assert not {"_name_or_path", "auto_map", "custom_pipelines", "num_labels", "classifier_pooling"} & found.keys()
+    assert (found["pad_token_id"], found["eos_token_id"], found["initializer_cutoff_factor"]) == (0, 1, 2.0)

@@ -1,12 +1,17 @@
 """The tokenizer's files: special ids, damage, and where an answer ends."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from diffutron_ort.errors import CheckpointError
+from diffutron_ort.errors import CheckpointError, DiffutronWarning
+from diffutron_ort_export import apart, fidelity
+from diffutron_ort_export.pieces import read_pieces
+from diffutron_ort_export.source import open_source
 from diffutron_ort_export.tokenizer import SPECIAL_IDS, read_tokenizer
+from tests.conftest import GOLDEN
 from tests.exporter.conftest import TINY, edit_json
 
 CONFIG = json.loads((TINY / "checkpoint" / "config.json").read_text())
@@ -84,3 +89,155 @@ def test_damage_that_makes_tokenizers_panic(checkpoint: Path) -> None:
     """A post-processor that names an unknown token panics at the first encoding: a BaseException, no Exception."""
     edit_tokenizer(checkpoint, lambda v: v["post_processor"].update(special_tokens={}))
     refused(checkpoint, "tokenizer.json is damaged")
+
+
+NANO = GOLDEN.parents[1] / "models" / "nano" / "checkpoint"
+PADDING = {"strategy": {"Fixed": 48}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0}
+TRUNCATION = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+TWICE = [{"Sequence": {"id": "A", "type_id": 0}}] * 2
+STATES = {
+    "padding": {"padding": PADDING | {"pad_token": "<pad>"}},
+    "padding of a batch": {"padding": PADDING | {"strategy": "BatchLongest", "pad_token": "<pad>"}},
+    "padding to a multiple": {
+        "padding": PADDING | {"pad_to_multiple_of": 64, "pad_token": "<pad>", "direction": "Left"}
+    },
+    "more padding than there is memory": {"padding": PADDING | {"strategy": {"Fixed": 2**60}, "pad_token": "<pad>"}},
+    "truncation": {"truncation": TRUNCATION},
+    "truncation on the left": {"truncation": TRUNCATION | {"direction": "Left", "stride": 1}},
+    "both": {"padding": PADDING | {"pad_token": "<pad>"}, "truncation": TRUNCATION},
+    "merges left out at random": {"dropout": 0.5},
+    "all merges left out": {"dropout": 1.0},
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("clean", [TINY / "checkpoint", NANO], ids=["tiny", "nano"])
+def test_the_saved_state_of_a_run_changes_nothing(tmp_path: Path, clean: Path, state: str) -> None:
+    folder = Path(shutil.copytree(clean, tmp_path / clean.name))
+    change = dict(STATES[state])
+    dropout = change.pop("dropout", None)
+    edit_tokenizer(folder, lambda v: (v.update(change), v["model"].update(dropout=dropout)))
+    expected, found = open_source(str(clean)), open_source(str(folder))
+    assert json.loads(found.tokenizer.files["tokenizer.json"]) == json.loads((clean / "tokenizer.json").read_bytes())
+    assert expected.tokenizer.files["tokenizer.json"] == (clean / "tokenizer.json").read_bytes()
+    assert found.tokenizer.answer_end == expected.tokenizer.answer_end
+    assert found.tokenizer.size == expected.tokenizer.size
+    (tmp_path / "text").write_text("Merhaba dünya\nkitap, deniz, okul ve elma\n", encoding="utf-8")
+    kept = [read_pieces(tmp_path / "text", source.tokenizer).tolist() for source in (expected, found)]
+    assert kept[0] == kept[1]
+    canvases = [[canvas.ids.tolist() for canvas in fidelity.canvases(source)] for source in (expected, found)]
+    assert canvases[0] == canvases[1]
+    prompts = [[ids.tolist() for ids in fidelity.prompts(source)] for source in (expected, found)]
+    assert prompts[0] == prompts[1]
+
+
+def test_a_post_processor_that_adds_more_than_special_tokens(checkpoint: Path) -> None:
+    """It counts where no special tokens are asked for, too."""
+    before = read_tokenizer(checkpoint, CONFIG)
+    edit_tokenizer(checkpoint, lambda v: v["post_processor"].update(single=TWICE))
+    found = read_tokenizer(checkpoint, CONFIG)
+    assert found.answer_end == before.answer_end
+    assert json.loads(found.files["tokenizer.json"])["post_processor"] is None
+
+
+def test_other_special_tokens_around_a_text_stay(checkpoint: Path) -> None:
+    before = read_tokenizer(checkpoint, CONFIG)
+    edit_tokenizer(checkpoint, lambda v: v["post_processor"].update(single=TWICE[:1]))
+    found = read_tokenizer(checkpoint, CONFIG)
+    assert found.answer_end == before.answer_end
+    assert found.files["tokenizer.json"] == (checkpoint / "tokenizer.json").read_bytes()
+
+
+def test_what_a_bundle_copies_of_the_settings(checkpoint: Path) -> None:
+    clean = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    foreign = {
+        "name_or_path": "/home/somebody/secret",
+        "auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]},
+        "chat_template": "{{ ''.__class__ }}",
+        "max_length": 8,
+        "truncation_strategy": "longest_first",
+        "pad_to_multiple_of": 64,
+        "padding_side": "middle",
+    }
+    edit_json(checkpoint / "tokenizer_config.json", **foreign)
+    found = json.loads(read_tokenizer(checkpoint, CONFIG).files["tokenizer_config.json"])
+    assert found == {name: value for name, value in clean.items() if name != "padding_side"}
+
+
+@pytest.mark.parametrize("role", ["pad", "mask", "unk"])
+def test_bert_s_special_tokens_are_refused_early(checkpoint: Path, role: str) -> None:
+    """The sampler and every host look for <mask>, whatever the settings call it."""
+
+    def rename(value: dict) -> None:
+        old, new = f"<{role}>", f"[{role.upper()}]"
+        value["added_tokens"][SPECIAL_IDS[role]]["content"] = new
+        value["model"]["vocab"][new] = value["model"]["vocab"].pop(old)
+        value["model"]["unk_token"] = "[UNK]" if role == "unk" else "<unk>"
+
+    edit_tokenizer(checkpoint, rename)
+    edit_json(checkpoint / "tokenizer_config.json", **{f"{role}_token": f"[{role.upper()}]"})
+    refused(checkpoint, rf"the {role} token is '\[{role.upper()}\]', expected '<{role}>'")
+
+
+def test_a_list_of_ends(checkpoint: Path) -> None:
+    assert read_tokenizer(checkpoint, CONFIG | {"eos_token_id": [1, 106]}).special_ids == SPECIAL_IDS
+    refused(checkpoint, r"eos_token_id is \[2, 3\] and the tokenizer's is 1", eos_token_id=[2, 3])
+
+
+def test_ids_with_a_gap(checkpoint: Path) -> None:
+    edit_tokenizer(checkpoint, lambda v: v["model"]["vocab"].update({"ööö": 600}))
+    refused(checkpoint, "has 513 pieces with ids up to 600, expected each id once")
+
+
+def test_replacements_that_double_a_text_again_and_again(checkpoint: Path) -> None:
+    double = {"type": "Replace", "pattern": {"String": "▁"}, "content": "▁▁"}
+    edit_tokenizer(checkpoint, lambda v: v.update(normalizer={"type": "Sequence", "normalizers": [double] * 40}))
+    refused(checkpoint, r"its replacements make a text 1.1e\+12 times as long, expected at most 64")
+
+
+def with_expression(folder: Path, pattern: str) -> None:
+    replace = {"type": "Replace", "pattern": {"Regex": pattern}, "content": "▁"}
+    edit_tokenizer(folder, lambda v: v.update(normalizer=replace))
+
+
+def test_an_expression_that_goes_astray(checkpoint: Path) -> None:
+    with_expression(checkpoint, r"([\w\s]+)+\z")
+    refused(checkpoint, "tokenizer.json is damaged: on a trial it fails: .*retry-limit")
+
+
+def test_an_expression_that_takes_too_long(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SECONDS", 0.01)
+    with_expression(checkpoint, " ")
+    refused(checkpoint, "tokenizer.json is damaged: on a trial it takes longer than 0.01 seconds")
+
+
+def test_a_harmless_expression_is_fine(checkpoint: Path) -> None:
+    before = read_tokenizer(checkpoint, CONFIG).answer_end
+    with_expression(checkpoint, " ")
+    assert read_tokenizer(checkpoint, CONFIG).answer_end == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda v: v.update(decoder={"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}),
+            "Metaspace",
+        ),
+        (lambda v: v.update(decoder={"type": "Strip", "content": " ", "start": 1, "stop": 0}), "a Strip decoder"),
+        (
+            lambda v: v.update(normalizer={"type": "Strip", "strip_left": True, "strip_right": True}),
+            "a Strip normalizer",
+        ),
+        (
+            lambda v: v["added_tokens"].append(
+                v["added_tokens"][0] | {"id": 512, "content": "kuş", "special": False, "single_word": True}
+            ),
+            "added tokens with single_word",
+        ),
+    ],
+)
+def test_what_only_python_reads_right_is_said(checkpoint: Path, change, message: str) -> None:
+    edit_tokenizer(checkpoint, change)
+    with pytest.warns(DiffutronWarning, match=rf"{message}.*: the bundle is right in Python"):
+        read_tokenizer(checkpoint, CONFIG)
