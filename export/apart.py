@@ -1,4 +1,4 @@
-"""Runs what may never end, a foreign regular expression above all, in a process that is ended in time."""
+"""Runs what may never end, a stranger's regular expression above all, in a process that is ended in time."""
 
 import json
 import subprocess

@@ -10,11 +10,13 @@ from typing import Any
 
 import tokenizers
 
-from diffutron_ort.errors import CheckpointError
+from diffutron_ort.canvas import SpecialIds
+from diffutron_ort.errors import BundleError, CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
+from diffutron_ort.tokens import Tokenizer as Runtime
 
 from .passages import PASSAGES, QUESTIONS
-from .specification import at_rest, check_ends, warn_of_javascript, written
+from .specification import at_rest, warn_of_javascript, written
 from .weights import plain, read_json
 
 SPECIAL_IDS: Mapping[str, int] = {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
@@ -66,15 +68,15 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     specification, content = read(folder, TOKENIZER)
     settings, told = read(folder, SETTINGS)
     rested = at_rest(specification.values)
-    check_ends(specification, written(rested), SAMPLES)
     tokenizer = load(written(rested))
+    check_special_ids(tokenizer, special_tokens(folder, settings), Fields(config, "config.json", CHECKPOINT))
+    check_runs(written(rested), size_of(tokenizer))
     with undamaged():
         ids = sampled(tokenizer)
         tokenizer.encode("a")  # with all that is put around a text
         tokenizer.post_processor = None
         if sampled(tokenizer) != ids:
             rested["post_processor"] = None  # it adds more to a text than special tokens
-    check_special_ids(tokenizer, special_tokens(folder, settings), Fields(config, "config.json", CHECKPOINT))
     warn_of_javascript(specification)
     files = {
         TOKENIZER: content if rested == specification.values else written(rested),
@@ -112,6 +114,18 @@ def undamaged() -> Iterator[None]:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise CheckpointError(f"{TOKENIZER} is damaged: {plain(str(error))}; take an unaltered copy") from error
         raise
+
+
+def check_runs(content: bytes, size: int) -> None:
+    """Refuse what a bundle's tokenizer cannot be, before anything is made with it: the runtime looks at it here.
+
+    Among others that is what may run for ever or lets a text grow without bounds.
+    """
+    try:
+        Runtime(content, TOKENIZER, size, SpecialIds(**SPECIAL_IDS))
+    except BundleError as error:
+        said = str(error).removesuffix("; export the model again")
+        raise CheckpointError(f"{plain(said)}; no bundle can have it: take another tokenizer") from error
 
 
 def sampled(tokenizer: tokenizers.Tokenizer) -> list[list[int]]:
