@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
-SECONDS = 10.0
+SECONDS = 5.0
 
 
 def apart(program: str, given: object) -> Any:

@@ -323,7 +323,7 @@ def test_hostile_entries_of_a_header(checkpoint: Path, entry: dict) -> None:
     said = json.loads(content[8 : 8 + length])
     said[QKV] |= entry
     (checkpoint / WEIGHTS).write_bytes(header(0, said) + content[8 + length :])
-    refused(checkpoint, "")
+    refused(checkpoint, "checkpoint|expected")
 
 
 def test_a_sparse_file_of_a_terabyte_costs_no_memory(checkpoint: Path) -> None:

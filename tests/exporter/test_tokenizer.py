@@ -198,7 +198,10 @@ ASTRAY = {"type": "Replace", "pattern": {"Regex": r"([\w\s]+)+\z"}, "content": "
     [
         ({"type": "Sequence", "normalizers": [DOUBLE] * 12}, "its normalizer can make a text"),
         (ASTRAY, "its normalizer has a Replace with a regular expression"),
-        ({"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": [ASTRAY]}]}, "regular expression"),
+        (
+            {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": [ASTRAY]}]},
+            "its normalizer has a Replace with a regular",
+        ),
     ],
 )
 def test_what_may_never_end_is_refused_before_it_runs(checkpoint: Path, normalizer: dict, message: str) -> None:

@@ -4,8 +4,11 @@ import argparse
 import sys
 import time
 
+from .checkpoints import CHECKPOINTS
 from .supervise import Failure, fuzz, mutant, outcome
-from .targets import TARGETS
+from .targets import TARGETS as BUNDLES
+
+TARGETS = BUNDLES | CHECKPOINTS
 
 
 def main() -> int:

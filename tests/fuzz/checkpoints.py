@@ -1,0 +1,81 @@
+"""What is fuzzed of a checkpoint: each of its files, handed to what the exporter reads it with."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from .mutate import mutated_json, mutated_safetensors
+from .supervise import Target
+from .targets import seeds
+
+TINY = Path(__file__).parents[1] / "golden" / "tiny"
+LIKELY = {
+    "generation_config.json": b'{"temperature": 0.5, "max_new_tokens": 64, "stop": ["x"], "eos_token_id": [1, 106]}',
+    "special_tokens_map.json": b'{"mask_token": {"content": "<mask>", "lstrip": true}, "pad_token": "<pad>"}',
+}
+"""Seeds of the files that the tiny checkpoint has not."""
+
+
+def checkpoint(name: str) -> Callable[[bytes], object]:
+    """Open a checkpoint with another file `name`, and make of it what an export does before there is a graph."""
+    import transformers
+
+    from diffutron_ort_export.defaults import generation_defaults
+    from diffutron_ort_export.source import open_source
+
+    folder = shutil.copytree(TINY / "checkpoint", Path(tempfile.mkdtemp(prefix="fuzz-")) / "checkpoint")
+
+    def run(content: bytes) -> None:
+        (folder / name).write_bytes(content)
+        source = open_source(str(folder))
+        generation_defaults(source, 256)
+        transformers.ModernBertConfig(**source.config)
+
+    # What is imported at the first use is not the first mutant's time.
+    transformers.ModernBertConfig(**open_source(str(folder)).config)
+    return run
+
+
+def adapter(name: str) -> Callable[[bytes], object]:
+    """Merge an adapter with another file `name`."""
+    from diffutron_ort_export.adapter import merge_adapter
+    from diffutron_ort_export.source import open_source
+
+    tensors = open_source(str(TINY / "checkpoint")).tensors
+    folder = shutil.copytree(TINY / "adapter", Path(tempfile.mkdtemp(prefix="fuzz-")) / "adapter")
+
+    def run(content: bytes) -> None:
+        (folder / name).write_bytes(content)
+        merge_adapter(tensors, folder)
+
+    return run
+
+
+def likely(name: str) -> list[bytes]:
+    """Return what mutants of a file are made of."""
+    there = [path for path in (TINY / "checkpoint" / name, TINY / "adapter" / name) if path.exists()]
+    return [*([LIKELY[name]] if name in LIKELY else []), *seeds(name, *there)]
+
+
+def target(name: str, mutate: Callable[[bytes, Random], bytes], file: str, prepare: Callable[..., Any]) -> Target:
+    """Return what is fed with mutants of a file of the tiny checkpoint or adapter."""
+    return Target(name, partial(likely, file), mutate, partial(prepare, file))
+
+
+CHECKPOINTS = {
+    f"its_{name}": target(f"its_{name}", mutate, file, prepare)
+    for name, mutate, file, prepare in (
+        ("config", mutated_json, "config.json", checkpoint),
+        ("generation_config", mutated_json, "generation_config.json", checkpoint),
+        ("special_tokens_map", mutated_json, "special_tokens_map.json", checkpoint),
+        ("tokenizer", mutated_json, "tokenizer.json", checkpoint),
+        ("tokenizer_config", mutated_json, "tokenizer_config.json", checkpoint),
+        ("weights", mutated_safetensors, "model.safetensors", checkpoint),
+        ("adapter_config", mutated_json, "adapter_config.json", adapter),
+        ("adapter", mutated_safetensors, "adapter_model.safetensors", adapter),
+    )
+}
