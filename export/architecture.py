@@ -263,9 +263,10 @@ def layer_types(layers: int, every: int) -> list[str]:
 def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     """Return the config.json of a bundle: what is known of the source's, with both spellings of whatever has two.
 
-    transformers 4.57 reads the newer spelling's local theta as 10000, and logits are off by 4. It takes ids of padding
-    and ends that are beyond the vocabulary where a config.json has none.
+    transformers 4.57 reads the newer spelling's local theta as 10000, and logits are off by 4. It takes special ids that
+    are beyond the vocabulary where a config.json has none.
     """
+    said = copied(Fields(config, "config.json", CHECKPOINT))
     always = {
         "architectures": ["ModernBertForMaskedLM"],
         "global_attn_every_n_layers": shape.every,
@@ -280,8 +281,9 @@ def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         "torch_dtype": "float32",
         "dtype": "float32",
         **{f"{role}_token_id": number for role, number in SPECIAL_IDS.items() if role != "unk"},
+        **{name: said.get(name, SPECIAL_IDS["eos"]) for name in ("cls_token_id", "sep_token_id")},
     }
-    known = {**copied(Fields(config, "config.json", CHECKPOINT)), **sizes(shape), **fixed(), **always}
+    known = {**said, **sizes(shape), **fixed(), **always}
     return {name: known[name] for name in config if name in known and config[name] is not None} | always
 
 
