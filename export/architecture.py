@@ -263,8 +263,8 @@ def layer_types(layers: int, every: int) -> list[str]:
 def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     """Return the config.json of a bundle: what is known of the source's, with both spellings of whatever has two.
 
-    transformers 4.57 reads the newer spelling's local theta as 10000, and logits are off by 4. It takes special ids that
-    are beyond the vocabulary where a config.json has none.
+    transformers 4.57 reads the newer spelling's local theta as 10000, and logits are off by 4. Where a config.json has
+    no special ids, it takes such as are beyond the vocabulary.
     """
     said = copied(Fields(config, "config.json", CHECKPOINT))
     always = {

@@ -15,7 +15,7 @@ VARIANTS = (FP32, INT8, FP16, PLAIN)
 """The names of the rows of `recipes.RECIPES`."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-BASE = re.compile(r"(Base|(?<![^\W_])(?i:base))([\W_]+v?\d+(\.\d+)*)*$")
+BASE = re.compile(r"(Base|(?<![^\W_])(?i:base))([\W_]+v?\d+)*$")
 """What the name of a Base model ends in, a number of a version aside."""
 
 SHORT, LONG = 256, 512

@@ -113,6 +113,8 @@ def test_wrong_usage(monkeypatch: pytest.MonkeyPatch, arguments: str, message: s
     [
         (None, "diffutron/DiffutronLM-0.3B-Instruct", 8192, 256),
         (None, "diffutron/DiffutronLM-0.3B-Base", 8192, 512),
+        *((None, name, 8192, 512) for name in ("my-base", "my_base", "MY-BASE", "TinyBase", "Base-v2", "my-base-1.1")),
+        *((None, name, 8192, 256) for name in ("database", "my-base-instruct", "Based", "base" + ".1" * 99 + "x")),
         (None, "diffutronlm-0.3b-base", 8192, 512),
         (None, "base", 8192, 512),
         (None, "database", 8192, 256),
