@@ -1,7 +1,9 @@
 /** Print a model's answer: node answer.js "On iki artı beş kaç eder?" [--model DIR] [--variant V] [--stream] ... */
 
 import { parseArgs } from "node:util";
-import { Diffutron, DiffutronError } from "../js/diffutron.js";
+import { findVariant } from "../js/bundle.js";
+import { Diffutron, DiffutronError, OptionError } from "../js/diffutron.js";
+import { Generator } from "../js/generator.js";
 import { NANO, nodeHost } from "./host.js";
 
 const USAGE = `usage: node answer.js QUESTION [--model DIR] [--variant fp32|int8] [--preset short|long|fast] [--seed N]
@@ -9,30 +11,44 @@ const USAGE = `usage: node answer.js QUESTION [--model DIR] [--variant fp32|int8
 
   --model DIR   a bundle; the embedded one unless given
   --stream      step by step, with the sampler in JavaScript; the steps go to standard error
-`;
+  --help        print this
 
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  if (!(error instanceof DiffutronError)) throw error;
-  console.error(`error: ${error.message}`);
-  process.exitCode = 1;
+Without --stream, the graph of the whole generation answers where it has the options, and else the sampler.`;
+
+process.exitCode = await main(process.argv.slice(2));
+
+/** @param {string[]} args @returns {Promise<number>} the exit code: 0 done, 1 failed, 2 wrong usage */
+async function main(args) {
+  try {
+    const { help, question, model: folder, variant, stream, ...options } = parse(args);
+    const load = () => Diffutron.load(nodeHost(folder), { variant });
+    console.log(help ? USAGE : await answer(await load(), question, options, variant, stream));
+    return 0;
+  } catch (error) {
+    if (!(error instanceof DiffutronError)) throw error;
+    console.error(`error: ${error.message}`);
+    return error instanceof OptionError ? 2 : 1;
+  }
 }
 
-/** @param {string[]} args @returns {Promise<number>} the exit code */
-async function main(args) {
-  const parsed = parse(args);
-  if (!parsed) return 2;
-  const { question, model: folder, variant, stream, ...options } = parsed;
-  const model = await Diffutron.load(nodeHost(folder), { variant });
-  console.log(stream ? await show(model.stream(question, options)) : await model.generate(question, options));
-  return 0;
+/**
+ * @param {string[]} args
+ * @throws {OptionError} they are no usage of this command
+ */
+function parse(args) {
+  const { values, positionals } = parsed(args);
+  const { help, temperature } = values;
+  if (!help && positionals.length !== 1) {
+    throw new OptionError(`one question is wanted, ${positionals.length} are given; see node answer.js --help`);
+  }
+  const number = /** @type {any} */ (temperature?.trim() ? Number(temperature) : temperature); // "" is refused as it is
+  return { ...values, question: positionals[0], temperature: number };
 }
 
 /** @param {string[]} args */
-function parse(args) {
+function parsed(args) {
   try {
-    const { values, positionals } = parseArgs({
+    return parseArgs({
       args,
       allowPositionals: true,
       options: {
@@ -42,27 +58,53 @@ function parse(args) {
         seed: { type: "string" },
         temperature: { type: "string" },
         stream: { type: "boolean", default: false },
+        help: { type: "boolean", short: "h", default: false },
       },
     });
-    if (positionals.length !== 1) throw new TypeError(`one question is wanted, ${positionals.length} are given`);
-    const { model = NANO, temperature } = values;
-    return {
-      ...values,
-      model,
-      question: positionals[0],
-      temperature: temperature === undefined ? undefined : Number(temperature),
-    };
   } catch (error) {
-    console.error(`error: ${/** @type {Error} */ (error).message}\n\n${USAGE}`);
+    const [line] = /** @type {Error} */ (error).message.split("\n");
+    throw new OptionError(`${line}; see node answer.js --help`);
   }
 }
 
-/** @param {AsyncIterable<import("../js/diffutron.js").Step>} steps @returns {Promise<string>} the last one's text */
-async function show(steps) {
+/**
+ * @param {Diffutron} model @param {string} question @param {import("../js/diffutron.js").Options} options
+ * @param {string} [variant] @param {boolean} [stream] whether to show the steps
+ */
+function answer(model, question, options, variant, stream) {
+  if (stream) return last(model.stream(question, options), show);
+  const { generate } = findVariant(model.bundle, variant);
+  const { preset, ...given } = options;
+  const isInGraph = generate && hasOptions(model.config(preset, given));
+  return isInGraph ? model.generate(question, options) : last(model.stream(question, options));
+}
+
+/** @param {import("../js/config.js").Config} config whether the graph of the whole generation has all of them */
+function hasOptions(config) {
+  try {
+    Generator.check(config);
+    return true;
+  } catch (error) {
+    if (error instanceof OptionError) return false;
+    throw error;
+  }
+}
+
+/**
+ * @param {AsyncIterable<import("../js/diffutron.js").Step>} steps
+ * @param {(step: import("../js/diffutron.js").Step) => void} [look] at each
+ * @returns {Promise<string>} the last one's text
+ */
+async function last(steps, look = () => {}) {
   let text = "";
   for await (const step of steps) {
     text = step.text;
-    console.error(`${String(step.index).padStart(3)}  ${step.masksLeft} masks left  ${JSON.stringify(text)}`);
+    look(step);
   }
   return text;
+}
+
+/** @param {import("../js/diffutron.js").Step} step */
+function show({ index, masksLeft, text }) {
+  console.error(`${String(index).padStart(3)}  ${masksLeft} masks left  ${JSON.stringify(text)}`);
 }

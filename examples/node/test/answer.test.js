@@ -16,6 +16,7 @@ for (const flags of [
   [],
   ["--stream"],
   ["--variant", "int8"],
+  ["--preset", "fast"],
   ["--stream", "--preset", "fast", "--temperature", "0.1", "--seed", "3"],
 ]) {
   test(`the command answers: ${flags.join(" ")}`, () => {
@@ -25,18 +26,35 @@ for (const flags of [
   });
 }
 
-test("the command tells what is wrong", () => {
+test("the command tells in one line what is wrong", () => {
   for (const [args, code, message] of /** @type {[string[], number, RegExp][]} */ ([
-    [[], 2, /one question is wanted, 0 are given[^]*usage:/],
-    [[QUESTION, "--sed", "3"], 2, /--sed/],
-    [[QUESTION, "--seed", "x"], 1, /^error: seed="x": must be an integer/],
-    [[QUESTION, "--temperature", "warm"], 1, /^error: temperature=NaN/],
-    [[QUESTION, "--preset", "fast"], 1, /^error: cache="block": must be "none"; .* use stream/],
-    [[QUESTION, "--model", "nowhere"], 1, /^error: nowhere.* is no bundle/],
+    [[], 2, /one question is wanted, 0 are given; see .*--help/],
+    [["one", "two"], 2, /one question is wanted, 2 are given/],
+    [[QUESTION, "--sed", "3"], 2, /--sed.*--help/],
+    [[QUESTION, "--stream=yes"], 2, /--stream/],
+    [[QUESTION, "--seed"], 2, /--seed/],
+    [[QUESTION, "--seed", "x"], 2, /seed="x": must be an integer/],
+    [[QUESTION, "--temperature", "warm"], 2, /temperature=NaN/],
+    [[QUESTION, "--temperature", ""], 2, /temperature=""/],
+    [[QUESTION, "--preset", "quick"], 2, /preset="quick": must be one of/],
+    [[QUESTION, "--variant", "int3"], 2, /variant="int3"/],
+    [[QUESTION, "--model", "nowhere"], 1, /nowhere.* is no bundle/],
+    [[QUESTION, "--model", ""], 1, /"" is no bundle/],
   ])) {
     const { status, stdout, stderr } = run("answer.js", ...args);
-    assert.deepEqual([status, stdout], [code, ""]);
-    assert.match(stderr, message);
+    assert.deepEqual([status, stdout], [code, ""], stderr);
+    const [line, ...more] = stderr.trimEnd().split("\n");
+    assert.match(line, message);
+    assert.match(line, /^error: /);
+    assert.deepEqual(more, []);
+  }
+});
+
+test("the command tells what it is for", () => {
+  for (const flag of ["--help", "-h"]) {
+    const { status, stdout, stderr } = run("answer.js", flag);
+    assert.deepEqual([status, stderr], [0, ""]);
+    assert.match(stdout, /^usage: node answer.js QUESTION/);
   }
 });
 

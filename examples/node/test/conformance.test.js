@@ -9,6 +9,7 @@ import { renderChat } from "../../js/prompt.js";
 import { uniformHash } from "../../js/sampling.js";
 import { Tokens } from "../../js/tokens.js";
 import { NANO, nodeHost } from "../host.js";
+import { QUIET } from "./python.js";
 
 /**
  * @typedef {{ positions: number[], tokens: number[] }} Committed
@@ -19,7 +20,7 @@ import { NANO, nodeHost } from "../host.js";
 const LEAST_SAME = 0.9; // of the tokens of a quantized variant, which other processors may round apart
 const HAS_LOOP_ALONE = ["cache", "commit", "commit_factor", "commit_entropy"];
 
-const host = nodeHost(process.env.DIFFUTRON_BUNDLE ?? NANO);
+const host = nodeHost(process.env.DIFFUTRON_BUNDLE ?? NANO, QUIET);
 const read = async (/** @type {string} */ name) => JSON.parse(await host.readText(name));
 const [bundle, cases] = [await read("diffutron.json"), await read("conformance.json")];
 

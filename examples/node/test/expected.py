@@ -1,6 +1,6 @@
 """Write what Python says, as JSON, for the tests in JavaScript to compare with.
 
-python expected.py tokens|options|answers|trajectories|stops OUT.json
+python expected.py tokens|options|answers|texts|trajectories|stops OUT.json
 """
 
 import json
@@ -233,14 +233,32 @@ def written(seed: object) -> object:
     return str(seed) if type(seed) is int else seed
 
 
-def answers() -> list[dict[str, Any]]:
-    """Held-out questions at temperatures 0 and 0.1 with three seeds each."""
+def settings() -> list[dict[str, Any]]:
+    """Temperatures 0 and 0.1 with three seeds each."""
+    return [{"temperature": t, "seed": seed} for t, seed in product((0, 0.1), (0, 1, 2**64 - 1))]
+
+
+def questions() -> list[str]:
+    """Held-out ones."""
     sys.path.insert(0, str(NANO))
     from questions import questions
 
-    asked = [exercise.question for exercise in islice(questions(4, "held-out"), 20)]
-    settings = [{"temperature": t, "seed": seed} for t, seed in product((0, 0.1), (0, 1, 2**64 - 1))]
-    return [generation(question, **options) for question in asked for options in settings]
+    return [exercise.question for exercise in islice(questions(4, "held-out"), 20)]
+
+
+def answers() -> list[dict[str, Any]]:
+    """Questions with the steps of their answers."""
+    return [generation(question, **options) for question in questions() for options in settings()]
+
+
+def texts_of_answers() -> list[dict[str, Any]]:
+    """Questions with their answers, which come in batches, and so sooner."""
+    asked = questions()
+    return [
+        {"prompt": prompt, "options": options | {"seed": written(options["seed"])}, "text": text}
+        for options in settings()
+        for prompt, text in zip(asked, nano().generate(asked, **options), strict=True)
+    ]
 
 
 LIST = "Ters sırala: kitap, deniz, okul, elma"
@@ -324,11 +342,18 @@ def said(step: Step) -> dict[str, Any]:
 
 @cache
 def nano() -> Diffutron:
-    """The embedded model."""
-    return Diffutron.from_pretrained(NANO, variant="fp32")
+    """The embedded model, with one thread: these run side by side with others, and waiting threads would spin."""
+    return Diffutron.from_pretrained(NANO, variant="fp32", threads=1)
 
 
 if __name__ == "__main__":
     section, out = sys.argv[1:]
-    said_by_python = {f.__name__: f for f in (tokens, options, answers, trajectories, stops)}[section]()
+    said_by_python = {
+        "tokens": tokens,
+        "options": options,
+        "answers": answers,
+        "texts": texts_of_answers,
+        "trajectories": trajectories,
+        "stops": stops,
+    }[section]()
     Path(out).write_text(json.dumps(said_by_python), "utf-8")

@@ -5,10 +5,10 @@ import { makeConfig, presetOptions } from "../../js/config.js";
 import { ContextError, Diffutron, InputError, OptionError } from "../../js/diffutron.js";
 import { composed, leastCharacters, renderChat } from "../../js/prompt.js";
 import { NANO, nodeHost } from "../host.js";
-import { expected } from "./python.js";
+import { QUIET, expected } from "./python.js";
 
 const { presets, other, typed, refused } = expected("options");
-const model = await Diffutron.load(nodeHost(NANO));
+const model = await Diffutron.load(nodeHost(NANO, QUIET));
 
 test("every preset has the options that it has in Python", () => {
   assert.deepEqual(Object.keys(presets).sort(), ["fast", "long", "short"]);
@@ -157,7 +157,7 @@ test("an array that becomes a canvas can still change", () => {
 
 test("an unknown variant is refused", async () => {
   await assert.rejects(
-    Diffutron.load(nodeHost(NANO), { variant: "int3" }),
+    Diffutron.load(nodeHost(NANO, QUIET), { variant: "int3" }),
     /variant="int3": the bundle has fp32, int8/,
   );
 });

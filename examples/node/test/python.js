@@ -8,7 +8,13 @@ import { fileURLToPath } from "node:url";
 
 const SCRIPT = fileURLToPath(new URL("expected.py", import.meta.url));
 
-/** @param {"tokens" | "options" | "answers" | "trajectories" | "stops"} section @returns {any} what expected.py writes of it */
+/** One thread a session, as in expected.py: files of tests run side by side, and waiting threads would spin. */
+export const QUIET = { threads: 1 };
+
+/**
+ * @param {"tokens" | "options" | "answers" | "texts" | "trajectories" | "stops"} section
+ * @returns {any} what expected.py writes of it
+ */
 export function expected(section) {
   const folder = mkdtempSync(join(tmpdir(), "diffutron-"));
   try {

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { BundleError, Diffutron, NumericsError } from "../../js/diffutron.js";
 import { Session } from "../../js/session.js";
 import { NANO, nodeHost } from "../host.js";
+import { QUIET } from "./python.js";
 
 const INPUTS = ["input_ids", "position_ids", "past_position_ids", "past_key", "past_value", "rows", "seen_ids"].concat([
   "repetition_penalty",
@@ -14,7 +15,7 @@ const OUTPUTS = ["top_ids", "top_logits", "rest", "rest_tempered", "entropy", "l
 
 /** @param {Around} around every pass @returns {Promise<Diffutron>} the embedded model */
 function modelWith(around) {
-  const host = nodeHost(NANO);
+  const host = nodeHost(NANO, QUIET);
   const openSession = async (/** @type {string} */ graph, /** @type {string} */ weights) => {
     const session = await host.openSession(graph, weights);
     const run = (/** @type {any} */ feeds, /** @type {any} */ names) =>
@@ -25,7 +26,7 @@ function modelWith(around) {
 }
 
 test("logits get a column for every piece", async () => {
-  const { ort } = nodeHost(NANO);
+  const { ort } = nodeHost(NANO, QUIET);
   const tensor = (/** @type {number[]} */ values, /** @type {number[]} */ dims) =>
     new ort.Tensor("float32", Float32Array.from(values), dims);
   const two = tensor([0, 0], [2]);
@@ -115,14 +116,14 @@ test("logits that are not finite are an error", async () => {
 });
 
 test("a bundle of another format, or one that is no JSON, is refused", async () => {
-  const host = nodeHost(NANO);
+  const host = nodeHost(NANO, QUIET);
   for (const text of ['{"format": 2}', "{"]) {
     await assert.rejects(Diffutron.load({ ...host, readText: async () => text }), BundleError);
   }
 });
 
 test("a bundle without the graph of the whole says so", async () => {
-  const host = nodeHost(NANO);
+  const host = nodeHost(NANO, QUIET);
   const readText = async (/** @type {string} */ path) => {
     const text = await host.readText(path);
     return path === "diffutron.json" ? text.replaceAll('"generate":', '"other":') : text;
