@@ -3,7 +3,7 @@
 import { CanvasView } from "./canvas.js";
 import { places, summary } from "./frames.js";
 import { Model, ModelError } from "./model.js";
-import { percent, spoken, texts } from "./strings.js";
+import { megabytes, percent, spoken, texts } from "./strings.js";
 
 const NANO = "../../models/nano/";
 const EXAMPLES = [
@@ -19,14 +19,20 @@ const get = (id) => document.getElementById(id);
 /** @type {any} */
 const form = get("form");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const model = new Model();
+const model = new Model(({ loaded, total }) => {
+  progress = { loaded, total };
+  render();
+});
 const view = new CanvasView(get("canvas"));
 
-let language = remembered() === "en" ? "en" : "tr";
+let language = remembered() ?? (/^tr\b/i.test(navigator.language) ? "tr" : "en");
+/** @type {import("./host.js").Progress} in bytes */
+let progress = { loaded: 0, total: 0 };
 /** @type {import("./model.js").Loaded | undefined} */
 let loaded;
 /** @type {{ steps: import("./frames.js").Step[], config: import("../js/config.js").Config } | undefined} */
 let run;
+let hasFailed = false; // to load
 let count = 0; // steps that the canvas shows
 let following = true; // whether it shows each new one
 /** @type {{ kind: string, message: string } | undefined} */
@@ -42,7 +48,7 @@ async function load() {
   if (folder.origin !== location.origin) throw new ModelError("elsewhere", folder.href);
   const [variant, device, threads] = ["variant", "device", "threads"].map((name) => asked.get(name) ?? undefined);
   loaded = await model.load({ folder: folder.href, variant, device, threads: Number(threads ?? 0) });
-  form.temperature.value = loaded.presets.short.temperature;
+  form.temperature.defaultValue = loaded.presets.short.temperature; // which leaves alone what somebody has typed
   preview();
   render();
 }
@@ -75,6 +81,7 @@ function start(work) {
 
 function ask() {
   const [question, preset] = [form.question.value.trim(), form.preset.value];
+  const isDefault = form.temperature.value === form.temperature.defaultValue;
   const options = { seed: form.seed.value.trim(), temperature: Number(form.temperature.value.replace(",", ".")) };
   start(async (signal) => {
     check(form.question, question !== "", "empty");
@@ -82,6 +89,7 @@ function ask() {
     const { temperature: t } = options;
     check(form.temperature, form.temperature.value.trim() !== "" && (t === 0 || (t >= 0.01 && t <= 1000)), "temperature");
     await ready;
+    if (isDefault) options.temperature = Number(form.temperature.defaultValue); // the model's, if it has just come
     await generate(signal, await model.begin(question, preset, options));
   });
 }
@@ -152,10 +160,8 @@ function setText(id, text) {
 function render() {
   const words = texts(language);
   renderProblem(words);
-  if (!loaded) {
-    setText("runs", problem ? "" : words.loading);
-    return;
-  }
+  renderLoading(words);
+  if (!loaded) return;
   const { bundle, device, threads } = loaded;
   const { steps, config } = run ?? { steps: [], config: loaded.presets[form.preset.value] };
   const { name } = bundle.source;
@@ -168,6 +174,20 @@ function render() {
   get("summary").hidden = get("play").disabled = get("step").disabled = !run;
   renderSteps(words, steps);
   if (run) renderSummary(words, steps, config);
+}
+
+/** @param {import("./strings.js").Texts} words */
+function renderLoading(words) {
+  const isLoading = !loaded && !hasFailed;
+  get("loading").hidden = !isLoading;
+  if (loaded) return;
+  setText("runs", isLoading ? (active ? words.waiting : words.loading) : "");
+  const { loaded: here, total } = progress;
+  if (total) get("progress").value = here / total;
+  if (total) {
+    const sizes = [here, total].map((bytes) => megabytes(bytes, language));
+    get("bytes").textContent = words.bytes(...sizes, percent(here / total, language, 0));
+  }
 }
 
 /** @param {import("./strings.js").Texts} words @param {import("./frames.js").Step[]} steps */
@@ -189,6 +209,8 @@ function renderSummary(words, steps, config) {
   get("saved-label").textContent = config.commit === "schedule" ? words.savedByEnd : words.savedByBoth;
   get("taken").textContent = number.format(taken);
   get("saved").textContent = taken && !active ? percent(saved, language, 0) : "…";
+  const span = places(steps, steps.length, config.max_new_tokens, loaded.bundle);
+  get("spared").textContent = taken && !active ? number.format(span.filter(({ state }) => state === "beyond").length) : "…";
   get("speed").textContent = taken ? number.format(speed) : "…";
 }
 
@@ -214,12 +236,12 @@ function translate(chosen) {
   render();
 }
 
-/** @returns {string | null} the language that was chosen last, where the browser keeps it */
+/** @returns {string | undefined} the language that was chosen last, where the browser keeps it */
 function remembered() {
   try {
-    return localStorage.getItem("language");
+    return ["tr", "en"].find((one) => one === localStorage.getItem("language"));
   } catch {
-    return null;
+    return undefined;
   }
 }
 
@@ -229,6 +251,7 @@ function listen() {
     ask();
   });
   form.addEventListener("change", preview);
+  get("ask").disabled = false; // a form that was sent before this would have been lost
   get("play").addEventListener("click", () => (active ? activity.abort() : start(replay)));
   get("step").addEventListener("input", () => {
     const value = Number(get("step").value);
@@ -260,9 +283,10 @@ function listen() {
   }
 }
 
-listen();
 translate(language);
+listen();
 ready.catch((error) => {
+  hasFailed = true;
   report(error);
   render();
 });

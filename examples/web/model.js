@@ -23,11 +23,14 @@ export class Model {
   /** @type {{ resolve: (value: any) => void, reject: (error: Error) => void }[]} whom the next answers are for */
   #waiting = [];
 
-  constructor() {
-    this.#worker.onmessage = ({ data: { value, error } }) => {
+  /** @param {(progress: import("./host.js").Progress) => void} report is told of loading */
+  constructor(report) {
+    this.#worker.onmessage = ({ data: { value, error, progress } }) => {
+      if (progress) return report(progress);
       const { resolve, reject } = this.#waiting.shift();
       if (error) reject(new ModelError(error.kind, error.message));
       else resolve(value);
+      return undefined;
     };
     this.#worker.onerror = ({ message }) => {
       for (const { reject } of this.#waiting.splice(0)) reject(new ModelError("failed", message));
@@ -35,7 +38,7 @@ export class Model {
   }
 
   /**
-   * @param {{ folder: string, variant?: string, device?: string, threads: number }} where `threads` 0 is ONNX Runtime's choice
+   * @param {{ folder: string, variant?: string, device?: string, threads: number }} where `threads` 0 is the host's choice
    * @returns {Promise<Loaded>}
    */
   load(where) {

@@ -22,16 +22,19 @@ const TEXTS = {
     mask: "maskeli",
     new: "yeni",
     settled: "yerleşmiş",
-    beyond: "yanıttan sonra",
+    beyond: "gerekmedi",
     step: "Adım",
     taken: "adım",
     savedByEnd: "geçiş erken bitişle atlandı",
     savedByBoth: "geçiş erken bitiş ve toplu yerleştirmeyle atlandı",
+    spared: "yer gerekmedi",
     speed: "token/sn",
     local: "Her şey bu sayfada çalışır; yazdıklarınız bilgisayarınızdan çıkmaz.",
     play: "Adımları oynat",
     stop: "Durdur",
     loading: "Model yükleniyor…",
+    waiting: "Sorunuz bekliyor: model yüklenince yanıtlanacak…",
+    bytes: (here, all, share) => `${all} MB’nin ${here} MB’si, ${share}`,
     stepOf: (step, count) => `${step} / ${count}`,
     place: (number, text) => `${number}. yer: ${text}`,
     token: (piece, state, confidence, step) => `${piece}, ${state}, güven ${confidence}, ${step}. adım`,
@@ -49,6 +52,7 @@ const TEXTS = {
     errors: {
       tooLong: (context) =>
         `Bu soru modele sığmıyor: soru ve yanıt birlikte en çok ${context} token olabilir. Soruyu kısaltın ya da kısa ön ayarı seçin.`,
+      input: () => "Bu soru yanıtlanamıyor.",
       empty: () => "Önce bir soru yazın.",
       seed: () => "Tohum, 0 ile 18446744073709551615 arasında bir tam sayı olmalı.",
       temperature: () => "Sıcaklık 0 ya da 0,01 ile 1000 arasında bir sayı olmalı; 0 her zaman en olası tokeni seçer.",
@@ -56,9 +60,11 @@ const TEXTS = {
       modelMissing: () => "Bu adreste model bulunamadı. Adresi denetleyin; bir model klasöründe diffutron.json vardır.",
       elsewhere: () => "Model bu sayfanın sunucusunda olmalı; başka bir yerden bir şey indirilmez.",
       libraryMissing: () =>
-        "onnxruntime-web ya da @huggingface/tokenizers kurulu değil. examples/web klasöründe şunu çalıştırıp sayfayı yenileyin: npm install --ignore-scripts",
+        "onnxruntime-web ya da @huggingface/tokenizers kurulu değil. Sayfayı diffutron-ort demo ile açın ya da examples/web klasöründe npm install --ignore-scripts çalıştırın.",
       unreachable: () => "Sunucuya ulaşılamıyor. diffutron-ort demo hâlâ çalışıyor mu?",
       untrue: () => "Ekran kartı bu modelle yanlış hesaplıyor. Adresteki device=webgpu yerine device=wasm yazın.",
+      unchecked: () =>
+        "Bu model ekran kartında denetlenemiyor. Adresteki device=webgpu yerine device=wasm yazın.",
       broken: () => "Model bozuk ya da bu sayfadan yeni. Yeniden indirin veya dışa aktarın.",
       failed: () => "Beklenmeyen bir hata oldu.",
     },
@@ -82,16 +88,19 @@ const TEXTS = {
     mask: "masked",
     new: "new",
     settled: "settled",
-    beyond: "after the answer",
+    beyond: "not needed",
     step: "Step",
     taken: "steps",
     savedByEnd: "of passes saved by the early end",
     savedByBoth: "of passes saved by the early end and joint commits",
+    spared: "places not needed",
     speed: "tokens/s",
     local: "Everything runs in this page; what you type stays on your computer.",
     play: "Play the steps",
     stop: "Stop",
     loading: "Loading the model…",
+    waiting: "Your question waits: it is answered when the model has been loaded…",
+    bytes: (here, all, share) => `${here} of ${all} MB, ${share}`,
     stepOf: (step, count) => `${step} / ${count}`,
     place: (number, text) => `Place ${number}: ${text}`,
     token: (piece, state, confidence, step) => `${piece}, ${state}, confidence ${confidence}, step ${step}`,
@@ -109,6 +118,7 @@ const TEXTS = {
     errors: {
       tooLong: (context) =>
         `This question does not fit the model: question and answer together can have ${context} tokens. Shorten the question, or choose the preset short.`,
+      input: () => "This question cannot be answered.",
       empty: () => "Type a question first.",
       seed: () => "The seed must be an integer from 0 to 18446744073709551615.",
       temperature: () => "The temperature must be 0, or a number from 0.01 to 1000; 0 always takes the likeliest token.",
@@ -116,9 +126,11 @@ const TEXTS = {
       modelMissing: () => "There is no model at this address. Check it; a model's folder has a diffutron.json.",
       elsewhere: () => "The model must be on this page's own server; nothing is fetched from elsewhere.",
       libraryMissing: () =>
-        "onnxruntime-web or @huggingface/tokenizers is not installed. In examples/web, run this and reload: npm install --ignore-scripts",
+        "onnxruntime-web or @huggingface/tokenizers is not installed. Open the page by diffutron-ort demo, or run npm install --ignore-scripts in examples/web.",
       unreachable: () => "The server cannot be reached. Is diffutron-ort demo still running?",
       untrue: () => "The graphics card computes this model wrongly. In the address, write device=wasm for device=webgpu.",
+      unchecked: () =>
+        "This model cannot be checked on the graphics card. In the address, write device=wasm for device=webgpu.",
       broken: () => "The model is broken, or newer than this page. Download or export it again.",
       failed: () => "Something unexpected went wrong.",
     },
@@ -139,6 +151,12 @@ export function percent(share, language, digits = 2) {
   const most = 1 - 10 ** -(digits + 2);
   const format = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: digits });
   return share > most && share < 1 ? `> ${format.format(most)}` : format.format(share);
+}
+
+/** @param {number} bytes @param {string} language */
+export function megabytes(bytes, language) {
+  const format = new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  return format.format(bytes / 1e6);
 }
 
 /** @param {string} piece @param {Texts} texts @returns {string} what a screen reader can say */

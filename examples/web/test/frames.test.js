@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { endOf, places, planned, summary } from "../frames.js";
-import { percent, texts } from "../strings.js";
+import { megabytes, percent, texts } from "../strings.js";
 
 const [PAD, EOS, MASK] = [0, 1, 4];
 const BUNDLE = { special_ids: { pad: PAD, eos: EOS, mask: MASK }, stop_sequences: [{ text: "[/A]", ids: [8, 9] }] };
@@ -78,6 +78,11 @@ test("a percentage is not rounded to certainty", () => {
   assert.equal(percent(0.99983, "en"), "99.98%");
   assert.equal(percent(0.5, "tr", 0), "%50");
   assert.equal(percent(0.996, "en", 0), "> 99%");
+});
+
+test("megabytes have a digit after the point", () => {
+  assert.equal(megabytes(15_769_367, "en"), "15.8");
+  assert.equal(megabytes(0, "tr"), "0,0");
 });
 
 test("both languages say the same things", () => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
@@ -31,7 +32,7 @@ after(async () => {
  * @param {(page: import("playwright-core").Page) => Promise<unknown>} [prepare] before it opens
  */
 async function open({ query = "", ...options } = {}, prepare = async () => {}) {
-  const context = await browser.newContext({ reducedMotion: "reduce", ...options });
+  const context = await browser.newContext({ reducedMotion: "reduce", locale: "tr-TR", ...options });
   const page = await context.newPage();
   const [requests, complaints] = [[], []];
   context.on("request", (request) => requests.push(request.url()));
@@ -42,6 +43,26 @@ async function open({ query = "", ...options } = {}, prepare = async () => {}) {
   return { page, context, requests, complaints };
 }
 
+/**
+ * Let a page find other generations in the bundle, with their place in the manifest.
+ *
+ * @param {import("playwright-core").Page} page @param {(generations: any[]) => unknown} change
+ */
+async function recordOthers(page, change) {
+  await page.route("**/*.json", async (route) => {
+    const read = async (name) => (await fetch(new URL(`../../models/nano/${name}`, server.address))).json();
+    const cases = await read("conformance.json");
+    change(cases.generations);
+    const content = JSON.stringify(cases);
+    if (route.request().url().endsWith("/conformance.json")) return route.fulfill({ body: content });
+    if (!route.request().url().endsWith("/diffutron.json")) return route.continue();
+    const manifest = await read("diffutron.json");
+    const sha256 = createHash("sha256").update(content).digest("hex");
+    manifest.files["conformance.json"] = { size: Buffer.byteLength(content), sha256 };
+    return route.fulfill({ json: manifest });
+  });
+}
+
 describe("a question", () => {
   test("is answered with Enter, by what this server has, and nobody complains", async () => {
     const { page, context, requests, complaints } = await open();
@@ -50,7 +71,8 @@ describe("a question", () => {
     await loaded(page);
     await idle(page);
     assert.equal(await page.locator("#answer").innerText(), "on yedi");
-    assert.match(await page.locator("#runs").innerText(), /^WebAssembly, \d+ iş parçacığı$/);
+    const threads = await page.evaluate(() => Math.min(navigator.hardwareConcurrency, 4));
+    assert.equal(await page.locator("#runs").innerText(), `WebAssembly, ${threads} iş parçacığı`);
     assert.ok(await page.evaluate(() => crossOriginIsolated));
     assert.deepEqual(complaints, []);
 
@@ -116,9 +138,65 @@ describe("a question", () => {
     await context.close();
   });
 
+  test("waits for the model where one sees it, and is answered then", async () => {
+    let go;
+    const gate = new Promise((resolve) => (go = resolve));
+    const { page, context } = await open({}, (page) =>
+      page.route("**/denoiser.onnx.data", async (route) => {
+        await gate;
+        await route.continue();
+      }),
+    );
+    const runs = () => page.locator("#runs").innerText();
+    await page.locator("#bytes", { hasText: "MB" }).waitFor();
+    assert.match(await runs(), /^Model yükleniyor/);
+    assert.match(await page.locator("#bytes").innerText(), /^15,8 MB’nin \d,\d MB’si, %\d+$/);
+    const share = await page.evaluate(() => document.querySelector("#progress").value);
+    assert.ok(share > 0 && share < 0.1, `${share}`); // the graph, without its weights
+    await page.press("#question", "Enter");
+    assert.match(await runs(), /^Sorunuz bekliyor/);
+    await page.fill("#question", "");
+    await page.press("#question", "Enter"); // is refused, and loading goes on
+    assert.match(await page.locator("#notice").innerText(), /Önce bir soru/);
+    assert.match(await runs(), /^Model yükleniyor/);
+    assert.ok(await page.locator("#progress").isVisible());
+    await page.fill("#question", QUESTION);
+    await page.press("#question", "Enter");
+    go();
+    await loaded(page);
+    await idle(page);
+    assert.equal(await page.locator("#answer").innerText(), "on yedi");
+    assert.ok(await page.locator("#progress").isHidden());
+    await context.close();
+  });
+
+  test("cannot be asked, and is not lost, before the page's script runs", async () => {
+    let go;
+    const gate = new Promise((resolve) => (go = resolve));
+    const context = await browser.newContext({ reducedMotion: "reduce", locale: "tr-TR" });
+    const page = await context.newPage();
+    await page.route("**/app.js", async (route) => {
+      await gate;
+      await route.continue();
+    });
+    await page.goto(server.address, { waitUntil: "commit" });
+    await page.fill("#question", LIST);
+    await page.press("#question", "Enter");
+    assert.ok(await page.isDisabled("#ask"));
+    go();
+    await page.locator("#ask:enabled").waitFor();
+    assert.equal(page.url(), server.address); // nothing was sent
+    assert.equal(await page.inputValue("#question"), LIST);
+    await page.click("#ask");
+    await loaded(page);
+    await idle(page);
+    assert.equal(await page.locator("#answer").innerText(), "elma, okul, deniz, kitap");
+    await context.close();
+  });
+
   test("is answered on a graphics card, simulated", async () => {
     const gpu = await launch("--enable-unsafe-webgpu");
-    const page = await gpu.newPage({ reducedMotion: "reduce" });
+    const page = await gpu.newPage({ reducedMotion: "reduce", locale: "tr-TR" });
     await page.goto(`${server.address}?device=webgpu`);
     await loaded(page);
     assert.match(await page.locator("#runs").innerText(), /^WebGPU$/);
@@ -128,21 +206,27 @@ describe("a question", () => {
     ]) {
       assert.equal(await ask(page, question, { preset: "fast" }), answer);
     }
-    await page.route("**/conformance.json", async (route) => {
-      const cases = await (await route.fetch()).json();
-      for (const { steps } of cases.generations) steps[1].tokens[0]++;
-      await route.fulfill({ json: cases });
-    });
+    await page.goto(`${server.address}?device=webgpu&variant=int8`); // has no exact steps recorded
+    await loaded(page);
+    assert.equal(await ask(page, QUESTION), "on yedi");
+    await recordOthers(page, (cases) => cases.forEach(({ steps }) => steps.forEach(({ tokens }) => tokens[0]++)));
+    for (const variant of ["fp32", "int8"]) {
+      await page.goto(`${server.address}?device=webgpu&variant=${variant}`);
+      await page.locator("#notice p").first().waitFor({ timeout: 120_000 });
+      assert.match(await page.locator("#notice").innerText(), /Ekran kartı.*yanlış hesaplıyor/); // a wrong one is found out
+    }
+    await page.unroute("**/*.json");
+    await recordOthers(page, (cases) => cases.splice(0));
     await page.reload();
-    await page.locator("#notice p").first().waitFor();
-    assert.match(await page.locator("#notice").innerText(), /Ekran kartı.*yanlış hesaplıyor/); // a wrong one is found out
+    await page.locator("#notice p").first().waitFor({ timeout: 120_000 });
+    assert.match(await page.locator("#notice").innerText(), /ekran kartında denetlenemiyor/);
     await gpu.close();
   });
 
-  test("is answered by two threads", async () => {
-    const { page, context, complaints } = await open({ query: "?threads=2" });
+  test("is answered by as many threads as one says", async () => {
+    const { page, context, complaints } = await open({ query: "?threads=3" });
     await loaded(page);
-    assert.match(await page.locator("#runs").innerText(), /WebAssembly, 2 iş parçacığı/);
+    assert.match(await page.locator("#runs").innerText(), /WebAssembly, 3 iş parçacığı/);
     assert.equal(await ask(page, QUESTION), "on yedi");
     assert.deepEqual(complaints, []);
     await context.close();
@@ -251,6 +335,9 @@ describe("a token", () => {
     assert.match(await page.locator("#note").innerText(), /^▁?yedi\s+güven (> )?%\d+(,\d+)?, \d+\. adımda$/);
     await page.hover("#canvas button >> nth=-1");
     assert.ok(await page.locator("#note").isHidden()); // never computed: the answer ended before
+    const heights = await page.locator("#canvas .block").evaluateAll((all) => all.map(({ offsetHeight }) => offsetHeight));
+    assert.ok(heights[1] < heights[0] / 2, `${heights}`); // and takes no room
+    assert.equal(await page.locator("#spared").innerText(), String(await page.locator("#canvas [data-state=beyond]").count()));
     await page.hover("#canvas button >> nth=2");
     assert.match(await page.locator("#note").innerText(), /^⏎/);
     await page.hover("h1");
@@ -294,14 +381,29 @@ describe("a token", () => {
     await page.keyboard.press("Escape");
     assert.ok(await page.locator("#note").isHidden());
     await page.keyboard.press("End");
-    assert.equal(await label(), "64. yer: yanıttan sonra");
+    assert.equal(await label(), "64. yer: gerekmedi");
     await page.keyboard.press("ArrowRight");
-    assert.equal(await label(), "64. yer: yanıttan sonra");
+    assert.equal(await label(), "64. yer: gerekmedi");
     await context.close();
   });
 });
 
 describe("the page", () => {
+  test("speaks the browser's language, which is English unless it is Turkish", async () => {
+    for (const [locale, language] of [
+      ["en-US", "en"],
+      ["de-DE", "en"],
+      ["tr", "tr"],
+      ["tr-CY", "tr"],
+      ["tru", "en"],
+    ]) {
+      const { page, context } = await open({ locale });
+      await page.locator("#ask:enabled").waitFor();
+      assert.equal(await page.locator("html").getAttribute("lang"), language, locale);
+      await context.close();
+    }
+  });
+
   test("speaks Turkish, and English when asked to, and remembers", async () => {
     const { page, context } = await open();
     await loaded(page);
@@ -324,21 +426,25 @@ describe("the page", () => {
   });
 
   test("fits a phone", async () => {
-    const { page, context } = await open({ viewport: { width: 360, height: 740 }, hasTouch: true });
+    const { page, context } = await open({ viewport: { width: 320, height: 740 }, hasTouch: true });
     const width = () => page.evaluate(() => document.documentElement.scrollWidth);
+    const edges = await page.evaluate(() =>
+      [".languages", "main"].map((part) => document.querySelector(part).getBoundingClientRect().right),
+    );
+    assert.ok(edges[0] <= edges[1], `the header ends at ${edges[0]}, the page at ${edges[1]}`);
     await loaded(page);
     for (const language of ["tr", "en"]) {
       await page.click(`[value=${language}]`);
       await ask(page, LIST, { preset: "long" });
       await page.locator("#canvas button >> nth=3").tap();
       assert.ok(await page.locator("#note").isVisible());
-      assert.equal(await width(), 360);
+      assert.equal(await width(), 320);
       await ask(page, "uzun ".repeat(300));
       assert.ok(await page.locator("#notice").isVisible());
-      assert.equal(await width(), 360);
+      assert.equal(await width(), 320);
     }
     const narrow = await page.evaluate(() =>
-      [...document.querySelectorAll("button:not([hidden])")].filter((button) => {
+      [...document.querySelectorAll("button:not([hidden], [data-state=beyond])")].filter((button) => {
         const { width, height } = button.getBoundingClientRect();
         return width && (width < 24 || height < 24);
       }).length,
@@ -393,6 +499,11 @@ describe("an error is told in words", () => {
     assert.equal(await page.locator("[name=temperature]").getAttribute("aria-invalid"), "true");
     await page.click("[value=en]");
     assert.match(await notice(page), /The temperature must be 0/);
+    await page.evaluate(() => (document.querySelector("#question").value = "yarım \ud83d"));
+    await page.fill("[name=temperature]", "0");
+    await page.press("#question", "Enter");
+    await idle(page);
+    assert.match(await notice(page), /cannot be answered[^]*half of a surrogate pair/); // and is not called too long
     assert.equal(await ask(page, QUESTION, { temperature: "0,1" }), "on yedi");
     assert.equal(await notice(page), "");
     await context.close();
@@ -410,7 +521,7 @@ describe("an error is told in words", () => {
     ["a model that is not there", "?model=../../models/none", undefined, /Bu adreste model bulunamadı[^]*404/],
     ["a model elsewhere", "?model=http://elsewhere.invalid/nano", undefined, /bu sayfanın sunucusunda olmalı/],
     ["a variant that is not there", "?variant=int3", undefined, /Bu seçenekler[^]*int3/],
-    ["libraries that are not installed", "", "**/node_modules/**", /npm install --ignore-scripts/],
+    ["libraries that are not installed", "", "**/node_modules/**", /diffutron-ort demo.*npm install --ignore-scripts/],
     ["a server that has gone", "", "**/*.onnx", /Sunucuya ulaşılamıyor/],
   ]) {
     test(`of ${what}`, async () => {
@@ -419,6 +530,22 @@ describe("an error is told in words", () => {
       });
       await page.locator("#notice p").first().waitFor();
       assert.match(await notice(page), words);
+      await context.close();
+    });
+  }
+
+  for (const [what, pattern, change] of [
+    ["weights that were cut", "**/denoiser.onnx.data", (body) => body.subarray(1)],
+    ["weights that do not end", "**/denoiser.onnx.data", (body) => Buffer.concat([body, body])],
+    ["a graph that was changed", "**/denoiser.onnx", (body) => body.fill(1, 100, 101)],
+    ["a tokenizer that was changed", "**/tokenizer.json", (body) => body.fill(32, 1, 2)],
+  ]) {
+    test(`of ${what}`, async () => {
+      const { page, context } = await open({}, (page) =>
+        page.route(pattern, async (route) => route.fulfill({ body: change(await (await route.fetch()).body()) })),
+      );
+      await page.locator("#notice p").first().waitFor();
+      assert.match(await notice(page), /Model bozuk[^]*(bytes|was changed)/);
       await context.close();
     });
   }
