@@ -88,10 +88,16 @@ function ask() {
     check(form.seed, /^\d+$/.test(options.seed) && BigInt(options.seed) < 2n ** 64n, "seed");
     const { temperature: t } = options;
     check(form.temperature, form.temperature.value.trim() !== "" && (t === 0 || (t >= 0.01 && t <= 1000)), "temperature");
-    await ready;
+    await Promise.race([ready, aborted(signal)]);
+    if (signal.aborted) return; // another question has taken the place of one that waited for the model
     if (isDefault) options.temperature = Number(form.temperature.defaultValue); // the model's, if it has just come
     await generate(signal, await model.begin(question, preset, options));
   });
+}
+
+/** @param {AbortSignal} signal @returns {Promise<unknown>} settles when it is aborted */
+function aborted(signal) {
+  return new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
 }
 
 /** @param {HTMLInputElement} field @param {boolean} isRight @param {string} kind of the error if it is not */

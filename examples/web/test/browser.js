@@ -32,7 +32,7 @@ export async function launch(...args) {
 
 /** @param {import("playwright-core").Page} page waits until the model has been loaded */
 export async function loaded(page) {
-  await page.locator("#runs", { hasText: "Web" }).waitFor();
+  await page.locator("#runs", { hasText: "Web" }).waitFor({ timeout: 120_000 });
 }
 
 /** @param {import("playwright-core").Page} page waits until nothing runs */

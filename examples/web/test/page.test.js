@@ -80,7 +80,8 @@ describe("a question", () => {
     for (const file of ["icon.svg", ".wasm", "denoiser.onnx.data"]) assert.ok(requests.some((url) => url.endsWith(file)), file);
     assert.deepEqual([...origins()], [new URL(server.address).origin]);
     const refused = await page.evaluate(() => {
-      const code = "onsecuritypolicyviolation = (event) => postMessage(event.effectiveDirective); fetch('http://a.invalid/')";
+      const code = `addEventListener("securitypolicyviolation", (event) => postMessage(event.effectiveDirective));
+        fetch("http://a.invalid/").catch(() => setTimeout(() => postMessage("nothing"), 5000));`;
       const worker = new Worker(URL.createObjectURL(new Blob([code])));
       return new Promise((resolve) => (worker.onmessage = ({ data }) => resolve(data)));
     });
