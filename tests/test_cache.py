@@ -178,6 +178,8 @@ def test_the_command_says_what_goes_and_asks_before(root):
 @pytest.mark.parametrize(("said", "is_left"), [("y\n", False), ("yes\n", False), ("n\n", True), ("", True)])
 def test_on_a_terminal_only_yes_removes(said, is_left, root, monkeypatch):
     class Terminal:
+        closed = False
+
         def isatty(self) -> bool:
             return True
 

@@ -7,7 +7,7 @@ import { Diffutron } from "../../js/diffutron.js";
 import { Ends, StopRule } from "../../js/stopping.js";
 import { Tokens } from "../../js/tokens.js";
 import { NANO, nodeHost } from "../host.js";
-import { expected } from "./python.js";
+import { QUIET, expected } from "./python.js";
 
 /** @param {string | URL} path */
 const read = async (path) => JSON.parse(await readFile(path, "utf8"));
@@ -65,7 +65,7 @@ test("where none overlaps, an answer is cut the same although <pad> stands over 
 });
 
 test("answers are cut as in Python, in one graph and step by step", async () => {
-  const model = await Diffutron.load(nodeHost(NANO));
+  const model = await Diffutron.load(nodeHost(NANO, QUIET));
   for (const [i, { prompt, options, stop, text }] of expected("stops").entries()) {
     const all = { ...options, stop };
     assert.equal(await model.generate(prompt, all), text, JSON.stringify(all));
