@@ -94,7 +94,7 @@ def open_source(source: str, *, revision: str | None = None, adapter: str | None
         return opened
     path = Path(adapter)
     tensors = merge_adapter(opened.tensors, path)
-    return replace(opened, adapter=path.resolve().name, tensors=tensors)
+    return replace(opened, adapter=own_name(path), tensors=tensors)
 
 
 def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
@@ -103,7 +103,7 @@ def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
     if os.path.isdir(source):  # noqa: PTH112  # which raises nothing, be the name ever so long
         if revision is not None:
             raise OptionError(f"revision {revision!r} of {source}: a directory has no revisions; leave it out")
-        return path, path.resolve().name, None
+        return path, own_name(path), None
     if os.path.lexists(source):
         raise CheckpointError(f"source {source!r} is no directory; give the directory that holds it, or a hub id")
     if not HUB_ID.fullmatch(source):
@@ -114,6 +114,11 @@ def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
         raise OptionError(f"revision {revision!r}: must be a branch, a tag or a commit of {source}")
     folder = download(source, revision)
     return folder, source, folder.name
+
+
+def own_name(folder: Path) -> str:
+    """Return a folder's own name, which may be no UTF-8 and yet has to stand in the manifest."""
+    return plain(os.fsencode(folder.resolve().name).decode("utf-8", "replace"))
 
 
 def download(repository: str, revision: str | None) -> Path:

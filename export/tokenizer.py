@@ -70,19 +70,16 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     rested = at_rest(specification.values)
     tokenizer = load(written(rested))
     check_special_ids(tokenizer, special_tokens(folder, settings), Fields(config, "config.json", CHECKPOINT))
-    check_runs(written(rested), size_of(tokenizer))
-    with undamaged():
-        ids = sampled(tokenizer)
-        tokenizer.encode("a")  # with all that is put around a text
-        tokenizer.post_processor = None
-        if sampled(tokenizer) != ids:
-            rested["post_processor"] = None  # it adds more to a text than special tokens
+    size = size_of(tokenizer)
+    check_runs(written(rested), size)
+    if adds_more(tokenizer):
+        rested["post_processor"] = None
     warn_of_javascript(specification)
     files = {
         TOKENIZER: content if rested == specification.values else written(rested),
         SETTINGS: told if known(settings) == settings.values else written(known(settings)),
     }
-    return Tokenizer(files, size_of(tokenizer), dict(SPECIAL_IDS), answer_end(tokenizer))
+    return Tokenizer(files, size, dict(SPECIAL_IDS), answer_end(tokenizer))
 
 
 def read(folder: Path, name: str) -> tuple[Fields, bytes]:
@@ -126,6 +123,15 @@ def check_runs(content: bytes, size: int) -> None:
     except BundleError as error:
         said = str(error).removesuffix("; export the model again")
         raise CheckpointError(f"{plain(said)}; no bundle can have it: take another tokenizer") from error
+
+
+def adds_more(tokenizer: tokenizers.Tokenizer) -> bool:
+    """Take off what puts tokens around a text, and return whether it does so where no special ones are asked for."""
+    with undamaged():
+        tokenizer.encode("a")  # with the special ones: damage of them shows here
+        before = sampled(tokenizer)
+        tokenizer.post_processor = None
+        return sampled(tokenizer) != before
 
 
 def sampled(tokenizer: tokenizers.Tokenizer) -> list[list[int]]:

@@ -70,7 +70,7 @@ def find_tensors(folder: Path) -> dict[str, Stored]:
         return read_header(folder / WEIGHTS)
     if os.path.lexists(folder / INDEX):
         return read_shards(folder)
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    pickles = sorted(plain(path.name) for path in folder.iterdir() if path.suffix in PICKLES)
     found = f"{', '.join(pickles)}, which are pickles and never opened" if pickles else "no weights at all"
     raise CheckpointError(f"{folder.name} has {found}; expected {WEIGHTS} or {INDEX}: save it with save_pretrained")
 

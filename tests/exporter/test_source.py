@@ -1,6 +1,7 @@
 """A checkpoint on disk: what is read, and what is refused with what was found and what was expected."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -376,3 +377,15 @@ def test_a_private_path_and_code_are_not_copied(checkpoint: Path) -> None:
     found = open_source(str(checkpoint)).config
     assert not {"_name_or_path", "auto_map", "custom_pipelines", "num_labels", "classifier_pooling"} & found.keys()
     assert (found["pad_token_id"], found["eos_token_id"], found["initializer_cutoff_factor"]) == (0, 1, 2.0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names are refused there")
+def test_a_folder_whose_name_has_control_characters(checkpoint: Path) -> None:
+    assert open_source(str(checkpoint.rename(checkpoint.with_name("a\x1b[31m\nb")))).name == "a [31m b"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_folder_whose_name_is_no_text(checkpoint: Path) -> None:
+    """The library of safetensors does not open it."""
+    renamed = checkpoint.rename(os.fsdecode(os.fsencode(checkpoint.parent) + b"/kur\xe7uk"))
+    refused(renamed, "is not valid UTF-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffutron_ort.errors import CheckpointError, DiffutronWarning
-from diffutron_ort_export import fidelity
+from diffutron_ort_export import export, fidelity
 from diffutron_ort_export.pieces import read_pieces
 from diffutron_ort_export.source import open_source
 from diffutron_ort_export.tokenizer import SPECIAL_IDS, read_tokenizer
@@ -129,6 +129,19 @@ def test_the_saved_state_of_a_run_changes_nothing(tmp_path: Path, clean: Path, s
     assert canvases[0] == canvases[1]
     prompts = [[ids.tolist() for ids in fidelity.prompts(source)] for source in (expected, found)]
     assert prompts[0] == prompts[1]
+
+
+def test_a_bundle_is_the_same_whatever_was_saved_with_the_tokenizer(
+    checkpoint: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    """The graph, its card, the stop sequence, the recorded cases: all but how tokenizer.json is laid out."""
+    both = {"padding": PADDING | {"pad_token": "<pad>"}, "truncation": TRUNCATION}
+    edit_tokenizer(checkpoint, lambda v: (v.update(both), v["model"].update(dropout=0.3)))
+    export(checkpoint, tmp_path / "out")
+    found, expected = (json.loads((b / "diffutron.json").read_text()) for b in (tmp_path / "out", tiny_bundle))
+    for manifest in (found, expected):
+        del manifest["files"]["tokenizer.json"]
+    assert found == expected
 
 
 def test_a_post_processor_that_adds_more_than_special_tokens(checkpoint: Path) -> None:
