@@ -10,10 +10,11 @@ from diffutron_ort.errors import OptionError
 MOST_THREADS = 1024
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
-# Bytes of weights up to which a model takes one thread on a busy machine. The threads of an operator wait for the
-# slowest of them, which on a busy machine waits for a processor: milliseconds, where all of an operator of a small
-# model takes microseconds. The demonstration has 16 MB; the real size, whose operators take longer, 311 or more.
-SMALL = 64e6
+# Bytes of weights up to which a model takes one thread on a busy machine: the threads of an operator wait for the
+# slowest of them, and that one for a processor. On two processors at a load of 8 to 11, one thread halves the time of a
+# pass at 16 and 59 MB, and takes 0.6 of it at 236 MB. The load average lags by a minute, and a wrong guess costs the
+# demonstration a tenth of a second an answer, but the real size, 311 MB or more, seconds.
+SMALL = 250e6
 
 
 def choose_threads(asked: int | None, weights: int) -> int:

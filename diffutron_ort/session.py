@@ -89,7 +89,8 @@ class Session:
             variant: Which of its graphs.
             providers: `cpu`, `cuda`, or ONNX Runtime's own names, in order of preference; None takes CUDA where it is
                 there, else the CPU.
-            threads: Within an operator; None takes as many as this process may use.
+            threads: Within an operator; None takes as many as this process may use, or one for a small model on a busy
+                machine.
             spin: Whether they wait for work by turning rather than by sleeping: faster, and busy without need.
 
         Raises:
