@@ -16,8 +16,8 @@ IDS = ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt")
 def generation_defaults(source: Source, context_length: int) -> dict[str, Any]:
     """Return what a source's generation_config.json says of the options there are; null is not set.
 
-    Some names are transformers' too, and mean the same there, but that it ignores `temperature` where `do_sample` is
-    false, and takes the best token.
+    It is the ecosystem's file and may say other things, such as `do_sample`, which are of no account: a bundle's
+    options are the sampler's, by the sampler's names.
 
     Raises:
         CheckpointError: A value is of another type.
@@ -25,8 +25,6 @@ def generation_defaults(source: Source, context_length: int) -> dict[str, Any]:
     """
     given = Fields(source.generation, GENERATION, CHECKPOINT)
     found = {name: given.values[name] for name in given if name in OPTION_NAMES and name in given}
-    if "do_sample" in given and not given.boolean("do_sample"):
-        found["temperature"] = 0.0
     try:
         config = GenerationConfig(**found)
         check_ids(config, source)
