@@ -8,9 +8,8 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from diffutron_ort.brief import brief
 from diffutron_ort.errors import BundleError, BundleFileError, CheckpointError, DiffutronError
@@ -20,8 +19,7 @@ MOST_DEPTH = 64  # objects and lists inside one another
 MOST_TEXT = 10_000  # characters of a string, unless told
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Whose files are read.
 
     Attributes:
@@ -100,7 +98,6 @@ def parse_object(content: bytes, name: str, origin: Origin = BUNDLE) -> "Fields"
     return Fields(value, name, origin)
 
 
-@dataclass(frozen=True)
 class Fields:
     """A JSON object whose values are asked for by name, each of a type and within bounds.
 
@@ -112,9 +109,8 @@ class Fields:
         origin: Whose file it is.
     """
 
-    values: Mapping[str, Any]
-    place: str
-    origin: Origin = BUNDLE
+    def __init__(self, values: Mapping[str, Any], place: str, origin: Origin = BUNDLE) -> None:
+        self.values, self.place, self.origin = values, place, origin
 
     def __contains__(self, name: str) -> bool:
         """Return whether there is a value of this name; null is none."""
