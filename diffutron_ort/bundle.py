@@ -67,6 +67,8 @@ def _find(model: str | Path | None, revision: str | None, variant: str | None) -
     """Return the folder of a model, with what `variant` needs where it comes from the Hub."""
     if not isinstance(model, str | Path | None):
         raise OptionError(f"model={brief(model)}: must be a folder or a hub id")
+    if not isinstance(revision, str | None):
+        raise OptionError(f"revision={brief(revision)}: must be a commit, tag or branch")
     folder = _embedded() if model is None else Path(model)
     if _is_folder(folder) and str(model):  # Path("") is the current folder
         if revision is not None:
@@ -76,9 +78,8 @@ def _find(model: str | Path | None, revision: str | None, variant: str | None) -
         from diffutron_ort.hub import download  # which most models do without
 
         return download(model, revision, variant)
-    raise BundleFileError(
-        f"{str(folder)[:200]} is no folder: give one with a {MANIFEST}, or a hub id such as owner/name"
-    )
+    shown = str(model)[:200] or "an empty name"
+    raise BundleFileError(f"{shown} is no folder: give one with a {MANIFEST}, or a hub id such as owner/name")
 
 
 def _is_folder(path: Path) -> bool:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffutron_ort.brief import brief
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.errors import BundleError, OptionError
+from diffutron_ort.errors import BundleError, ContextError, InputError, OptionError
 from diffutron_ort.forks import fork_count
 from diffutron_ort.graph_guard import GENERATION
 from diffutron_ort.manifest import Bundle
@@ -69,9 +70,7 @@ class Generation:
         self._variant = bundle.variant(variant)
         if self._variant.generate is None:
             raise BundleError(f"{bundle.folder} has no generation graph for {variant}: export the model again")
-        self._bundle = replace(
-            bundle, folder=bundle.folder.absolute()
-        )  # a child may be elsewhere when it opens it again
+        self._bundle = replace(bundle, folder=bundle.folder.absolute())  # a child that opens it may be elsewhere
         self._path = self._bundle.folder / self._variant.generate
         self._threads = choose_threads(threads, bundle.files[self._variant.weights].size)
         self._stops = padded([ids for _, ids in bundle.stop_sequences])
@@ -82,6 +81,7 @@ class Generation:
 
         Raises:
             OptionError: An option is none that the graph has.
+            InputError: The prompt is no list of the model's ids, or too long for its context.
             BundleError: The graph returned what it cannot have generated.
             ProviderError: ONNX Runtime fails.
         """
@@ -89,16 +89,31 @@ class Generation:
             raise OptionError(
                 f"{', '.join(missing)}: the graph of the whole generation has no such option; use the loop"
             )
+        prompt = self._prompt(prompt_ids, config.max_new_tokens)
         if self._forks != fork_count():  # threads do not survive a fork
             self._session, self._forks = self._open(), fork_count()
         with running(self._path):
-            found = self._session.run(list(RETURNED), self._feeds(prompt_ids, config))
-        return self._checked(found, len(prompt_ids), config.max_new_tokens)
+            found = self._session.run(list(RETURNED), self._feeds(prompt, config))
+        return self._checked(found, len(prompt), config.max_new_tokens)
 
-    def _feeds(self, prompt_ids: Sequence[int], config: GenerationConfig) -> dict[str, Any]:
+    def _prompt(self, prompt_ids: Sequence[int], new: int) -> Ids:
+        """Return a prompt that so many new tokens can follow, int64 [length], before anything of its size is made."""
+        context, vocab_size = self._bundle.context_length, self._bundle.vocab_size
+        if len(prompt_ids) + new > context:
+            raise ContextError(
+                f"{len(prompt_ids)} tokens of prompt and {new} new ones are {len(prompt_ids) + new}, the model's "
+                f"context is {context}: shorten the prompt, or lower max_new_tokens"
+            )
+        ids = np.asarray(prompt_ids)
+        whole = ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size)
+        if not whole or ((ids < 0) | (ids >= vocab_size)).any():
+            raise InputError(f"prompt_ids={brief(prompt_ids)}: must be token ids, integers from 0 to {vocab_size - 1}")
+        return ids.astype(np.int64)
+
+    def _feeds(self, prompt: Ids, config: GenerationConfig) -> dict[str, Any]:
         feeds = {name: np.asarray(getattr(config, name), kind) for name, kind in zip(INPUTS, TYPES, strict=True)}
         feeds |= {"seed": feeds["seed"].view(np.int64), "stop_ids": self._stops}
-        return feeds | {"prompt_ids": np.array([prompt_ids], np.int64).reshape(1, -1)}
+        return feeds | {"prompt_ids": prompt[None]}
 
     def _checked(self, found: Sequence[Any], prompt: int, new: int) -> Generated:
         """Return what the graph returned for so many tokens of prompt and new ones, if it can be true."""

@@ -138,7 +138,7 @@ class Bundle:
         Raises:
             OptionError: The bundle has none of that name.
         """
-        if name not in self.variants:
+        if not isinstance(name, str) or name not in self.variants:
             there = ", ".join(sorted(self.variants))
             if name == PLAIN:
                 raise OptionError(f"variant={name!r}: it is for optimum and transformers.js; to run here, take {there}")

@@ -317,7 +317,10 @@ def _at_once(first: Callable[[], First], second: Callable[[], Second]) -> tuple[
         return first()
 
     with ThreadPoolExecutor(1) as thread:
-        awaited = thread.submit(later)
+        try:
+            awaited = thread.submit(later)
+        except RuntimeError:  # the interpreter is ending and starts no thread, or the system has none left
+            return first(), second()
         try:
             result = second()
         except Exception:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from diffutron_ort.brief import brief
 from diffutron_ort.errors import OptionError
 
 MOST_THREADS = 1024
@@ -31,7 +32,7 @@ def choose_threads(asked: int | None, weights: int) -> int:
     if asked is None:
         return 1 if weights <= SMALL and is_busy() else usable_threads()
     if type(asked) is not int or not 1 <= asked <= MOST_THREADS:
-        raise OptionError(f"threads={asked!r}: must be an integer from 1 to {MOST_THREADS}")
+        raise OptionError(f"threads={brief(asked)}: must be an integer from 1 to {MOST_THREADS}")
     return asked
 
 

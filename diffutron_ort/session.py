@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from diffutron_ort.brief import brief, in_brief
 from diffutron_ort.buckets import cut, padded
 from diffutron_ort.errors import BundleError, DiffutronError, OptionError, ProviderError
 from diffutron_ort.forks import fork_count, keep_in_children
@@ -22,7 +23,6 @@ from diffutron_ort.predict import Batch
 from diffutron_ort.processors import choose_threads
 from diffutron_ort.sampling import Predictions
 
-MOST_TEXT = 500  # characters of another's error in ours
 LEAST_ONNXRUNTIME = "1.24.2"  # before it, a graph can read any file of the user's; pyproject.toml says it too
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # short names
 X86 = ("x86_64", "amd64", "i386", "i686", "x86")  # as `platform.machine` has it, in lower case
@@ -98,15 +98,13 @@ class Session:
             ProviderError: ONNX Runtime is missing or too old, or a provider that was asked for does not run.
             BundleError: ONNX Runtime refuses the graph, or the graph is no denoiser.
         """
-        self._bundle = replace(
-            bundle, folder=bundle.folder.absolute()
-        )  # a child may be elsewhere when it opens it again
+        self._bundle = replace(bundle, folder=bundle.folder.absolute())  # a child that opens it may be elsewhere
         self._variant = bundle.variant(variant)
         self.alone = self._variant.alone
         self._providers = _full_names(providers)
         self.threads = choose_threads(threads, bundle.files[self._variant.weights].size)
         if type(spin) is not bool:
-            raise OptionError(f"spin={spin!r}: must be True or False")
+            raise OptionError(f"spin={brief(spin)}: must be True or False")
         self.spin = spin
         self._session, self._forks = self._open(), fork_count()
         self._device = DEVICES.get(self.providers[0], "cpu")
@@ -236,7 +234,7 @@ def open_graph(
     path = checked_graph(bundle, variant, kind)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # its errors are raised, and its log writes a graph's names as they are
     options.enable_mem_pattern = False  # shapes differ from step to step, and each new one would cost memory
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other that the file might look like
     if _may_saturate():  # then unsigned bytes alone, which cannot: 1.7 times slower where there was no need
@@ -248,7 +246,7 @@ def open_graph(
     except MemoryError as error:
         raise ProviderError(f"there is not enough memory to open {path}: choose a smaller variant") from error
     except Exception as error:  # ONNX Runtime's errors share no other base
-        raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {_shortened(error)}") from error
+        raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {in_brief(error)}") from error
 
 
 @contextmanager
@@ -265,13 +263,7 @@ def running(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ProviderError(f"there is not enough memory to run {path}: give shorter or fewer texts at once") from error
     except Exception as error:  # ONNX Runtime's errors share no other base
-        raise ProviderError(f"ONNX Runtime failed to run {path}: {_shortened(error)}") from error
-
-
-def _shortened(value: object) -> str:
-    """Return what another's error says, or what a graph holds, no longer than a reader wants it."""
-    text = str(value)
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} ..."
+        raise ProviderError(f"ONNX Runtime failed to run {path}: {in_brief(error)}") from error
 
 
 def widened(predictions: Predictions, output_vocabulary: Sequence[int] | None, vocab_size: int) -> Predictions:
@@ -335,7 +327,7 @@ def _full_names(providers: Sequence[str] | None) -> list[str]:
     if isinstance(providers, str):
         providers = [providers]
     if providers is not None and not (isinstance(providers, Sequence) and all(isinstance(p, str) for p in providers)):
-        raise OptionError(f"providers={providers!r}: must be names, such as {', '.join(PROVIDERS)}")
+        raise OptionError(f"providers={brief(providers)}: must be names, such as {', '.join(PROVIDERS)}")
     return [PROVIDERS.get(name, name) for name in providers or ()]
 
 
@@ -345,9 +337,8 @@ def _default_providers(ort: ModuleType, best: str) -> list[str]:
 
 
 def _no_provider(wanted: str, available: Sequence[str]) -> str:
-    return (
-        f"provider {wanted!r} is not there: ONNX Runtime has {', '.join(available)} here. {_both_installed()}".rstrip()
-    )
+    there = ", ".join(available)
+    return f"provider {brief(wanted)} is not there: ONNX Runtime has {there} here. {_both_installed()}".rstrip()
 
 
 def _both_installed() -> str:
@@ -373,7 +364,7 @@ def check_contract(session: Any, name: str, inputs: Signature, outputs: Signatur
         found = {value.name: (value.type, len(value.shape or ())) for value in actual}
         if found != expected:
             wrong = sorted(set(found.items()) ^ set(expected.items()))
-            raise BundleError(f"{path} is no {name}: its {kind}s differ in {_shortened(wrong)}; export the model again")
+            raise BundleError(f"{path} is no {name}: its {kind}s differ in {brief(wrong)}; export the model again")
 
 
 def _check_sizes(session: Any, path: Path, bundle: Bundle) -> None:
@@ -383,7 +374,7 @@ def _check_sizes(session: Any, path: Path, bundle: Bundle) -> None:
     for name in ("past_key", "past_value", "key", "value"):
         found = [*sizes[name][::3], sizes["logits"][1]]
         if found != expected:
-            layers, hidden, columns = map(_shortened, found)  # the names of sizes that are not fixed
+            layers, hidden, columns = map(brief, found)  # the names of sizes that are not fixed
             raise BundleError(
                 f"{path} has {layers} layers of {hidden} and {columns} pieces, its manifest says "
                 f"{bundle.layers}, {bundle.hidden_size} and {bundle.columns}; export the model again"

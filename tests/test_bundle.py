@@ -5,7 +5,7 @@ import pytest
 
 from diffutron_ort import Diffutron
 from diffutron_ort.bundle import load_bundle
-from diffutron_ort.errors import BundleError, BundleFileError, OptionError
+from diffutron_ort.errors import BundleError, BundleFileError, DiffutronError, OptionError
 from diffutron_ort.integrity import sha256
 from diffutron_ort.manifest import MANIFEST
 
@@ -55,6 +55,24 @@ def test_a_missing_file_is_named(broken, name):
         Diffutron.from_pretrained(broken)
     with pytest.raises(FileNotFoundError):
         Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"model": ""}, "an empty name is no folder"),
+        ({"model": b"x"}, "model=b'x'"),
+        ({"variant": ["int8"]}, r"variant=\['int8'\]: .* has fp32, int8"),
+        ({"variant": {}}, "variant={}"),
+        ({"variant": 3}, "variant=3"),
+        ({"revision": 3}, "revision=3: must be a commit, tag or branch"),
+        ({"model": "owner/name", "revision": ["v1"]}, r"revision=\['v1'\]"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(arguments, found):
+    with pytest.raises(DiffutronError, match=found):
+        Diffutron.from_pretrained(**arguments)
 
 
 @pytest.mark.usefixtures("no_libraries")

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from diffutron_ort import Diffutron, sampling
 from diffutron_ort.bundle import load_bundle
 from diffutron_ort.canvas import for_generation
+from diffutron_ort.config import GenerationConfig
 from diffutron_ort.denoise import denoise
-from diffutron_ort.errors import BundleError, OptionError
+from diffutron_ort.errors import BundleError, ContextError, InputError, OptionError
 from diffutron_ort.generation import Generation
 from diffutron_ort.stopping import Ends
 from tests.test_bundle import edit_manifest
@@ -96,6 +97,18 @@ def test_options_that_the_graph_has_not_are_refused_by_name():
     for option in ({"cfg_scale": 1.0}, {"schedule": "cosine"}, {"stop": "a"}, {"remasking": "random"}):
         with pytest.raises(OptionError, match=next(iter(option))):
             generation([5], model.config(**option))
+
+
+@pytest.mark.parametrize(("prompt", "new"), [([5, 6, 7], 2**31 - 1), ([5] * 253, 4), ([5] * 10**5, 1)])
+def test_what_is_longer_than_the_context_is_refused_before_anything_of_that_size_is_made(prompt, new):
+    with pytest.raises(ContextError, match=f"{len(prompt)} tokens of prompt and {new} new ones .* context is 256"):
+        both("fp32")[1](prompt, GenerationConfig(max_new_tokens=new))
+
+
+@pytest.mark.parametrize("prompt", [[-1], [2023], [2**70], [1.5], ["a"], "abc", [[1]], [None]])
+def test_what_are_no_ids_is_refused(prompt):
+    with pytest.raises(InputError, match="must be token ids, integers from 0 to 2022"):
+        both("fp32")[1](prompt, GenerationConfig(max_new_tokens=4))
 
 
 def test_a_bundle_without_the_graph_says_so(broken):

@@ -69,6 +69,23 @@ def test_what_fails_to_load_fails_as_it_does_alone_the_tokenizer_first(monkeypat
     assert raised.value is errors[fails[0]]
 
 
+def test_it_loads_where_no_thread_can_be_started(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr("diffutron_ort.model.ThreadPoolExecutor.submit", refuse)
+    assert Diffutron.from_pretrained().tokenizer.decode([4]) == ""
+
+
+def test_it_loads_while_the_interpreter_ends():
+    code = (
+        "import atexit; from diffutron_ort import Diffutron; "
+        "atexit.register(lambda: print(Diffutron.from_pretrained().generate('On iki artı beş kaç eder?')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("on yedi\n", "")
+
+
 def test_chat_is_generate_with_more_messages(model):
     assert model.chat([{"role": "user", "content": QUESTION}]) == model.generate(QUESTION)
 

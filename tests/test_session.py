@@ -198,6 +198,12 @@ def test_what_onnxruntime_fails_at_is_an_error_of_ours(forward):
         forward(batch([10**9]))
 
 
+def test_what_onnxruntime_fails_at_is_not_told_by_itself_which_would_steer_a_terminal(forward, capfd):
+    with pytest.raises(ProviderError):
+        forward(batch([10**9]))
+    assert capfd.readouterr().err == ""
+
+
 def test_without_a_wish_it_runs_on_what_is_there(forward):
     assert forward.providers == ["CPUExecutionProvider"]
 
