@@ -1,6 +1,7 @@
 /** What the canvas looks like after each step, and what the steps add up to; it knows ids, no page and no model. */
 
 import { commitCounts } from "../js/schedule.js";
+import { Ends } from "../js/stopping.js";
 
 /**
  * @typedef {object} Place one place of the generated span as a person sees it
@@ -34,18 +35,16 @@ export function places(steps, count, length, bundle) {
 }
 
 /**
- * Where the answer is known to end: behind the stop sequence, or at the `<pad>` or `<eos>`, that is the first with no
- * mask before it; the length of `ids` while there is none.
+ * Where the answer is known to end for who reads its ids: behind the stop sequence that ends it, but at a `<pad>` or
+ * `<eos>`; the length of `ids` while no end has come without a mask before it.
  *
  * @param {readonly number[]} ids @param {import("../js/bundle.js").Bundle} bundle
  */
-export function endOf(ids, { special_ids: { mask, pad, eos }, stop_sequences: stops }) {
-  for (let i = 0; i < ids.length && ids[i] !== mask; i++) {
-    if (ids[i] === pad || ids[i] === eos) return i;
-    const stop = stops.find((sequence) => sequence.ids.every((id, j) => ids[i + j] === id));
-    if (stop) return i + stop.ids.length;
-  }
-  return ids.length;
+export function endOf(ids, { special_ids: special, stop_sequences: stops }) {
+  const ends = new Ends(special, stops.map((stop) => stop.ids));
+  const end = ends.find(ends.committed(ids));
+  if (!end) return ids.length;
+  return [special.pad, special.eos].includes(ids[end.begin]) ? end.begin : end.complete;
 }
 
 /**

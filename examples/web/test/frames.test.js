@@ -58,6 +58,11 @@ test("an answer ends behind a stop sequence, or at <pad> or <eos>, with no mask 
   assert.equal(endOf([], BUNDLE), 0);
 });
 
+test("of stop sequences that overlap, the one that is complete first ends the answer", () => {
+  const bundle = { ...BUNDLE, stop_sequences: [{ ids: [8, 9, 9, 6] }, { ids: [9, 9] }] };
+  assert.equal(endOf([5, 8, 9, 9, 6, 6], bundle), 4);
+});
+
 test("the schedule plans a pass for each commit that is not empty", () => {
   const config = (steps, length, width) => ({ steps, max_new_tokens: length, block_length: width });
   assert.equal(planned(config(64, 64, 32)), 64);
