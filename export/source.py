@@ -187,8 +187,8 @@ def padded(shape: Shape, stored: Mapping[str, Stored], size: int) -> Shape:
 def plain_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """Return tensors by the names that a ModernBertForMaskedLM has for them.
 
-    Wrappers of a training put something before all names (DistributedDataParallel `module.`, Lightning the attribute)
-    or into them (torch.compile `_orig_mod.`), and some savers leave `model.` out.
+    Trainers put the name of an attribute before all names, wrappers something into them, and some savers leave `model.`
+    out. What does not begin like the network's names stays as it is, and is refused by its name.
     """
     bare = {unwrapped(name): tensor for name, tensor in stored.items()}
     outer = outermost(bare.keys())
@@ -201,9 +201,9 @@ def plain_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
 
 def outermost(names: Set[str]) -> str:
     """Return what stands before all names of a network; its head tells, or the encoder where there is no head."""
-    before = [name.removesuffix(HEAD[0]) for name in names if name.endswith(HEAD[0])]
-    before += [name.removesuffix(TOKENS).removesuffix("model.") for name in names if name.endswith(TOKENS)]
-    return before[0] if before and all(name.startswith(before[0]) for name in names) else ""
+    heads = {name.removesuffix(HEAD[0]) for name in names if name.endswith(HEAD[0])}
+    encoders = {name.removesuffix(TOKENS).removesuffix("model.") for name in names if name.endswith(TOKENS)}
+    return min(heads or encoders, default="")
 
 
 def read_tensors(stored: Mapping[str, Stored], shape: Shape, *, tied: bool) -> dict[str, Tensor]:
@@ -243,9 +243,11 @@ def check_names(expected: Set[str], found: Set[str]) -> None:
             f"the masked-language-model head is not there: found no {listed(headless)}, expected {listed(HEAD)}; "
             f"a checkpoint merged or saved by AutoModel loses it: save it by AutoModelForMaskedLM{all_begin}"
         )
+    extra = found - expected
     if missing := expected - found:
+        instead = f", but {listed(extra)}" if extra else ""
         raise CheckpointError(
-            f"found no {listed(missing)}, expected {len(expected)} tensors; take a whole checkpoint{all_begin}"
+            f"found no {listed(missing)}{instead}, expected {len(expected)} tensors; take a whole checkpoint{all_begin}"
         )
-    if extra := found - expected:
+    if extra:
         raise CheckpointError(f"found {listed(extra)}, which a ModernBertForMaskedLM of this config.json has not")

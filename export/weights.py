@@ -32,8 +32,9 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069
 """What a terminal obeys, or turns the direction of a text."""
 
 
-WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What torch.compile, FSDP and activation checkpointing put into names; no module of the network is called so."""
+WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What data parallelism, torch.compile, FSDP and activation checkpointing put into names, around the network or parts
+of it; none of its own modules is called so."""
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,32 @@ def test_wrappers_inside_of_names(checkpoint: Path) -> None:
     same(checkpoint)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name: name.replace("model.", "model.module."),
+        lambda name: name.replace(".attn.", ".module.attn."),
+        lambda name: name if name.startswith("model.") else f"module.{name}",
+    ],
+    ids=["encoder", "layers", "head"],
+)
+def test_parts_that_data_parallelism_wraps(checkpoint: Path, change) -> None:
+    rename(checkpoint, change)
+    same(checkpoint)
+
+
+def test_a_tensor_beside_those_of_a_wrapper_is_named(checkpoint: Path) -> None:
+    """As torch's AveragedModel counts."""
+    rename(checkpoint, lambda name: f"net.{name}")
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update(n_averaged=torch.tensor(3.0)))
+    refused(checkpoint, "found n_averaged, which a ModernBertForMaskedLM of this config.json has not")
+
+
+def test_an_encoder_of_another_name_is_named(checkpoint: Path) -> None:
+    rename(checkpoint, lambda name: name.replace("model.", "bert."))
+    refused(checkpoint, "found no model.embeddings.norm.weight, .* but bert.embeddings.norm.weight, ")
+
+
 def test_shards_whose_names_have_a_prefix(checkpoint: Path) -> None:
     rename(checkpoint, lambda name: "module." + name)
     shard(checkpoint)
