@@ -30,7 +30,7 @@ from diffutron_ort.terminal import (
     program,
     say,
 )
-from diffutron_ort.usage import Parser, filled
+from diffutron_ort.usage import Parser, filled, port
 from diffutron_ort.writing import check_writable
 
 if TYPE_CHECKING:
@@ -168,7 +168,9 @@ def _add_demo(parser: Parser) -> None:
     parser.add_argument(
         "model", nargs="?", type=filled, help="a bundle's folder or a hub id (default: the embedded demonstration)"
     )
-    parser.add_argument("--port", type=int, default=8765, help="where to listen on 127.0.0.1; 0 is any (default: 8765)")
+    parser.add_argument(
+        "--port", type=port, default=8765, help="where to listen on 127.0.0.1; 0 is any (default: 8765)"
+    )
     parser.add_argument("--no-open", dest="browse", action="store_false", help="open no browser")
     parser.add_argument(
         "--libraries", metavar="DIR", type=filled, help="a node_modules with the page's libraries (else npm fetches)"
@@ -268,6 +270,9 @@ def _verify(arguments: argparse.Namespace) -> None:
 def _against(arguments: argparse.Namespace) -> "Iterable[Check]":
     """Return the checks against the checkpoint, where they are asked for."""
     if arguments.against is None:
+        for flag in ("source_revision", "adapter"):
+            if getattr(arguments, flag) is not None:
+                raise OptionError(f"--{flag.replace('_', '-')} says more of the SOURCE of --against: give that, too")
         return ()
     framework, source = arguments.against
     if framework != "torch":

@@ -9,6 +9,7 @@ from diffutron_ort.terminal import say
 
 MOST_BYTES = 2**24  # of standard input; no context holds a tenth of it
 END = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol that show nothing
 REMEDY = "give it as an argument in quotes, or on standard input"
 WIDE = (
     "standard input is not UTF-8, but UTF-16 or UTF-32: convert it; "
@@ -35,7 +36,8 @@ def read_text(given: str, name: str) -> str:
 
 def _is_visible(character: str) -> bool:
     """Return whether a character says anything; half of a surrogate pair is refused later, by its name."""
-    return (character.isprintable() and not character.isspace()) or "\ud800" <= character <= "\udfff"
+    is_drawn = character.isprintable() and not character.isspace() and character not in BLANK
+    return is_drawn or "\ud800" <= character <= "\udfff"
 
 
 def _standard_input(name: str) -> str:

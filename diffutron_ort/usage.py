@@ -65,10 +65,18 @@ class Parser(argparse.ArgumentParser):
     def _refuse_flag(self, flag: str) -> NoReturn:
         if self._subparsers is not None:
             self.error(f"there is no flag {flag} before the command")
-        likely = meant("--" + flag.lstrip(DASHES), [name for name in self._option_string_actions if "--" in name])
-        if not likely and not flag.startswith("--"):
-            likely = "; a text that begins with - goes after --, a value after ="
-        self.error(f"there is no flag {flag}{likely}")
+        self.error(f"there is no flag {flag}{self._meant(flag) or self._instead(flag)}")
+
+    def _meant(self, flag: str) -> str:
+        """Return what to say of the flag that was probably meant, if any; the dashes make no two flags alike."""
+        names = [name[2:] for name in self._option_string_actions if name.startswith("--")]
+        return meant(flag.lstrip(DASHES), names, "--")
+
+    def _instead(self, flag: str) -> str:
+        """Return what to say of how an argument is given that was taken for a flag, or as one."""
+        if flag.lstrip(DASHES) in [action.dest for action in self._get_positional_actions()]:
+            return f"; give the {flag.lstrip(DASHES)} without it"
+        return "" if flag.startswith("--") else "; a text that begins with - goes after --, a value after ="
 
     def _refuse(self, namespace: argparse.Namespace, extra: Sequence[str]) -> NoReturn:
         """Refuse more arguments than there are places for."""
@@ -76,7 +84,10 @@ class Parser(argparse.ArgumentParser):
             if arg[:1] in DASHES and arg.lstrip(DASHES):
                 self._refuse_flag(arg)
         if self.text:
-            whole = " ".join([getattr(namespace, self.text), *extra])
+            text = getattr(namespace, self.text)
+            if text[:1] in DASHES and self._meant(text):
+                self._refuse_flag(text)
+            whole = " ".join([text, *extra])
             self.error(f"quote the {self.text}, if it has several words: {shlex.quote(whole)}")
         self.error(f"{shlex.quote(extra[0])} is one argument too many")
 
@@ -88,14 +99,21 @@ def filled(text: str) -> str:
     return text
 
 
-def meant(name: str, names: Iterable[str]) -> str:
-    """Return what to say of the one of `names` that was probably meant, if any."""
+def port(text: str) -> int:
+    """Return the number of a port, for `type=`."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: they are 0 to 65535")
+    return int(text)
+
+
+def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return what to say of the one of `names` that was probably meant, if any; it is shown after `prefix`."""
     from difflib import get_close_matches  # it takes a while to import
 
     name, names = name.lower().replace("_", "-"), list(names)
     longer = [known for known in names if known.startswith(name)]
     likely = longer[:3] or get_close_matches(name[:80], names, 1)
-    return f" (did you mean {' or '.join(likely)}?)" if name and likely else ""
+    return f" (did you mean {' or '.join(prefix + known for known in likely)}?)" if name and likely else ""
 
 
 def _flag(arg: str) -> str | None:

@@ -45,7 +45,7 @@ def test_what_is_no_utf8_is_refused(content, monkeypatch):
         read_text("-", "prompt")
 
 
-BLANK = ["", " ", "\t \r\n", "\u00a0\u3000", "\u200b", "\ufeff", "\0", "\x1b\x07", "\u202e"]
+BLANK = ["", " ", "\u3164", "\u2800\uffa0", "\t \r\n", "\u00a0\u3000", "\u200b", "\ufeff", "\0", "\x1b\x07", "\u202e"]
 
 
 @pytest.mark.parametrize("text", BLANK)
