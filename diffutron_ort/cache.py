@@ -15,6 +15,7 @@ from diffutron_ort.errors import DiffutronError, OptionError
 
 VARIABLE = "DIFFUTRON_CACHE"
 NAME = "diffutron-ort"
+REMOVED = ".removed-"  # how a folder is called while it is being removed
 MARKER = ".made-by-diffutron-ort"
 _MARK = b"diffutron-ort made this folder; `diffutron-ort rm` removes it.\n"
 
@@ -141,10 +142,13 @@ def _mark(purpose: Path) -> None:
 
 
 def _remove(purpose: Path) -> None:
-    """Remove a folder with its marker last, so that one that was removed in part is still known as ours."""
+    """Remove a folder with its marker last, so that one that was removed in part is still known as ours.
+
+    A folder in it loses its name first, so that it is not taken for whole after an interrupt.
+    """
     for path in purpose.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            shutil.rmtree(path.replace(Path(tempfile.mkdtemp(prefix=REMOVED, dir=purpose)) / path.name))
         elif path.name != MARKER:
             path.unlink()
     shutil.rmtree(purpose)

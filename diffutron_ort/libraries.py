@@ -10,6 +10,7 @@ from pathlib import Path
 
 from diffutron_ort import cache
 from diffutron_ort.errors import DiffutronError
+from diffutron_ort.signals import told_to_end
 
 PACKAGES = ("onnxruntime-web", "@huggingface/tokenizers")
 PURPOSE = "libraries"
@@ -28,26 +29,26 @@ def find_libraries(web: Path, said: str | Path | None = None, say: Callable[[str
         DiffutronError: What was said lacks them, or npm is missing or fails.
     """
     if said is not None:
-        if missing := [name for name in PACKAGES if not _is_there(Path(said), name)]:
+        if missing := _missing(Path(said)):
             raise DiffutronError(f"--libraries {said} has no {' and no '.join(missing)}: {REMEDY}, or leave it out")
         return Path(said)
     if _matches(web / "node_modules", web):
         return web / "node_modules"
     kept = cache.folder() / PURPOSE / hashlib.sha256((web / "package-lock.json").read_bytes()).hexdigest()[:16]
-    if not kept.is_dir():
-        _fill(kept, web, say)
+    if _missing(kept / "node_modules"):
+        with told_to_end():
+            _fill(kept, web, say)
     return kept / "node_modules"
 
 
-def _is_there(modules: Path, package: str) -> bool:
-    return (modules / package / "dist").is_dir()
+def _missing(modules: Path) -> list[str]:
+    return [name for name in PACKAGES if not (modules / name / "dist").is_dir()]
 
 
 def _matches(modules: Path, web: Path) -> bool:
     """Return whether a node_modules has the packages in the releases that the page's package.json names."""
-    return all(
-        _is_there(modules, name) and _release(modules / name) == release for name, release in _wanted(web).items()
-    )
+    is_same = all(_release(modules / name) == release for name, release in _wanted(web).items())
+    return is_same and not _missing(modules)
 
 
 def _wanted(web: Path) -> dict[str, str]:
@@ -92,14 +93,16 @@ def _install(npm: str, folder: Path) -> None:
     )
     lines = (done.stderr + done.stdout).decode(errors="replace").splitlines()
     told = next((line for line in lines if line.startswith("npm") and len(line.split()) > 4), "it does not say why")
-    if done.returncode or not all(_is_there(folder / "node_modules", name) for name in PACKAGES):
+    if done.returncode or _missing(folder / "node_modules"):
         raise DiffutronError(f"npm could not fetch the page's libraries ({told}): try again online, or {REMEDY}")
 
 
 def _name(partial: Path, kept: Path) -> None:
-    """Rename a folder that is complete, unless somebody else was quicker."""
+    """Rename a folder that is complete, unless somebody else was quicker; what is there in part makes room."""
+    if _missing(kept / "node_modules"):
+        shutil.rmtree(kept, ignore_errors=True)
     try:
         partial.rename(kept)
     except OSError:
-        if not kept.is_dir():
+        if _missing(kept / "node_modules"):
             raise

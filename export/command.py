@@ -7,10 +7,10 @@ from pathlib import Path
 
 from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.manifest import PLAIN
+from diffutron_ort.signals import told_to_end
 
 from .progress import Report, progress, silent
 from .request import FP32, LONG, SHORT, VARIANTS, Request, checked
-from .signals import told_to_end
 from .staging import staged
 
 

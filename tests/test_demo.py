@@ -366,9 +366,8 @@ def test_a_model_that_is_not_there_or_a_taken_port_is_an_error(server, pages, mo
     monkeypatch.setattr(demo, "PAGES", (pages,))
     assert cli.main(["demo", "nowhere", "--no-open"]) == 1
     assert "nowhere is no folder" in capsys.readouterr().err
-    for port in (server.server_port, 70000):
-        assert cli.main(["demo", "--no-open", "--port", str(port)]) == 1
-        assert f"port {port} cannot be had" in capsys.readouterr().err
+    assert cli.main(["demo", "--no-open", "--port", str(server.server_port)]) == 1
+    assert f"port {server.server_port} cannot be had" in capsys.readouterr().err
 
 
 def test_the_page_is_part_of_what_is_installed(monkeypatch, tmp_path):

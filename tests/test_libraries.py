@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import shutil
+import signal
 import stat
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +109,40 @@ def test_what_was_filled_by_half_is_not_used(web, npm, end, packages, monkeypatc
     calls = npm()
     find_libraries(web)
     assert len(calls()) == 2
+
+
+def test_what_is_left_of_some_that_were_removed_by_half_is_not_used(web, npm, monkeypatch):
+    """An interrupt ends the removal of either package, of a folder in it, or of all."""
+    calls = npm()
+    kept = find_libraries(web)
+    for package in PACKAGES:
+        shutil.rmtree(kept / package / "dist")
+        assert find_libraries(web) == kept
+        assert (kept / package / "dist" / "a.mjs").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.shutil, "rmtree", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.empty()
+    assert not kept.exists()
+    find_libraries(web)
+    assert len(calls()) == 4
+    cache.empty()
+    assert not cache.contents()
+
+
+def interrupt(path):
+    raise KeyboardInterrupt
+
+
+def test_being_told_to_end_leaves_nothing(web, npm):
+    calls = npm("exec sleep 60")
+    program = "import sys; from pathlib import Path; from diffutron_ort.libraries import find_libraries; find_libraries"
+    with subprocess.Popen([sys.executable, "-c", f"{program}(Path(sys.argv[1]))", web]) as process:
+        while process.poll() is None and not calls():
+            time.sleep(0.02)
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in (cache.folder() / "libraries").iterdir()] == [cache.MARKER]
 
 
 def test_a_missing_npm_is_one_line_that_says_what_to_do(web, monkeypatch, capsys):

@@ -14,10 +14,11 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
+from diffutron_ort import signals
 from diffutron_ort.bundle import load_bundle
 from diffutron_ort.errors import CheckpointError, DiffutronError, FidelityError, OptionError
 from diffutron_ort.prompt import CHAT_TEMPLATE
-from diffutron_ort_export import export, fidelity, pipeline, recipes, signals, variants, verify
+from diffutron_ort_export import export, fidelity, pipeline, recipes, variants, verify
 from diffutron_ort_export.graph import Graph
 from tests.exporter.conftest import TINY, edit_json
 

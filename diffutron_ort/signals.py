@@ -1,4 +1,4 @@
-"""An export that is told to end takes away what it wrote, as it does at Ctrl-C."""
+"""A process that is told to end takes away what it was writing, as it does at Ctrl-C."""
 
 import contextlib
 import signal
