@@ -5,6 +5,7 @@ import { findVariant } from "../js/bundle.js";
 import { Diffutron, DiffutronError, OptionError } from "../js/diffutron.js";
 import { Generator } from "../js/generator.js";
 import { NANO, nodeHost } from "./host.js";
+import { escaped, stripped } from "./terminal.js";
 
 const USAGE = `usage: node answer.js QUESTION [--model DIR] [--variant fp32|int8] [--preset short|long|fast] [--seed N]
                       [--temperature T] [--stream]
@@ -15,20 +16,34 @@ const USAGE = `usage: node answer.js QUESTION [--model DIR] [--variant fp32|int8
 
 Without --stream, the graph of the whole generation answers where it has the options, and else the sampler.`;
 
+let written = true;
+process.stdout.on("error", (error) => {
+  written = false;
+  // Whoever was reading has gone where it is EPIPE.
+  if (/** @type {NodeJS.ErrnoException} */ (error).code !== "EPIPE") say(`standard output: ${error.message}`);
+});
+process.stderr.on("error", () => {}); // nobody reads it
 process.exitCode = await main(process.argv.slice(2));
+process.on("exit", () => (process.exitCode ||= written ? 0 : 1));
 
 /** @param {string[]} args @returns {Promise<number>} the exit code: 0 done, 1 failed, 2 wrong usage */
 async function main(args) {
   try {
     const { help, question, model: folder, variant, stream, ...options } = parse(args);
     const load = () => Diffutron.load(nodeHost(folder), { variant });
-    console.log(help ? USAGE : await answer(await load(), question, options, variant, stream));
+    const text = help ? USAGE : await answer(await load(), question, options, variant, stream);
+    process.stdout.write(`${process.stdout.isTTY ? stripped(text) : text}\n`);
     return 0;
   } catch (error) {
     if (!(error instanceof DiffutronError)) throw error;
-    console.error(`error: ${error.message}`);
+    say(error.message);
     return error instanceof OptionError ? 2 : 1;
   }
+}
+
+/** @param {string} message */
+function say(message) {
+  process.stderr.write(`error: ${escaped(message)}\n`);
 }
 
 /**
@@ -106,5 +121,6 @@ async function last(steps, look = () => {}) {
 
 /** @param {import("../js/diffutron.js").Step} step */
 function show({ index, masksLeft, text }) {
-  console.error(`${String(index).padStart(3)}  ${masksLeft} masks left  ${JSON.stringify(text)}`);
+  const line = `${String(index + 1).padStart(3)}  ${masksLeft} masks left  ${JSON.stringify(text)}`;
+  process.stderr.write(`${escaped(line)}\n`);
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 
@@ -22,7 +22,7 @@ for (const flags of [
   test(`the command answers: ${flags.join(" ")}`, () => {
     const { status, stdout, stderr } = run("answer.js", QUESTION, ...flags);
     assert.deepEqual([status, stdout], [0, "on yedi\n"], stderr);
-    assert.equal(stderr.includes("masks left"), flags.includes("--stream"));
+    assert.equal(/^ +1 +\d+ masks left/.test(stderr), flags.includes("--stream")); // steps count from 1
   });
 }
 
@@ -39,6 +39,7 @@ test("the command tells in one line what is wrong", () => {
     [[QUESTION, "--preset", "quick"], 2, /preset="quick": must be one of/],
     [[QUESTION, "--variant", "int3"], 2, /variant="int3"/],
     [[QUESTION, "--model", "nowhere"], 1, /nowhere.* is no bundle/],
+    [[QUESTION, "--model", "\x1b[31m\u202e\nx\u0085"], 1, /error: \\u001b\[31m\\u202e x\\u0085 is no bundle/],
     [[QUESTION, "--model", ""], 1, /"" is no bundle/],
   ])) {
     const { status, stdout, stderr } = run("answer.js", ...args);
@@ -47,6 +48,21 @@ test("the command tells in one line what is wrong", () => {
     assert.match(line, message);
     assert.match(line, /^error: /);
     assert.deepEqual(more, []);
+  }
+});
+
+test("an answer that cannot be written is no success", { skip: !existsSync("/dev/full") }, () => {
+  for (const [how, code, message] of /** @type {[string, number, RegExp][]} */ ([
+    [">/dev/full", 1, /^error: standard output: .*ENOSPC.*\n$/],
+    ["2>/dev/full", 0, /^$/],
+    [">&-", 0, /^$/],
+  ])) {
+    const command = `"${process.execPath}" answer.js --stream "$1" ${how} | cat; exit \${PIPESTATUS[0]}`;
+    const cwd = fileURLToPath(new URL("..", import.meta.url));
+    const { status, stderr } = spawnSync("bash", ["-c", command, "bash", QUESTION], { encoding: "utf8", cwd });
+    const said = stderr.split("\n").filter((line) => !line.includes("masks left")).join("\n");
+    assert.match(said, message);
+    assert.equal(status, code);
   }
 });
 
