@@ -15,6 +15,7 @@ from diffutron_ort.manifest import MANIFEST, Bundle, read_manifest
 
 PACKAGE = Path(__file__).parent
 EMBEDDED = (PACKAGE / "nano", PACKAGE.parent / "models" / "nano")  # as package data, or in a checkout
+READ = ("generation_config.json", "tokenizer.json")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 CHECKPOINTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
@@ -43,14 +44,12 @@ def load_with_tokenizer(
 ) -> tuple[Bundle, bytes]:
     """Return a bundle as `load_bundle` does, and the content of its tokenizer.json, so that it is read but once."""
     bundle = read_manifest(_find(model, revision, variant))
-    contents = {}
     for name in bundle.needed([bundle.default_variant if variant is None else variant]):
-        if name in bundle.weights:
-            check_file(bundle, name, hashed=False)
-        else:
-            contents[name] = read_checked(bundle, name)
-    options = _options(parse_object(contents["generation_config.json"], str(bundle.folder / "generation_config.json")))
-    return replace(bundle, options=options), contents["tokenizer.json"]
+        if name not in READ:
+            check_file(bundle, name, hashed=name not in bundle.weights)
+    options, tokenizer = (read_checked(bundle, name) for name in READ)
+    said = _options(parse_object(options, str(bundle.folder / READ[0])))
+    return replace(bundle, options=said), tokenizer
 
 
 def _options(content: Fields) -> dict[str, Any]:

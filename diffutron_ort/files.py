@@ -15,6 +15,9 @@ from diffutron_ort.brief import brief
 from diffutron_ort.errors import BundleError, BundleFileError, CheckpointError, DiffutronError
 
 MOST_BYTES = 64 * 2**20  # of a file that is read whole; the largest known, a tokenizer.json, has 41 MB
+MOST_VALUES = (
+    2**22
+)  # in JSON, each of which may cost Python 200 bytes; the largest tokenizer.json known has 1.8 million
 MOST_DEPTH = 64  # objects and lists inside one another
 MOST_TEXT = 10_000  # characters of a string, unless told
 
@@ -82,8 +85,11 @@ def parse_object(content: bytes, name: str, origin: Origin = BUNDLE) -> "Fields"
 
     Raises:
         DiffutronError: As `origin` says: it is no JSON, names a key twice, holds a number that is not finite or half
-            of a surrogate pair, is nested more than `MOST_DEPTH` deep, or is no object.
+            of a surrogate pair, has more than `MOST_VALUES` values, is nested more than `MOST_DEPTH` deep, or is no
+            object.
     """
+    if sum(map(content.count, (b"[", b"{", b","))) > MOST_VALUES:  # those within strings, too
+        raise origin.broken(f"{name} has more than {MOST_VALUES} values, the most that is read; {origin.remedy}")
     try:
         text = content.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)

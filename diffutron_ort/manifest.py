@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from diffutron_ort.brief import brief
 from diffutron_ort.canvas import SpecialIds
 from diffutron_ort.errors import OptionError
-from diffutron_ort.files import Fields, read_object
+from diffutron_ort.files import MOST_BYTES, Fields, read_object
 from diffutron_ort.prompt import CHAT_TEMPLATE, ROLES
 from diffutron_ort.unfinished import is_own
 
@@ -175,7 +175,7 @@ def read_manifest(folder: Path) -> Bundle:
     files = _files(manifest)
     vocab_size = manifest.integer("vocab_size", 1, MOST_PIECES)
     special = _special(manifest, vocab_size)
-    return Bundle(
+    bundle = Bundle(
         folder=folder,
         source=_source(manifest.fields("source")),
         context_length=manifest.integer("context_length", 1, MOST_CONTEXT),
@@ -191,6 +191,10 @@ def read_manifest(folder: Path) -> Bundle:
         output_vocabulary=_output_vocabulary(manifest, vocab_size, special),
         plain=_variant(manifest.fields(PLAIN), files) if PLAIN in manifest else None,
     )
+    for name in files.keys() - bundle.weights:
+        if files[name].size > MOST_BYTES:
+            raise manifest.refused(f": {name} has {files[name].size} bytes; {MOST_BYTES} are the most but for weights")
+    return bundle
 
 
 def _files(manifest: Fields) -> dict[str, File]:
@@ -267,6 +271,8 @@ def _listed(said: Fields, name: str, files: Mapping[str, File]) -> str:
     value = said.text(name)
     if value not in files:
         raise said.refused(f": {name} {brief(value)} is not among its files")
+    if value in ALWAYS:
+        raise said.refused(f": {name} is {value!r}, which is no variant's")
     return value
 
 

@@ -106,6 +106,15 @@ def test_an_altered_file_is_named(broken, name):
         (lambda m: m.update(vocab_size="512"), "vocab_size is '512'"),
         (lambda m: m["files"].pop("tokenizer.json"), "'tokenizer.json' is not among its files"),
         (lambda m: m["variants"]["fp32"].update(graph="onnx/other.onnx"), "'onnx/other.onnx' is not among its files"),
+        *(
+            (
+                lambda m, of=of, name=name: of(m).update(graph=name, weights=name),
+                f"graph is '{name}', which is no variant's",
+            )
+            for of in (lambda m: m["variants"]["int8"], lambda m: m.setdefault("plain", {}))
+            for name in ("tokenizer.json", "generation_config.json")
+        ),
+        (lambda m: m["files"]["config.json"].update(size=2**26 + 1), "config.json has 67108865 bytes; 67108864 are"),
         (lambda m: m.update(variants={}), "variants is {}, expected at least one"),
         *(
             (lambda m, ids=ids: m["special_ids"].update(ids), "special_ids")

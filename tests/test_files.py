@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from diffutron_ort.errors import BundleError, BundleFileError, CheckpointError
-from diffutron_ort.files import CHECKPOINT, MOST_DEPTH, Fields, parse_object, read_bytes, read_object
+from diffutron_ort.files import CHECKPOINT, MOST_DEPTH, MOST_VALUES, Fields, parse_object, read_bytes, read_object
 
 
 def test_a_regular_file_is_read_whole(tmp_path):
@@ -171,3 +171,11 @@ def test_an_error_says_where_in_the_file():
         fields().each("objects")["a"].text("x")
     with pytest.raises(BundleError, match=r"f\.json: rows\[0\]: x is 1, expected true or false"):
         fields().rows("rows")[0].boolean("x")
+
+
+@pytest.mark.parametrize("value", [b"{}", b"0", b'"a"', b"[0]"])
+def test_more_values_than_any_file_of_ours_has_are_refused_before_they_are_made(value):
+    content = b'{"a": [' + b",".join([value] * (MOST_VALUES + 1)) + b"]}"
+    with pytest.raises(BundleError, match=f"f has more than {MOST_VALUES} values"):
+        parse_object(content, "f")
+    assert parse_object(b'{"a": [' + b",".join([b"0"] * 10**5) + b"]}", "f").integers("a", 0, 0) == [0] * 10**5
