@@ -15,9 +15,7 @@ from diffutron_ort.brief import brief
 from diffutron_ort.errors import BundleError, BundleFileError, CheckpointError, DiffutronError
 
 MOST_BYTES = 64 * 2**20  # of a file that is read whole; the largest known, a tokenizer.json, has 41 MB
-MOST_VALUES = (
-    2**22
-)  # in JSON, each of which may cost Python 200 bytes; the largest tokenizer.json known has 1.8 million
+MOST_VALUES = 2**22  # in JSON, each of which can cost 200 bytes; the largest tokenizer.json known has 1.8 million
 MOST_DEPTH = 64  # objects and lists inside one another
 MOST_TEXT = 10_000  # characters of a string, unless told
 
