@@ -2,7 +2,8 @@
 
 An ONNX file is a protobuf message, `ModelProto`: fields, each a tag (its number, and how it is written) and a value, of
 which many are messages again. Only what a caller asks for is kept, so a file with its weights inside costs no more
-than one without. The types of values (`ValueInfoProto`) and notes are not looked into: they name no file and no code.
+than one without. What is noted of values inside a graph, and for people, is not looked into: it names no file and no
+code.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,8 +52,8 @@ MESSAGES: Mapping[str, Mapping[int, Field]] = {
         2: Field("name", BYTES),
         5: Field("initializer", "TensorProto", MANY),
         10: Field("doc_string", BYTES),
-        11: Field("input", BYTES, MANY),
-        12: Field("output", BYTES, MANY),
+        11: Field("input", "ValueInfoProto", MANY),
+        12: Field("output", "ValueInfoProto", MANY),
         13: Field("value_info", BYTES, MANY),
         16: NOTES,
     },
@@ -91,6 +92,16 @@ MESSAGES: Mapping[str, Mapping[int, Field]] = {
         16: NOTES,
     },
     "StringStringEntryProto": {1: Field("key", BYTES), 2: Field("value", BYTES)},
+    "ValueInfoProto": {
+        1: Field("name", BYTES),
+        2: Field("type", "TypeProto"),
+        3: Field("doc_string", BYTES),
+        4: NOTES,
+    },
+    "TypeProto": {1: Field("tensor_type", "TypeProto.Tensor"), 6: Field("denotation", BYTES)},
+    "TypeProto.Tensor": {1: Field("elem_type", INT), 2: Field("shape", "TensorShapeProto")},
+    "TensorShapeProto": {1: Field("dim", "Dimension", MANY)},
+    "Dimension": {1: Field("dim_value", INT), 2: Field("dim_param", BYTES), 3: Field("denotation", BYTES)},
 }
 REFUSED = {  # for errors: those that an exporter of ours never writes and that somebody may have put there
     "ModelProto": {4: "domain", 5: "model_version", 20: "training_info", 25: "functions", 26: "configuration"},

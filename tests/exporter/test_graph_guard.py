@@ -76,7 +76,7 @@ CHANGES: dict[str, Change] = {
     "overload": lambda m: setattr(m.graph.node[0], "overload", "x"),
     "annotation": lambda m: m.graph.quantization_annotation.add(tensor_name="x"),
     "device": lambda m: m.graph.node[0].device_configurations.add(configuration_id="x"),
-    "type of a sequence": lambda m: m.graph.value_info.append(
+    "type of a sequence": lambda m: m.graph.output.append(
         helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, [1])
     ),
 }
