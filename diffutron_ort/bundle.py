@@ -16,7 +16,7 @@ from diffutron_ort.manifest import MANIFEST, Bundle, read_manifest
 PACKAGE = Path(__file__).parent
 EMBEDDED = (PACKAGE / "nano", PACKAGE.parent / "models" / "nano")  # as package data, or in a checkout
 READ = ("generation_config.json", "tokenizer.json")
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 CHECKPOINTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
 

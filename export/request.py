@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffutron_ort.bundle import HUB_ID
 from diffutron_ort.errors import CheckpointError, OptionError
 from diffutron_ort.manifest import MANIFEST, PLAIN
 
@@ -14,7 +15,7 @@ FP32, INT8, FP16 = "fp32", "int8", "fp16"
 VARIANTS = (FP32, INT8, FP16, PLAIN)
 """The names of the rows of `recipes.RECIPES`."""
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]{0,250}", re.ASCII)
 BASE = re.compile(r"(Base|(?<![^\W_])(?i:base))([\W_]+v?\d+)*$")
 """What the name of a Base model ends in, a number of a version aside."""
 
@@ -155,17 +156,20 @@ def check_adapter(path: str) -> str:
 
 
 def check_source(source: str, revision: str | None) -> None:
-    """Refuse what is neither a folder that can hold a checkpoint nor a hub id, and a folder's revision."""
-    if revision is not None and (not isinstance(revision, str) or not revision):
-        raise OptionError(f"revision {revision!r}: give a commit, tag or branch of a hub id")
+    """Refuse what is neither a folder that can hold a checkpoint nor a hub id, and a revision that cannot be."""
     if is_folder(source):
         if revision is not None:
             raise OptionError(f"revision {revision!r} of {source}: a directory has no revisions; leave it out")
-        check_folder(source)
-    elif os.path.lexists(source) or not HUB_ID.fullmatch(source):
+        return check_folder(source)
+    if os.path.lexists(source):
+        raise CheckpointError(f"source {source!r} is no directory; give the directory that holds it, or a hub id")
+    if not HUB_ID.fullmatch(source):
         raise CheckpointError(
             f"source {source!r} is neither a directory nor a hub id such as 'owner/name'; give one of the two"
         )
+    if revision is not None and not (isinstance(revision, str) and REVISION.fullmatch(revision)):
+        raise OptionError(f"revision {revision!r}: must be a branch, a tag or a commit of {source}")
+    return None
 
 
 def check_folder(folder: str) -> None:

@@ -1,7 +1,6 @@
 """Directory | hub id @ revision | base + LoRA adapter -> checked float32 tensors, config and tokenizer."""
 
 import os
-import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffutron_ort.errors import CheckpointError, OptionError
+from diffutron_ort.errors import CheckpointError
 
 from .adapter import merge_adapter
 from .architecture import Shape, portable_config, read_shape
 from .network import BIAS, TABLE, parameter_shapes
+from .request import check_source, is_folder
 from .tokenizer import Tokenizer, read_tokenizer
 from .weights import INDEX, WEIGHTS, Stored, find_tensors, listed, load, plain, read_json, unwrapped
 
@@ -39,9 +39,6 @@ DOWNLOADED = (
     "model-*-of-*.safetensors",
 )
 """The files of a repository that are downloaded: none of them is a pickle."""
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,250}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -99,19 +96,9 @@ def open_source(source: str, *, revision: str | None = None, adapter: str | None
 
 def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
     """Return the folder of a source, its name, and its commit if it is of the hub."""
-    path = Path(source)
-    if os.path.isdir(source):  # noqa: PTH112  # which raises nothing, be the name ever so long
-        if revision is not None:
-            raise OptionError(f"revision {revision!r} of {source}: a directory has no revisions; leave it out")
-        return path, own_name(path), None
-    if os.path.lexists(source):
-        raise CheckpointError(f"source {source!r} is no directory; give the directory that holds it, or a hub id")
-    if not HUB_ID.fullmatch(source):
-        raise CheckpointError(
-            f"source {source!r} is neither a directory nor a hub id such as 'owner/name'; give one of the two"
-        )
-    if revision is not None and not (REVISION.fullmatch(revision) and ".." not in revision):
-        raise OptionError(f"revision {revision!r}: must be a branch, a tag or a commit of {source}")
+    check_source(source, revision)
+    if is_folder(source):
+        return Path(source), own_name(Path(source)), None
     folder = download(source, revision)
     return folder, source, folder.name
 

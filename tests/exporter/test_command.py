@@ -162,6 +162,8 @@ BAD = [
     ({"context_length": True}, "context length True: choose from 1"),
     ({"revision": "abc"}, "revision 'abc' of .*checkpoint: a directory has no revisions"),
     ({"revision": ""}, "revision ''"),
+    ({"source": "a/b", "revision": "../x"}, "revision '../x': must be a branch, a tag or a commit of a/b"),
+    ({"source": "a/b", "revision": 3}, "revision 3: must be a branch"),
     ({"output_vocabulary": "nowhere.txt"}, "output vocabulary 'nowhere.txt' is not there"),
     ({"output_vocabulary": "/"}, "output vocabulary '/' is a folder"),
     ({"output_vocabulary": 3}, "output vocabulary 3: give a path"),
@@ -174,7 +176,8 @@ BAD = [
 NO_CHECKPOINT = [
     ({"source": "./nowhere"}, "neither a directory nor a hub id such as 'owner/name'"),
     ({"source": "a/b/c"}, "neither a directory nor a hub id"),
-    ({"source": str(TINY / "checkpoint" / "config.json")}, "neither a directory nor a hub id"),
+    ({"source": str(TINY / "checkpoint" / "config.json")}, "is no directory; give the directory that holds it"),
+    ({"source": "ü/x"}, "neither a directory nor a hub id"),
     ({"source": str(TINY)}, "has no config.json; give a folder in the Hugging Face layout"),
     ({"source": "\ud800"}, "neither a directory nor a hub id"),
     ({"adapter": "nowhere"}, "adapter 'nowhere' is no directory; give the folder that holds adapter_config.json"),
@@ -215,6 +218,7 @@ def test_wrong_usage_loads_nothing_that_is_slow(tmp_path: Path) -> None:
         [source, "out", "--adapter", "nowhere"],
         [source, "out", "--context-length", "0"],
         [source, "out", "--output-vocabulary", "nowhere"],
+        ["a/b", "out", "--revision", "../x"],
         [source],
     ]
     program = (
@@ -226,7 +230,7 @@ def test_wrong_usage_loads_nothing_that_is_slow(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, json.dumps(wrong)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     *messages, last = done.stderr.splitlines()
-    assert last == f"{[2, 2, 2, 2, 2, 1, 1, 2, 1, 2, 2, 2]} set()"
+    assert last == f"{[2, 2, 2, 2, 2, 1, 1, 2, 1, 2, 2, 2, 2]} set()"
     assert len(messages) == len(wrong)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

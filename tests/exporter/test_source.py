@@ -106,7 +106,7 @@ def test_no_weights_at_all(checkpoint: Path) -> None:
 
 def test_no_config(checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
-    refused(checkpoint, "checkpoint has no config.json; expected a checkpoint in the Hugging Face")
+    refused(checkpoint, "checkpoint' has no config.json; give a folder in the Hugging Face layout")
 
 
 @pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("[]", "holds a list, not an object")])
