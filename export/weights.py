@@ -15,6 +15,7 @@ from torch import Tensor
 from diffutron_ort.brief import brief
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
+from diffutron_ort.terminal import STEERING
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -28,9 +29,7 @@ MOST_HEADER = 16 * 2**20
 MOST_PARAMETERS = 2**31
 """Numbers in a checkpoint, seven times as many as in the real one."""
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
-"""What a terminal obeys, or turns the direction of a text."""
-
+CONTROL = re.compile(f"(?:[\n\t]|{STEERING.pattern})+")
 
 WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What data parallelism, torch.compile, FSDP and activation checkpointing put into names, around the network or parts
