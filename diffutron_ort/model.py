@@ -20,7 +20,7 @@ from diffutron_ort.denoise import Step, denoise
 from diffutron_ort.errors import ContextError, DiffutronWarning, InputError, OptionError
 from diffutron_ort.manifest import Bundle
 from diffutron_ort.predict import Forward
-from diffutron_ort.prompt import composed, least_characters, render_chat
+from diffutron_ort.prompt import composed, is_blank, least_characters, render_chat
 from diffutron_ort.sampling import Ids
 from diffutron_ort.session import Session, import_onnxruntime
 from diffutron_ort.stopping import StopRule
@@ -252,7 +252,7 @@ class Diffutron:
     ) -> Canvas:
         check_text(prompt, name)
         if template:
-            if not prompt.strip():
+            if is_blank(prompt):
                 raise InputError(f"{name} has no text: write a question")
             return self._chat_canvas([{"role": "user", "content": prompt}], config, index)
         self._check_room(len(prompt), config.max_new_tokens)

@@ -19,6 +19,8 @@ CHAT_TEMPLATE: Mapping[str, str] = MappingProxyType(
 )
 ROLES = ("system", "user", "assistant")
 MOST_COMPOSED = 4  # characters that become one in NFC
+# White space, controls and what has no width: a byte order mark alone is no question.
+BLANK = re.compile(r"[\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*")
 # More combining marks in a row than any text has; Python's time to compose them grows with the square of their number.
 MARKS = re.compile(r"[^\w\x00-\u02ff]{1000}")
 
@@ -73,6 +75,11 @@ def composed(text: str) -> str:
     return text if text.isascii() or MARKS.search(text) else unicodedata.normalize("NFC", text)
 
 
+def is_blank(text: str) -> bool:
+    """Return whether there is nothing in `text` that can be seen."""
+    return BLANK.fullmatch(text) is not None
+
+
 def _render(message: Mapping[str, str], place: int, template: Mapping[str, str]) -> str:
     if not isinstance(message, Mapping) or message.keys() != {"role", "content"}:
         raise InputError(f"message {place} is {brief(message)}: must have a role and a content, and nothing else")
@@ -84,6 +91,6 @@ def _render(message: Mapping[str, str], place: int, template: Mapping[str, str])
     if not isinstance(content, str):
         raise InputError(f"message {place} has content of type {type(content).__name__}: must be a string")
     content = content.strip()
-    if role == "user" and not content:
+    if role == "user" and is_blank(content):
         raise InputError(f"message {place} is the user's and has no text: write a question")
     return template[role].replace("{content}", composed(content))

@@ -238,7 +238,9 @@ def test_a_template_strips_and_raw_text_is_continued(model):
     assert model.generate(f"[Question]\n{QUESTION}\n[/Question]\n\n[Answer]\n", template=False).strip() == "on yedi"
 
 
-@pytest.mark.parametrize("prompt", ["", " ", " \n\t\u2003\x1c"])
+@pytest.mark.parametrize(
+    "prompt", ["", " ", " \n\t\u2003\x1c", "\ufeff", "\u200b \u2060\u200d", "\x00\x7f", "\u202e\xad"]
+)
 def test_a_prompt_without_text_is_no_question(model, prompt):
     for call in (model.generate, model.stream):
         with pytest.raises(InputError, match="^the prompt has no text"):

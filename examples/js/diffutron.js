@@ -6,7 +6,7 @@ import { makeConfig, presetOptions } from "./config.js";
 import { denoise } from "./denoise.js";
 import { BundleError, ContextError, InputError, OptionError } from "./errors.js";
 import { Generator } from "./generator.js";
-import { leastCharacters, renderChat } from "./prompt.js";
+import { isBlank, leastCharacters, renderChat } from "./prompt.js";
 import { Session } from "./session.js";
 import { StopRule } from "./stopping.js";
 import { checkText, strip } from "./text.js";
@@ -148,7 +148,7 @@ export class Diffutron {
   /** @param {string} prompt @param {boolean} template @param {Config} config */
   #canvas(prompt, template, config) {
     checkText(prompt, "prompt");
-    if (template && !strip(prompt)) throw new InputError("the prompt has no text: write a question");
+    if (template && isBlank(prompt)) throw new InputError("the prompt has no text: write a question");
     const [messages, { chat_template }] = [[{ role: "user", content: prompt }], this.bundle];
     this.#checkRoom(template ? leastCharacters(messages, chat_template) : prompt.length, config);
     const text = template ? renderChat(messages, chat_template) : prompt;

@@ -5,6 +5,8 @@ import { checkText, shown, strip } from "./text.js";
 
 const ROLES = ["system", "user", "assistant"];
 const MOST_COMPOSED = 4; // characters that become one in NFC
+// White space, controls and what has no width: a byte order mark alone is no question.
+const BLANK = /^[\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$/;
 // More combining marks in a row than any text has; the time to compose them may grow with the square of their number.
 const MARKS = /[^\p{L}\p{N}_\x00-\u02ff]{1000}/u;
 
@@ -62,6 +64,15 @@ export function composed(text) {
   return MARKS.test(text) ? text : text.normalize("NFC");
 }
 
+/**
+ * Return whether there is nothing in a text that can be seen.
+ *
+ * @param {string} text
+ */
+export function isBlank(text) {
+  return BLANK.test(text);
+}
+
 /** @param {Message} message @param {number} place @param {Template} template */
 function render(message, place, template) {
   if (!message || Object.keys(message).sort().join() !== "content,role") {
@@ -76,7 +87,7 @@ function render(message, place, template) {
   }
   checkText(content, `content of message ${place}`);
   const text = strip(content);
-  if (role === "user" && !text) {
+  if (role === "user" && isBlank(text)) {
     throw new InputError(`message ${place} is the user's and has no text: write a question`);
   }
   // Not `replace`, to which a `$` in the content says something.
