@@ -70,7 +70,8 @@ class Diffutron:
             providers: `cpu`, `cuda`, or ONNX Runtime's own names, in order of preference; None takes CUDA where it is
                 there, else the CPU. One that is named and does not run is an error.
             revision: Of a hub id: a commit, tag or branch.
-            threads: Within an operator; None takes as many as this process may use.
+            threads: Within an operator; None takes as many as this process may use, or one for a small model on a busy
+                machine.
             spin: Whether they wait for work by turning rather than by sleeping: faster, and busy without need.
 
         Raises:
@@ -132,6 +133,9 @@ class Diffutron:
         Raises:
             InputError: A prompt is not text, has none (with the template), or is too long for the model's context.
             OptionError: An option is unknown or not allowed.
+            ProviderError: ONNX Runtime fails.
+            NumericsError: The model returned what is not finite.
+            BundleError: The graph returned what no denoiser can have predicted.
         """
         prompts = _texts("prompt", prompt)
         config = self.config(preset, **options)
@@ -149,7 +153,7 @@ class Diffutron:
     ) -> Iterator[Step]:
         """Answer a prompt step by step. The last step's `text` is what `generate` returns.
 
-        Arguments and errors are those of `generate`, which are raised before the first step.
+        Arguments and errors are those of `generate`; those of arguments are raised before the first step.
         """
         config = self.config(preset, **options)
         canvas = self._canvas(prompt, template, config)
@@ -164,6 +168,7 @@ class Diffutron:
         Raises:
             InputError: There is no message, one cannot be rendered, or all are too long for the model's context.
             OptionError: An option is unknown or not allowed.
+            DiffutronError: As of `generate`, while the model runs.
         """
         config = self.config(preset, **options)
         [canvas] = self._final([self._chat_canvas(messages, config)], config)
@@ -187,6 +192,7 @@ class Diffutron:
         Raises:
             InputError: The text is not a string, or is too long for the model's context.
             OptionError: An option is unknown, not allowed, or without a meaning here.
+            DiffutronError: As of `generate`, while the model runs.
         """
         useless = sorted(options.keys() & {*FILL_IGNORES, "preset", "template"})
         if useless:

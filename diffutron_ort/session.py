@@ -121,6 +121,7 @@ class Session:
 
         Raises:
             ProviderError: ONNX Runtime fails.
+            BundleError: The graph returned what no denoiser can have predicted.
         """
         if self._forks != fork_count():  # threads do not survive a fork
             self._session, self._forks = self._open(), fork_count()
