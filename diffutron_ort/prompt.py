@@ -19,8 +19,10 @@ CHAT_TEMPLATE: Mapping[str, str] = MappingProxyType(
 )
 ROLES = ("system", "user", "assistant")
 MOST_COMPOSED = 4  # characters that become one in NFC
-# White space, controls and what has no width: a byte order mark alone is no question.
-BLANK = re.compile(r"[\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*")
+# White space, controls, what has no width, letters and a symbol that show nothing: none of them is a question.
+BLANK = re.compile(
+    r"[\s\x00-\x1f\x7f-\xa0\xad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0]*"
+)
 # More combining marks in a row than any text has; Python's time to compose them grows with the square of their number.
 MARKS = re.compile(r"[^\w\x00-\u02ff]{1000}")
 

@@ -5,11 +5,11 @@ import os
 import sys
 
 from diffutron_ort.errors import InputError
+from diffutron_ort.prompt import is_blank
 from diffutron_ort.terminal import say
 
 MOST_BYTES = 2**24  # of standard input; no context holds a tenth of it
 END = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
-BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol that show nothing
 REMEDY = "give it as an argument in quotes, or on standard input"
 WIDE = (
     "standard input is not UTF-8, but UTF-16 or UTF-32: convert it; "
@@ -28,16 +28,10 @@ def read_text(given: str, name: str) -> str:
         InputError: There is no text, or it is blank, endless or not UTF-8.
     """
     text = _standard_input(name) if given == "-" else given
-    if not any(_is_visible(character) for character in text):
+    if is_blank(text):
         source = "standard input holds none" if given == "-" else "it is blank"
         raise InputError(f"there is no {name}, {source}: {REMEDY}")
     return text
-
-
-def _is_visible(character: str) -> bool:
-    """Return whether a character says anything; half of a surrogate pair is refused later, by its name."""
-    is_drawn = character.isprintable() and not character.isspace() and character not in BLANK
-    return is_drawn or "\ud800" <= character <= "\udfff"
 
 
 def _standard_input(name: str) -> str:

@@ -239,7 +239,7 @@ def test_a_template_strips_and_raw_text_is_continued(model):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["", " ", " \n\t\u2003\x1c", "\ufeff", "\u200b \u2060\u200d", "\x00\x7f", "\u202e\xad"]
+    "prompt", ["", " ", " \n\t\u2003\x1c", "\ufeff", "\u200b \u2060\u200d", "\x00\x7f", "\u202e\xad", "\u3164\u2800"]
 )
 def test_a_prompt_without_text_is_no_question(model, prompt):
     for call in (model.generate, model.stream):

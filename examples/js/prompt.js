@@ -5,8 +5,8 @@ import { checkText, shown, strip } from "./text.js";
 
 const ROLES = ["system", "user", "assistant"];
 const MOST_COMPOSED = 4; // characters that become one in NFC
-// White space, controls and what has no width: a byte order mark alone is no question.
-const BLANK = /^[\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$/;
+// White space, controls, what has no width, letters and a symbol that show nothing: none of them is a question.
+const BLANK = /^[\s\x00-\x1f\x7f-\xa0\xad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0]*$/;
 // More combining marks in a row than any text has; the time to compose them may grow with the square of their number.
 const MARKS = /[^\p{L}\p{N}_\x00-\u02ff]{1000}/u;
 

@@ -33,7 +33,7 @@ test("what a user types is composed, as in Python", async () => {
 });
 
 test("a prompt without text is no question, unless it is raw", async () => {
-  for (const prompt of ["", " \n\u2003\u001c", "\ufeff", "\u200b \u2060\u200d", "\u0000\u007f", "\u202e\u00ad"]) {
+  for (const prompt of ["", " \n\u2003\u001c", "\ufeff", "\u200b \u2060\u200d", "\u0000\u007f", "\u202e\u00ad", "\u3164\u2800"]) {
     assert.throws(() => model.stream(prompt), /InputError: the prompt has no text/);
     await assert.rejects(model.generate(prompt), /InputError: the prompt has no text/);
     assert.ok(model.stream(prompt, { template: false }));
