@@ -1,8 +1,15 @@
 """The errors of this package: each is a `DiffutronError` and also the builtin that fits."""
 
+MOST = 2000  # characters of a message
+
 
 class DiffutronError(Exception):
     """Anything this package refuses or fails at; the message names the value, what is allowed and what to do."""
+
+    def __str__(self) -> str:
+        """Return the message, shortened in the middle where it quotes more than anybody reads."""
+        text = super().__str__()
+        return text if len(text) <= MOST else f"{text[: MOST * 2 // 3]} … {text[-MOST // 4 :]}"
 
 
 class OptionError(DiffutronError, ValueError):

@@ -179,3 +179,9 @@ def test_more_values_than_any_file_of_ours_has_are_refused_before_they_are_made(
     with pytest.raises(BundleError, match=f"f has more than {MOST_VALUES} values"):
         parse_object(content, "f")
     assert parse_object(b'{"a": [' + b",".join([b"0"] * 10**5) + b"]}", "f").integers("a", 0, 0) == [0] * 10**5
+
+
+def test_a_message_is_as_long_as_anybody_reads():
+    for error in (BundleError("x" * 10**6), BundleFileError("x" * 10**6), CheckpointError("x" * 10**6)):
+        assert len(str(error)) < 2100
+    assert str(BundleFileError("short")) == "short"

@@ -29,7 +29,6 @@ def raises(error):
 
 def test_what_must_not_happen_is_seen():
     assert outcome(raises(KeyError("x")), b"").startswith("Traceback")
-    assert "characters" in outcome(raises(BundleError("x" * 10_000)), b"")
     assert outcome(raises(BundleError("x")), b"") is None
     assert outcome(len, b"") is None
 
