@@ -8,10 +8,12 @@ logs read them in a terminal, too.
 import io
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
 from diffutron_ort.errors import DiffutronWarning
@@ -70,6 +72,14 @@ class Stream:
 
 def program(main: Callable[[], int]) -> int:
     """Run `main` as all that a process does, and return the exit code; after an interrupt, end at once."""
+    interrupts: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         code = main()
     except KeyboardInterrupt:
@@ -77,7 +87,8 @@ def program(main: Callable[[], int]) -> int:
     finally:
         for stream in (sys.stdout, sys.stderr):
             _drop_rest(stream)
-    if code == INTERRUPTED:
+    if interrupts or code == INTERRUPTED:  # a library that is loading makes another error of an interrupt
+        code = INTERRUPTED
         os._exit(code)  # what runs at the interpreter's end can be interrupted too, and Python would show that
     return code
 

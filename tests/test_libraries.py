@@ -140,6 +140,7 @@ def test_being_told_to_end_leaves_nothing(web, npm):
     with subprocess.Popen([sys.executable, "-c", f"{program}(Path(sys.argv[1]))", web]) as process:
         while process.poll() is None and not calls():
             time.sleep(0.02)
+        time.sleep(0.5)  # until the call that starts npm has returned
         process.terminate()
     assert process.returncode == 128 + signal.SIGTERM
     assert [path.name for path in (cache.folder() / "libraries").iterdir()] == [cache.MARKER]
