@@ -25,13 +25,13 @@ from results import aligned, circumstances, machine, table, today, versions, wri
 from sweep.hard import NANO
 
 from diffutron_ort import Diffutron
-from diffutron_ort_export.bundle import files
-from diffutron_ort_export.fidelity import GraphForward, Yardstick
-from diffutron_ort_export.graph import Graph, View
-from diffutron_ort_export.int8 import Quantizer
-from diffutron_ort_export.network import TABLE
-from diffutron_ort_export.source import open_source
-from diffutron_ort_export.verify import Session
+from diffutron_ort_export.bundle_writer import files
+from diffutron_ort_export.check.fidelity import GraphForward, Yardstick
+from diffutron_ort_export.check.verify import Session
+from diffutron_ort_export.checkpoint.source import open_source
+from diffutron_ort_export.graph.graph import Graph, View
+from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.quantize.int8 import Quantizer
 
 from evaluate import answers  # isort: skip # nano's, as the next one: sweep.hard has put its folder on the path
 from questions import questions  # isort: skip

@@ -7,10 +7,10 @@ from diffutron_ort._version import __version__
 TYPE_CHECKING = False  # as in `typing`, whose import takes longer than all else here
 if TYPE_CHECKING:
     from diffutron_ort.config import GenerationConfig
-    from diffutron_ort.denoise import Step
     from diffutron_ort.model import Diffutron
+    from diffutron_ort.sampler.engine import Step
 else:
-    _HOMES = {"Diffutron": "model", "GenerationConfig": "config", "Step": "denoise"}
+    _HOMES = {"Diffutron": "model", "GenerationConfig": "config", "Step": "sampler.engine"}
 
     def __getattr__(name):
         """Import what is asked for: the command line starts before numpy is there, and is ready for an interrupt."""

@@ -10,10 +10,10 @@ def main() -> int:
     usual = signal.getsignal(signal.SIGINT)
     if usual is signal.default_int_handler:  # an exception amid imports would be shown, or taken for a missing package
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    from diffutron_ort.terminal import FAILED, guarded, program, say
+    from diffutron_ort.cli.terminal import FAILED, guarded, program, say
 
     try:
-        from diffutron_ort.cli import main as run
+        from diffutron_ort.cli.main import main as run
     except Exception as error:  # a package is broken, or the machine has no memory or no descriptors left
         with guarded():
             say(f"cannot start, {type(error).__name__}: {error}")

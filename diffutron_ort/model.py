@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 from diffutron_ort.brief import brief
-from diffutron_ort.bundle import load_with_tokenizer
-from diffutron_ort.canvas import Canvas, Span, for_generation, for_infilling
+from diffutron_ort.bundle.load import load_with_tokenizer
+from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.config import GenerationConfig, preset_options
-from diffutron_ort.denoise import Step, denoise
 from diffutron_ort.errors import ContextError, DiffutronWarning, InputError, OptionError
-from diffutron_ort.manifest import Bundle
-from diffutron_ort.predict import Forward
-from diffutron_ort.prompt import composed, is_blank, least_characters, render_chat
-from diffutron_ort.sampling import Ids
-from diffutron_ort.session import Session, import_onnxruntime
-from diffutron_ort.stopping import StopRule
-from diffutron_ort.tokens import MASK, Tokenizer, check_text
+from diffutron_ort.runtime.contract import Forward
+from diffutron_ort.runtime.session import Session, import_onnxruntime
+from diffutron_ort.sampler.canvas import Canvas, Span, for_generation, for_infilling
+from diffutron_ort.sampler.engine import Step, denoise
+from diffutron_ort.text.chat_template import composed, is_blank, least_characters, render_chat
+from diffutron_ort.text.stopping import StopRule
+from diffutron_ort.text.tokenizer import MASK, Tokenizer, check_text
+from diffutron_ort.types import Ids
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -373,6 +373,6 @@ def _like_a_mask(text: str) -> str:
 def _warn(message: str) -> None:
     """Warn about the line outside this package that called it."""
     frame, level = sys._getframe(), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "diffutron_ort":
         frame, level = frame.f_back, level + 1
     warnings.warn(message, DiffutronWarning, stacklevel=level)

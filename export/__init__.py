@@ -1,5 +1,5 @@
 """Checkpoint -> bundle, with torch; what `diffutron-ort export` runs."""
 
-from .command import export
+from diffutron_ort_export.command import export
 
 __all__ = ["export"]

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from diffutron_ort.bundle.manifest import PLAIN
+from diffutron_ort.cli.signals import told_to_end
 from diffutron_ort.errors import DiffutronError, OptionError
-from diffutron_ort.manifest import PLAIN
-from diffutron_ort.signals import told_to_end
-
-from .progress import Report, progress, silent
-from .request import FP32, LONG, SHORT, VARIANTS, Request, checked
-from .staging import staged
+from diffutron_ort_export.progress import Report, progress, silent
+from diffutron_ort_export.request import FP32, LONG, SHORT, VARIANTS, Request, checked
+from diffutron_ort_export.staging import staged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +151,7 @@ def write(request: Request, report: Report) -> None:
     with told_to_end(), staged(request.out) as stage:  # whatever cannot be written is found out first
         report(f"reading {request.source}", 0.2)
         try:  # torch and transformers take seconds to import
-            from . import pipeline
+            from diffutron_ort_export import pipeline
         except ModuleNotFoundError as error:
             raise DiffutronError(f"export needs {error.name}: pip install 'diffutron-ort[cpu,export]'") from error
         pipeline.fill(stage, request, report)

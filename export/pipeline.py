@@ -2,21 +2,20 @@
 
 from dataclasses import replace
 
-from diffutron_ort.conformance import CONFORMANCE
-from diffutron_ort.manifest import MANIFEST
-from diffutron_ort.unfinished import UNFINISHED, opened_unfinished
-
-from . import bundle
-from .conformance import record
-from .fidelity import Yardstick
-from .pieces import read_pieces
-from .progress import Report
-from .recipes import Recipe, chosen
-from .request import Request, context
-from .source import Source, open_source
-from .staging import Stage, write_json
-from .variants import Card, Job, Options
-from .wrap import wrap
+from diffutron_ort.bundle.conformance import CONFORMANCE
+from diffutron_ort.bundle.manifest import MANIFEST
+from diffutron_ort.bundle.unfinished import UNFINISHED, opened_unfinished
+from diffutron_ort_export import bundle_writer as bundle
+from diffutron_ort_export.check.fidelity import Yardstick
+from diffutron_ort_export.checkpoint.pieces import read_pieces
+from diffutron_ort_export.checkpoint.source import Source, open_source
+from diffutron_ort_export.graph.wrap import wrap
+from diffutron_ort_export.progress import Report
+from diffutron_ort_export.recipes import Recipe, chosen
+from diffutron_ort_export.recorder import record
+from diffutron_ort_export.request import Request, context
+from diffutron_ort_export.staging import Stage, write_json
+from diffutron_ort_export.variants import Card, Job, Options
 
 
 def fill(stage: Stage, request: Request, report: Report) -> None:

@@ -18,13 +18,22 @@ import transformers
 from numpy.typing import NDArray
 
 from diffutron_ort.errors import DiffutronError
-
-from .graph import quiet
-from .network import TABLE
-from .source import TIED
-from .staging import write_json
-from .variants import Card, Job
-from .verify import SEED, Ids, Outputs, Session, judged, long_case, longest, padded_case, tokens
+from diffutron_ort_export.check.verify import (
+    SEED,
+    Ids,
+    Outputs,
+    Session,
+    judged,
+    long_case,
+    longest,
+    padded_case,
+    tokens,
+)
+from diffutron_ort_export.checkpoint.source import TIED
+from diffutron_ort_export.graph.graph import quiet
+from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.staging import write_json
+from diffutron_ort_export.variants import Card, Job
 
 TOOLS = ("optimum", "optimum-onnx")
 

@@ -5,8 +5,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
+from diffutron_ort.cli.terminal import drawing
 from diffutron_ort.errors import DiffutronWarning
-from diffutron_ort.terminal import drawing
 
 Report = Callable[[str, float], None]
 """Called as a stage begins, with its name and its share of the whole."""

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .plain import require, write_plain
-from .request import FP16, FP32, INT8, PLAIN
-from .variants import Job, write_fp16, write_fp32, write_int8
+from diffutron_ort_export.plain import require, write_plain
+from diffutron_ort_export.request import FP16, FP32, INT8, PLAIN
+from diffutron_ort_export.variants import Job, write_fp16, write_fp32, write_int8
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffutron_ort.bundle import HUB_ID
+from diffutron_ort.bundle.load import HUB_ID
+from diffutron_ort.bundle.manifest import MANIFEST, PLAIN
 from diffutron_ort.errors import CheckpointError, OptionError
-from diffutron_ort.manifest import MANIFEST, PLAIN
 
 FP32, INT8, FP16 = "fp32", "int8", "fp16"
 VARIANTS = (FP32, INT8, FP16, PLAIN)

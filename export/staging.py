@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffutron_ort.bundle.integrity import sha256
+from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.errors import BundleError, DiffutronError, OptionError
 from diffutron_ort.files import read_object
-from diffutron_ort.integrity import sha256
-from diffutron_ort.manifest import MANIFEST
 
 try:
     import fcntl

@@ -8,15 +8,14 @@ from typing import Any
 from torch import nn
 
 from diffutron_ort.errors import FidelityError
-
-from .fidelity import GraphForward, TorchForward, Yardstick, join
-from .half import halve
-from .int8 import Form, quantize
-from .network import Decoder, Projection
-from .progress import note
-from .sensitivity import ENOUGH, Search, excluded
-from .simulation import as_half, products
-from .verify import Session, check_reductions, verify
+from diffutron_ort_export.check.fidelity import GraphForward, TorchForward, Yardstick, join
+from diffutron_ort_export.check.verify import Session, check_reductions, verify
+from diffutron_ort_export.graph.network import Decoder, Projection
+from diffutron_ort_export.progress import note
+from diffutron_ort_export.quantize.half import halve
+from diffutron_ort_export.quantize.int8 import Form, quantize
+from diffutron_ort_export.quantize.sensitivity import ENOUGH, Search, excluded
+from diffutron_ort_export.quantize.simulation import as_half, products
 
 LEAST = 0.9
 """The share of clear rows with float32's best token below which a variant is refused."""

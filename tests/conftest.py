@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from diffutron_ort import Diffutron
-from diffutron_ort.bundle import load_bundle
+from diffutron_ort.bundle.load import load_bundle
 
 settings.register_profile("any machine", deadline=None)  # a busy one is slow now and then, which is no failure
 settings.load_profile("any machine")

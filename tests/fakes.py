@@ -6,7 +6,7 @@ from weakref import WeakSet
 import numpy as np
 
 from diffutron_ort import Diffutron
-from diffutron_ort.sampling import reduce_logits
+from diffutron_ort.sampler.sampling import reduce_logits
 
 MASK = 4
 

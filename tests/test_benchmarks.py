@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffutron_ort.canvas import for_generation
-from diffutron_ort.predict import Batch
-from diffutron_ort.schedule import commit_counts
+from diffutron_ort.runtime.contract import Batch
+from diffutron_ort.sampler.canvas import for_generation
+from diffutron_ort.sampler.schedule import commit_counts
 from tests.golden.hash_model import HashModel
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"

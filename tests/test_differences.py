@@ -6,13 +6,14 @@ The numbers are those of the study of the reference: dllm's fork at e7c9501, whi
 import numpy as np
 import pytest
 
-from diffutron_ort import sampling
-from diffutron_ort.canvas import SpecialIds, for_generation
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.denoise import denoise
 from diffutron_ort.errors import ContextError, InputError, NumericsError, OptionError
-from diffutron_ort.sampling import penalise, reduce_logits
-from diffutron_ort.schedule import commit_counts
+from diffutron_ort.sampler import random
+from diffutron_ort.sampler.canvas import for_generation
+from diffutron_ort.sampler.engine import denoise
+from diffutron_ort.sampler.sampling import penalise, reduce_logits
+from diffutron_ort.sampler.schedule import commit_counts
+from diffutron_ort.types import SpecialIds
 from tests.fakes import Says, scripted
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
@@ -202,8 +203,8 @@ def test_1_9_pad_is_penalised_once_seen_and_can_be_exempted():
 def test_one_uniform_a_row_is_drawn(monkeypatch):
     """The reference draws one for every position and piece: 65 million doubles a step at full size."""
     drawn = []
-    uniform = sampling.uniform
-    monkeypatch.setattr(sampling, "uniform", lambda *where: drawn.append(len(where[-1])) or uniform(*where))
+    uniform = random.uniform
+    monkeypatch.setattr(random, "uniform", lambda *where: drawn.append(len(where[-1])) or uniform(*where))
     config = GenerationConfig(steps=2, max_new_tokens=4, block_length=4, temperature=1.0)
     list(denoise(Says(*range(5, 20)), [for_generation([7], 4, mask=4)], config, SPECIAL))
     assert drawn == [4, 2]

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffutron_ort import Diffutron, GenerationConfig
-from diffutron_ort.canvas import Canvas
 from diffutron_ort.errors import BundleError, ContextError, DiffutronWarning, InputError, OptionError, ProviderError
-from diffutron_ort.tokens import Tokenizer
+from diffutron_ort.sampler.canvas import Canvas
+from diffutron_ort.text.tokenizer import Tokenizer
 from tests.fakes import Says, scripted
 
 QUESTION = "On iki artı beş kaç eder?"

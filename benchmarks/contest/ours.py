@@ -10,9 +10,9 @@ import numpy as np
 from contest.contenders import BLOCK, NEW, PASS, PROMPT, ROWS, median_of, prompt, timed
 from contest.trace import TRACES, Pass
 from diffutron_ort import Diffutron
-from diffutron_ort.canvas import for_generation
 from diffutron_ort.config import preset
-from diffutron_ort.denoise import denoise
+from diffutron_ort.sampler.canvas import for_generation
+from diffutron_ort.sampler.engine import denoise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ class Ours:
 
     def _batch(self, computed: Any, length: int, asked: int, *, kept: object = None, keep: bool = False) -> Any:
         """Return a pass over the places `computed` [seq] of a canvas, which asks for the last `asked` of them."""
-        from diffutron_ort.predict import Batch, Past
+        from diffutron_ort.runtime.contract import Batch, Past
 
         ids = prompt(length, self.model.bundle.vocab_size)
         ids[length - NEW :] = self.model.bundle.special.mask

@@ -24,7 +24,7 @@ def stand_in(work: Path, out: Path) -> None:
 
 def ours(work: Path, out: Path) -> None:
     """Export our bundle with all variants that are measured."""
-    from diffutron_ort.cli import main
+    from diffutron_ort.cli.main import main
 
     code = main(["export", str(work / "checkpoint"), str(out), "--variant", *VARIANTS])
     if code:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from diffutron_ort import Diffutron
-from diffutron_ort.stopping import Ends
+from diffutron_ort.text.stopping import Ends
 from sweep.arithmetic import Pass
 from sweep.hard import Exercise, hard_questions
 from sweep.settings import EXACT, Group, Setting, finalists, settings

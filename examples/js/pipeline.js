@@ -1,4 +1,4 @@
-/** What a tokenizer.json does to a text around its model, judged before it does it, as `diffutron_ort/pipeline.py`. */
+/** What a tokenizer.json does to a text around its model, judged before it does it, as `diffutron_ort/text/pipeline.py`. */
 
 const MOST_STEPS = 16;
 const MOST_GROWTH = 64;

@@ -1,5 +1,5 @@
 /**
- * The stop rule, as `diffutron_ort/stopping.py` has it: where an answer ends, what of it is shown, and when that can
+ * The stop rule, as `diffutron_ort/text/stopping.py` has it: where an answer ends, what of it is shown, and when that can
  * change no more.
  *
  * What ends an answer by its ids is `<pad>`, `<eos>` or a stop sequence of the bundle's, as in the graph of the whole

@@ -1,4 +1,4 @@
-/** Text to token ids and back, as `diffutron_ort/tokens.py` does it. */
+/** Text to token ids and back, as `diffutron_ort/text/tokenizer.py` does it. */
 
 import { BundleError } from "./errors.js";
 import { judge } from "./pipeline.js";

@@ -13,8 +13,8 @@ from batches import BLOCK, CLOSING, PROMPT, SPAN
 from tokenizer import BOS, EOS, MASK, PAD, UNK
 from torch import Tensor
 
-from diffutron_ort.canvas import SpecialIds
-from diffutron_ort.stopping import Ends, StopRule
+from diffutron_ort.text.stopping import Ends, StopRule
+from diffutron_ort.types import SpecialIds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,8 +24,8 @@ def checkpoint(name: str) -> Callable[[bytes], object]:
     """Open a checkpoint with another file `name`, and make of it what an export does before there is a graph."""
     import transformers
 
-    from diffutron_ort_export.defaults import generation_defaults
-    from diffutron_ort_export.source import open_source
+    from diffutron_ort_export.checkpoint.defaults import generation_defaults
+    from diffutron_ort_export.checkpoint.source import open_source
 
     folder = shutil.copytree(TINY / "checkpoint", Path(tempfile.mkdtemp(prefix="fuzz-")) / "checkpoint")
 
@@ -42,8 +42,8 @@ def checkpoint(name: str) -> Callable[[bytes], object]:
 
 def adapter(name: str) -> Callable[[bytes], object]:
     """Merge an adapter with another file `name`."""
-    from diffutron_ort_export.adapter import merge_adapter
-    from diffutron_ort_export.source import open_source
+    from diffutron_ort_export.checkpoint.adapter import merge_adapter
+    from diffutron_ort_export.checkpoint.source import open_source
 
     tensors = open_source(str(TINY / "checkpoint")).tensors
     folder = shutil.copytree(TINY / "adapter", Path(tempfile.mkdtemp(prefix="fuzz-")) / "adapter")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from diffutron_ort.bundle import load_bundle
+from diffutron_ort.bundle.load import load_bundle
 
 from .mutate import mutated_graph, mutated_json
 from .supervise import Target
@@ -26,7 +26,7 @@ def seeds(name: str, *others: Path) -> list[bytes]:
 
 def bundle() -> Path:
     """Return a copy of nano's bundle that mutants may be written into."""
-    from diffutron_ort.manifest import MANIFEST, read_manifest
+    from diffutron_ort.bundle.manifest import MANIFEST, read_manifest
 
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     for name in (MANIFEST, *read_manifest(NANO).files):
@@ -37,7 +37,7 @@ def bundle() -> Path:
 
 def manifest() -> Callable[[bytes], object]:
     """Read a manifest, check its files, and judge its cards."""
-    from diffutron_ort.verify import fidelity
+    from diffutron_ort.checks.verify import fidelity
 
     folder = bundle()
 
@@ -66,8 +66,9 @@ def generation_config() -> Callable[[bytes], object]:
 def conformance() -> Callable[[bytes], object]:
     """Read a pack of cases, and compare with it what takes no pass."""
     from diffutron_ort import Diffutron
-    from diffutron_ort.conformance import read_pack, wrong_chats, wrong_tokens, wrong_uniforms
-    from diffutron_ort.manifest import File
+    from diffutron_ort.bundle.conformance import read_pack
+    from diffutron_ort.bundle.manifest import File
+    from diffutron_ort.checks.replay import wrong_chats, wrong_tokens, wrong_uniforms
 
     model = Diffutron.from_pretrained(bundle())
     path = model.bundle.folder / "conformance.json"
@@ -87,7 +88,7 @@ def conformance() -> Callable[[bytes], object]:
 
 def tokenizer() -> Callable[[bytes], object]:
     """Load a tokenizer, and have it encode, fill and decode."""
-    from diffutron_ort.tokens import Tokenizer
+    from diffutron_ort.text.tokenizer import Tokenizer
 
     nano = load_bundle()
 
@@ -102,7 +103,7 @@ def tokenizer() -> Callable[[bytes], object]:
 
 def graph(name: str, kind: str) -> Callable[[bytes], object]:
     """Look at what a graph holds, as before ONNX Runtime opens it."""
-    from diffutron_ort import graph_guard
+    from diffutron_ort.runtime import graph_guard
 
     weights = graph_guard.Weights("denoiser.onnx.data", (NANO / "onnx" / "denoiser.onnx.data").stat().st_size)
     return partial(graph_guard.check_graph, kind=getattr(graph_guard, kind), weights=weights, name=name)

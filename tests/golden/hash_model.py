@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from diffutron_ort.predict import Batch
-from diffutron_ort.sampling import Floats, Predictions, penalise, reduce_logits
+from diffutron_ort.runtime.contract import Batch, Predictions
+from diffutron_ort.sampler.sampling import penalise, reduce_logits
+from diffutron_ort.types import Floats
 
 NEIGHBOURS = np.array([0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1, 0xD3A2646C], np.uint32)
 GOLDEN = np.uint32(0x9E3779B1)

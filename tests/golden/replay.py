@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffutron_ort.canvas import SpecialIds, for_generation, for_infilling
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.denoise import Step, denoise
-from diffutron_ort.predict import Batch, Forward
-from diffutron_ort.sampling import confidence, doubt, penalise, reduce_logits
-from diffutron_ort.schedule import commit_counts
+from diffutron_ort.runtime.contract import Batch, Forward
+from diffutron_ort.sampler.canvas import for_generation, for_infilling
+from diffutron_ort.sampler.engine import Step, denoise
+from diffutron_ort.sampler.sampling import confidence, doubt, penalise, reduce_logits
+from diffutron_ort.sampler.schedule import commit_counts
+from diffutron_ort.types import SpecialIds
 from tests.golden.hash_model import HashModel
 
 LOGIT_TOLERANCE = 1e-4
@@ -43,8 +44,8 @@ class Checkpoint:
     def session(self) -> Any:
         """The exported graph, ready to run."""
         if self._session is None:
-            from diffutron_ort.bundle import load_bundle
-            from diffutron_ort.session import Session
+            from diffutron_ort.bundle.load import load_bundle
+            from diffutron_ort.runtime.session import Session
             from diffutron_ort_export import export
 
             with tempfile.TemporaryDirectory() as scratch:

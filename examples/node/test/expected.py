@@ -18,7 +18,7 @@ from typing import Any
 from diffutron_ort import Diffutron, Step
 from diffutron_ort.config import PRESETS
 from diffutron_ort.errors import OptionError
-from diffutron_ort.tokens import Tokenizer
+from diffutron_ort.text.tokenizer import Tokenizer
 
 NANO = Path(__file__).parents[3] / "models" / "nano"
 

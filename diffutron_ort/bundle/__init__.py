@@ -1,0 +1,1 @@
+"""Folders that one can generate from: found, read and checked."""

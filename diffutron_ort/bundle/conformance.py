@@ -1,0 +1,165 @@
+"""conformance.json: what a bundle did where it was made, for hosts in any language to be checked against.
+
+It holds texts with their ids and back (`tokens`), prompts (`chats`), hashes of the uniform (`uniforms`) and whole
+generations, step by step (`generations`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffutron_ort.bundle.integrity import read_checked
+from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.config import GenerationConfig
+from diffutron_ort.errors import BundleFileError, OptionError
+from diffutron_ort.files import Fields, parse_object
+from diffutron_ort.types import Ids
+
+CONFORMANCE = "conformance.json"
+MOST_CASES = 1000  # of each kind
+MOST_LETTERS = 100_000  # of a text
+MOST_HASHES = 2**17
+
+
+@dataclass(frozen=True)
+class Case:
+    """A generation.
+
+    Attributes:
+        variant: Which graph made it.
+        exact: Whether float64 takes the same steps, so that every host should. Otherwise it is judged together with
+            the others of its variant, by the share of their tokens that are the same.
+        prompt: What a user said.
+        template: Whether it was put into the chat template.
+        options: Those in which it differs from the package's defaults, at least.
+        prompt_ids: The canvas before the masks.
+        steps: What each step committed: `positions` in the canvas, and `tokens`.
+        text: The answer.
+    """
+
+    variant: str
+    exact: bool
+    prompt: str
+    template: bool
+    options: Mapping[str, Any]
+    prompt_ids: Sequence[int] = ()
+    steps: Sequence[Mapping[str, Sequence[int]]] = ()
+    text: str = ""
+
+    @property
+    def config(self) -> GenerationConfig:
+        """The options, whole; the bundle's own have no part in it."""
+        return GenerationConfig(**self.options)
+
+    def canvas(self, mask: int) -> Ids:
+        """Return the canvas after the last step, int64 [length]: what no step committed is still the mask."""
+        ids = np.full(len(self.prompt_ids) + self.config.max_new_tokens, mask, np.int64)
+        ids[: len(self.prompt_ids)] = self.prompt_ids
+        for step in self.steps:
+            ids[step["positions"]] = step["tokens"]
+        return ids
+
+
+class Text(NamedTuple):
+    """A text, its ids, and what they decode to."""
+
+    text: str
+    ids: list[int]
+    decoded: str
+
+
+class Chat(NamedTuple):
+    """Messages, and the prompt that they become."""
+
+    messages: Sequence[Mapping[str, str]]
+    prompt: str
+
+
+class Hashes(NamedTuple):
+    """Where uniforms are drawn, and the hashes of the first positions there."""
+
+    place: tuple[int, int, int, int]  # seed, stream, block, step
+    hashes: list[int]
+
+
+class Pack(NamedTuple):
+    """What a conformance.json holds."""
+
+    tokens: list[Text]
+    chats: list[Chat]
+    uniforms: list[Hashes]
+    generations: list[Case]
+
+
+def read_pack(bundle: Bundle) -> Pack:
+    """Return a bundle's conformance.json.
+
+    Raises:
+        BundleFileError: It is missing, or the manifest does not list it.
+        BundleError: It is not what the manifest says, or says something that has no meaning.
+    """
+    path = bundle.folder / CONFORMANCE
+    if CONFORMANCE not in bundle.files:
+        raise BundleFileError(f"{path} is not among the files of the manifest: export the model again")
+    content = parse_object(read_checked(bundle, CONFORMANCE), str(path))
+    return Pack(
+        [_text(row, bundle) for row in _rows(content, "tokens")],
+        [_chat(row) for row in _rows(content, "chats")],
+        [_hashes(row) for row in _rows(content, "uniforms")],
+        [_case(row, bundle) for row in _rows(content, "generations")],
+    )
+
+
+def _rows(content: Fields, name: str) -> list[Fields]:
+    rows = content.rows(name)
+    if len(rows) > MOST_CASES:
+        raise content.refused(f": {name} holds {len(rows)} cases, at most {MOST_CASES} are read")
+    return rows
+
+
+def _text(row: Fields, bundle: Bundle) -> Text:
+    ids = row.integers("ids", 0, bundle.vocab_size - 1)
+    return Text(row.text("text", MOST_LETTERS), ids, row.text("decoded", MOST_LETTERS))
+
+
+def _chat(row: Fields) -> Chat:
+    messages = [{name: message.text(name) for name in ("role", "content")} for message in row.rows("messages")]
+    return Chat(messages, row.text("prompt", MOST_LETTERS))
+
+
+def _hashes(row: Fields) -> Hashes:
+    seed, stream = row.integer("seed", 0, 2**64 - 1), row.integer("stream", 0, 2)
+    block, step = (row.integer(name, 0, 2**32 - 1) for name in ("block", "step"))
+    hashes = row.integers("hashes", 0, 2**32 - 1)
+    if len(hashes) > MOST_HASHES:
+        raise row.wrong("hashes", f"at most {MOST_HASHES} hashes")
+    return Hashes((seed, stream, block, step), hashes)
+
+
+def _case(row: Fields, bundle: Bundle) -> Case:
+    case = Case(
+        variant=row.text("variant"),
+        exact=row.boolean("exact"),
+        prompt=row.text("prompt", MOST_LETTERS),
+        template=row.boolean("template"),
+        options=dict(row.fields("options").values),
+        prompt_ids=row.integers("prompt_ids", 0, bundle.vocab_size - 1),
+        text=row.text("text", MOST_LETTERS),
+    )
+    try:
+        length = len(case.prompt_ids) + case.config.max_new_tokens
+    except (OptionError, TypeError) as error:  # TypeError: an option of another name
+        raise row.refused(f": options: {str(error)[:300]}") from error
+    if length > bundle.context_length:
+        raise row.refused(f" has {length} tokens, the model's context is {bundle.context_length}")
+    return replace(case, steps=[_step(step, length, bundle) for step in row.rows("steps")])
+
+
+def _step(row: Fields, length: int, bundle: Bundle) -> dict[str, list[int]]:
+    positions = row.integers("positions", 0, length - 1)
+    tokens = row.integers("tokens", 0, bundle.vocab_size - 1)
+    if len(positions) != len(tokens):
+        raise row.wrong("tokens", f"{len(positions)} tokens, one for each position")
+    return {"positions": positions, "tokens": tokens}

@@ -1,0 +1,56 @@
+"""The text that a command is about: an argument, or what standard input holds."""
+
+import codecs
+import os
+import sys
+
+from diffutron_ort.cli.terminal import say
+from diffutron_ort.errors import InputError
+from diffutron_ort.text.chat_template import is_blank
+
+MOST_BYTES = 2**24  # of standard input; no context holds a tenth of it
+END = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+REMEDY = "give it as an argument in quotes, or on standard input"
+WIDE = (
+    "standard input is not UTF-8, but UTF-16 or UTF-32: convert it; "
+    "PowerShell pipes UTF-8 after $OutputEncoding = [Text.Encoding]::UTF8"
+)
+
+
+def read_text(given: str, name: str) -> str:
+    """Return a text given as an argument, or what standard input holds where that is `-`, without its last newline.
+
+    Args:
+        given: The argument.
+        name: What the text is, for errors.
+
+    Raises:
+        InputError: There is no text, or it is blank, endless or not UTF-8.
+    """
+    text = _standard_input(name) if given == "-" else given
+    if is_blank(text):
+        source = "standard input holds none" if given == "-" else "it is blank"
+        raise InputError(f"there is no {name}, {source}: {REMEDY}")
+    return text
+
+
+def _standard_input(name: str) -> str:
+    stream = sys.stdin
+    if stream is None or stream.closed:
+        raise InputError(f"there is no {name}, standard input is closed: {REMEDY}")
+    if stream.isatty():
+        say(f"reading the {name} from standard input, end it with {END}")
+    content = getattr(stream, "buffer", stream).read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise InputError(f"standard input holds more than {MOST_BYTES} bytes, the most that is read")
+    text = content if isinstance(content, str) else _decoded(content)
+    return text.removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or b"\0" in content:
+        raise InputError(WIDE)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8: {error}") from error

@@ -1,0 +1,1 @@
+"""Masks to tokens: canvas, schedule, commits, and the loop; numpy alone."""

@@ -1,0 +1,88 @@
+"""The canvas: a sequence of tokens, some of them masks, and what can be asked of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from diffutron_ort.types import Ids
+
+
+class Span(NamedTuple):
+    """The positions from `start` up to, but without, `end`."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """One sequence on its way from masks to text. It never changes: a commit returns a new one.
+
+    Attributes:
+        ids: int64 [length], read-only.
+        start: Where the first block, and the generated span, begins.
+        seed: Of this sequence's uniforms.
+        infill: Whether only masks inside the active block can be committed. Otherwise masks before it can be, too:
+            left over from earlier blocks, or written in the prompt.
+    """
+
+    ids: Ids
+    start: int
+    seed: int = 0
+    infill: bool = False
+
+    def __post_init__(self) -> None:
+        """Keep the ids from changing: an array that can change is the caller's, and is copied."""
+        if self.ids.flags.writeable:
+            object.__setattr__(self, "ids", self.ids.copy())
+            self.ids.flags.writeable = False
+
+    @property
+    def length(self) -> int:
+        """Number of positions."""
+        return len(self.ids)
+
+    @property
+    def generated(self) -> Ids:
+        """The tokens from `start` on, int64 [length - start]."""
+        return self.ids[self.start :]
+
+    def block(self, index: int, block_length: int) -> Span:
+        """Return the span of block `index`; it is empty beyond the end of the canvas."""
+        start = self.start + index * block_length
+        return Span(min(start, self.length), min(start + block_length, self.length))
+
+    def candidates(self, block: Span, mask: int) -> Ids:
+        """Return the positions [n] that can be committed while `block` is active, ascending."""
+        first = block.start if self.infill else 0
+        return first + np.flatnonzero(self.ids[first : block.end] == mask)
+
+    def commit(self, positions: Ids, tokens: Ids) -> Self:
+        """Return the canvas with `tokens` [m] at `positions` [m]."""
+        ids = self.ids.copy()
+        ids[positions] = tokens
+        return replace(self, ids=ids)
+
+    def unconditional(self, first: Self, mask: int, keep: Sequence[int]) -> Self:
+        """Return the canvas with a mask for each token that was given in the `first` one, but for the ids to `keep`."""
+        given = (first.ids != mask) & ~np.isin(first.ids, keep)
+        return replace(self, ids=np.where(given, mask, self.ids))
+
+
+def for_generation(prompt_ids: Sequence[int], max_new_tokens: int, mask: int, seed: int = 0) -> Canvas:
+    """Return the canvas of a prompt: its tokens, then `max_new_tokens` masks."""
+    ids = np.full(len(prompt_ids) + max_new_tokens, mask, np.int64)
+    ids[: len(prompt_ids)] = prompt_ids
+    return Canvas(ids, start=len(prompt_ids), seed=seed)
+
+
+def for_infilling(ids: Sequence[int], seed: int = 0) -> Canvas:
+    """Return the canvas of a text that holds masks."""
+    return Canvas(np.array(ids, np.int64), start=0, seed=seed, infill=True)
+
+
+def block_count(canvases: Sequence[Canvas], block_length: int) -> int:
+    """Return into how many blocks the longest generated span is divided."""
+    return max(-(-len(canvas.generated) // block_length) for canvas in canvases)

@@ -1,0 +1,1 @@
+"""Graphs against the checkpoint that they were made from."""

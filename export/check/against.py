@@ -1,0 +1,41 @@
+"""A bundle against the checkpoint that it was made from, in torch and transformers."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.checks.verify import Check, fidelity
+from diffutron_ort.errors import FidelityError
+from diffutron_ort.runtime.graph_guard import DENOISER, checked_graph
+from diffutron_ort_export.check.fidelity import GraphForward, Yardstick
+from diffutron_ort_export.check.verify import Session, verify
+from diffutron_ort_export.checkpoint.source import open_source
+
+
+def against_torch(bundle: Bundle, name: str, *, revision: str | None, adapter: str | None) -> Iterator[Check]:
+    """Measures the fidelity of each variant anew.
+
+    Args:
+        bundle: loaded.
+        name: the checkpoint's directory, or its hub id.
+        revision: of a hub id.
+        adapter: directory of the LoRA adapter that was merged.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+    """
+    source = replace(open_source(name, revision=revision, adapter=adapter), pieces=bundle.output_vocabulary)
+    yardstick = Yardstick(source)
+    for variant, files in bundle.variants.items():
+        session = Session(checked_graph(bundle, files, DENOISER), source.shape, source.pieces)
+        said = f"torch, {variant}"
+        try:
+            exact = variant == "fp32"
+            card = (
+                verify(yardstick.reference, session, variant)
+                if exact
+                else yardstick.card(GraphForward(session), variant)
+            )
+            yield replace(fidelity(variant, card), name=said)
+        except FidelityError as error:
+            yield Check(said, 1, [str(error)])

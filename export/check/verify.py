@@ -1,0 +1,306 @@
+"""A graph in ONNX Runtime against transformers' ModernBertForMaskedLM -> fidelity card, or an error."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from diffutron_ort.errors import FidelityError
+from diffutron_ort_export.checkpoint.architecture import Shape
+from diffutron_ort_export.checkpoint.source import TIED, Source
+from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS
+from diffutron_ort_export.graph.network import TABLE, Prediction
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default since 1.29, and read at import
+import onnxruntime
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.floating]
+Outputs = Mapping[str, NDArray[Any]]
+
+SEED = 20260323
+MOST_LOGITS = 2**24
+"""How many logits a case compares at most: 65 rows of 256,000."""
+
+MOST_ERROR = 1e-3
+"""The largest difference of a float32 logit that is allowed, in standard deviations of the logits."""
+
+EXACT = 1e-4
+"""How far sums and entropy may be from float64's, relatively: float32 over 256,000 terms, with room."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Logits of the same positions from the reference and from the graph, each [n, vocab]."""
+
+    name: str
+    expected: Floats
+    found: Floats
+
+
+class Reference:
+    """transformers' model at float32 with eager attention."""
+
+    def __init__(self, source: Source) -> None:
+        config = transformers.ModernBertConfig(**source.config)
+        config.reference_compile = False  # 4.57 would compile
+        config.sparse_prediction = False  # it would leave out rows
+        transformers.utils.logging.disable_progress_bar()
+        model = transformers.ModernBertForMaskedLM.from_pretrained(
+            None,  # no path: the constructor would spend minutes on random weights first
+            config=config,
+            state_dict={**source.tensors, TIED: source.tensors[TABLE]},
+            dtype=torch.float32,
+            attn_implementation="eager",
+        )
+        self.model = model.eval().requires_grad_(False)
+        self.columns = source.columns
+
+    def logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
+        """[batch, seq] tokens, and which are no padding -> [batch, seq, columns], those that an export predicts."""
+        return self.all_logits(ids, valid)[..., self.columns]
+
+    def all_logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
+        """The same of the whole vocabulary."""
+        mask = torch.from_numpy(valid.astype(np.int64))
+        return self.model(input_ids=torch.from_numpy(ids), attention_mask=mask).logits.numpy()
+
+
+class Session:
+    """The graph in ONNX Runtime on the CPU, with what a pass leaves out filled in."""
+
+    def __init__(self, graph: Path, shape: Shape, pieces: Sequence[int] | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", "1")  # 8-bit products that saturate nowhere
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.shape = shape
+        self.pieces = np.arange(shape.vocab_size) if pieces is None else np.array(pieces)  # the ids of logits' columns
+
+    def run(self, ids: Ids, positions: Ids, rows: Ids, **others: NDArray[Any]) -> Outputs:
+        """One pass; past, penalty and temperature are none unless given."""
+        batch = ids.shape[0]
+        nothing = np.zeros((self.shape.layers, batch, 0, self.shape.hidden_size), np.float32)
+        ones = np.ones(batch, np.float32)
+        feed = {
+            "input_ids": ids,
+            "position_ids": positions,
+            "past_position_ids": np.zeros((batch, 0), np.int64),
+            "past_key": nothing,
+            "past_value": nothing,
+            "rows": rows,
+            "seen_ids": np.zeros((batch, 1), np.int64),
+            "repetition_penalty": ones,
+            "temperature": ones,
+        }
+        names = list(Prediction._fields)
+        return dict(zip(names, self.session.run(names, feed | others), strict=True))
+
+
+def verify(reference: Reference, session: Session, name: str) -> dict[str, Any]:
+    """Compares a float32 graph with transformers at shapes other than the traced one.
+
+    Args:
+        reference: the checkpoint in transformers.
+        session: the graph.
+        name: the variant's, for errors.
+
+    Returns:
+        The fidelity card, as of `judged`.
+
+    Raises:
+        FidelityError: over the tolerance.
+    """
+    card = judged(list(compare(reference, session, session.shape)), name)
+    check_reductions(session, name)
+    return card
+
+
+def judged(cases: Sequence[Case], name: str) -> dict[str, Any]:
+    """Compares what a float32 graph found with the reference.
+
+    Args:
+        cases: of the same vocabulary.
+        name: the variant's, for errors.
+
+    Returns:
+        The fidelity card: max_abs, std (of the reference's logits) and max_abs_over_std over all logits compared;
+        top1_agreement, top1_agreement_clear (where the reference's margin is larger than max_abs) and the mean of
+        KL(reference || graph) in nats over all rows; how many rows; and max_abs of each case.
+
+    Raises:
+        FidelityError: over the tolerance.
+    """
+    card = fidelity(np.concatenate([case.expected for case in cases]), np.concatenate([case.found for case in cases]))
+    card["cases"] = {case.name: largest_error(case.expected, case.found) for case in cases}
+    check(card, name)
+    return card
+
+
+def compare(reference: Reference, session: Session, shape: Shape) -> Iterator[Case]:
+    """The cases: longer than the window, right-padded, no rows, and cached."""
+    random = np.random.default_rng(SEED)
+    length = longest(shape)
+    yield long_case(reference, session, tokens(random, shape, 1, length))
+    yield padded_case(reference, session, tokens(random, shape, 3, length // 2 + 1))
+    yield cached_case(reference, session, tokens(random, shape, 1, length), random)
+
+
+def longest(shape: Shape) -> int:
+    """How many tokens a case has at most: more than a local layer sees."""
+    return min(shape.positions, shape.window + shape.window // 2 + 7)
+
+
+def tokens(random: np.random.Generator, shape: Shape, batch: int, length: int) -> Ids:
+    """Random tokens, of which about half are masks; [batch, length]."""
+    ids = random.integers(shape.vocab_size, size=(batch, length))
+    return np.where(random.random((batch, length)) < 0.5, SPECIAL_IDS["mask"], ids)
+
+
+def long_case(reference: Reference, session: Session, ids: Ids) -> Case:
+    """One sequence, longer than a local layer sees."""
+    valid = np.ones(ids.shape, bool)
+    rows = spread(np.arange(ids.size), session.shape)
+    found = session.run(ids, np.arange(ids.size)[None], rows)
+    return Case("long", reference.logits(ids, valid)[0, rows], found["logits"])
+
+
+def padded_case(reference: Reference, session: Session, ids: Ids) -> Case:
+    """Sequences of three lengths, padded on the right."""
+    batch, length = ids.shape
+    places = np.tile(np.arange(length), (batch, 1))
+    valid = places < np.linspace(length, 1, batch).astype(int)[:, None]
+    ids = np.where(valid, ids, SPECIAL_IDS["pad"])
+    rows = spread(np.flatnonzero(valid), session.shape)
+    logits = reference.logits(ids, valid)
+    expected = logits.reshape(-1, logits.shape[-1])[rows]
+    return Case("padded", expected, session.run(ids, np.where(valid, places, -1), rows)["logits"])
+
+
+def cached_case(reference: Reference, session: Session, ids: Ids, random: np.random.Generator) -> Case:
+    """A block against the cached keys and values of the rest, in any order, with places of none between.
+
+    The full pass that fills the cache is asked for no rows.
+    """
+    length = ids.shape[1]
+    places = np.arange(length)[None]
+    block = np.arange(length // 3, 2 * length // 3 + 1)
+    full = session.run(ids, places, np.zeros(0, np.int64))
+    order = random.permutation(length)
+    past = {
+        "past_position_ids": np.where(np.isin(order, block), -1, order)[None],
+        "past_key": full["key"][:, :, order],
+        "past_value": full["value"][:, :, order],
+    }
+    rows = spread(np.arange(block.size), session.shape)
+    found = session.run(ids[:, block], places[:, block], rows, **past)
+    return Case("cached", reference.logits(ids, np.ones(ids.shape, bool))[0, block[rows]], found["logits"])
+
+
+def spread(rows: Ids, shape: Shape) -> Ids:
+    """All of these rows, or as many as MOST_LOGITS allows, evenly."""
+    most = max(1, MOST_LOGITS // shape.vocab_size)
+    return rows[:: -(-rows.size // most)]
+
+
+def fidelity(expected: Floats, found: Floats) -> dict[str, Any]:
+    """The figures of a fidelity card from two arrays of logits, each [n, vocab]."""
+    error, std = largest_error(expected, found), float(expected.std(dtype=np.float64))
+    if not std > 0:
+        raise FidelityError(
+            "every token has the same logit, so the checkpoint predicts nothing, or logits are not finite. Nothing was "
+            "written; take a checkpoint that was trained"
+        )
+    same = expected.argmax(-1) == found.argmax(-1)
+    clear = margins(expected) > error
+    return {
+        "max_abs": error,
+        "std": std,
+        "max_abs_over_std": error / std,
+        "top1_agreement": float(same.mean()),
+        "top1_agreement_clear": float(same[clear].mean()) if clear.any() else 1.0,
+        "kl": float(np.mean([divergence(p, q) for p, q in zip(expected, found, strict=True)])),
+        "rows": len(expected),
+    }
+
+
+def largest_error(expected: Floats, found: Floats) -> float:
+    """The largest difference, NaN if there is one."""
+    return float(np.abs(expected - found).max())
+
+
+def margins(logits: Floats) -> Floats:
+    """By how much the best token leads; [n, vocab] -> [n]."""
+    second, best = np.partition(logits, -2, axis=-1)[:, -2:].T
+    return best - second
+
+
+def divergence(expected: Floats, found: Floats) -> float:
+    """KL(expected || found) of two rows of logits [vocab], in nats, at float64."""
+    p, q = log_softmax(expected), log_softmax(found)
+    return float((np.exp(p) * (p - q)).sum())
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Log-probabilities of a row of logits [vocab], at float64."""
+    shifted = logits.astype(np.float64) - logits.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def check(card: Mapping[str, Any], name: str) -> None:
+    """Refuses a card over the tolerance; written so that NaN is refused too."""
+    error, agreement = card["max_abs_over_std"], card["top1_agreement_clear"]
+    if not error <= MOST_ERROR:
+        raise FidelityError(
+            f"variant {name}: a logit differs from transformers' by {card['max_abs']:.3g}, which is "
+            f"{error:.3g} of the logits' standard deviation; allowed is {MOST_ERROR:g}. "
+            "Nothing was written; try the releases of torch, onnx and onnxruntime that the README names"
+        )
+    if not agreement >= 1:
+        raise FidelityError(
+            f"variant {name}: {agreement:.2%} of the clear rows have transformers' best token; all are required. "
+            "Nothing was written"
+        )
+
+
+def check_reductions(session: Session, name: str) -> None:
+    """Refuses a graph whose best tokens, sums or entropy are not those of its own logits, at float64."""
+    shape = session.shape
+    random = np.random.default_rng(SEED)
+    ids = tokens(random, shape, 2, 8)
+    seen = random.integers(len(SPECIAL_IDS), shape.vocab_size, size=ids.shape)
+    seen[:, ::2] = random.choice(session.pieces[session.pieces >= len(SPECIAL_IDS)], size=seen[:, ::2].shape)
+    rows, penalty, temperature = np.arange(0, 16, 5), np.array([1.3, 0.7], np.float32), np.array([0.5, 1.5], np.float32)
+    options = {"seen_ids": seen, "repetition_penalty": penalty, "temperature": temperature}
+    found = session.run(ids, np.tile(np.arange(8), (2, 1)), rows, **options)
+    for i, row in enumerate(rows):
+        sequence = row // 8
+        columns = np.flatnonzero(np.isin(session.pieces, seen[sequence]))
+        expected = reductions(found["logits"][i], columns, float(penalty[sequence]), float(temperature[sequence]))
+        for output, value in expected.items():
+            if not np.allclose(found[output][i], value, rtol=EXACT, atol=EXACT):
+                raise FidelityError(
+                    f"variant {name}: {output} of a row is {found[output][i]}, and its logits make it {value}. "
+                    "Nothing was written; try the releases of torch, onnx and onnxruntime that the README names"
+                )
+
+
+def reductions(logits: Floats, seen: Ids, penalty: float, temperature: float) -> dict[str, Any]:
+    """What the graph should say of a row of logits [vocab], at float64; only top_logits of the ordered outputs."""
+    logits = logits.astype(np.float64)
+    unique = np.unique(seen)
+    logits[unique] = np.where(logits[unique] > 0, logits[unique] / penalty, logits[unique] * penalty)
+    ordered = np.sort(logits)[::-1]
+    others = ordered[1:] - ordered[0]
+    log_p = log_softmax(logits)
+    return {
+        "top_logits": ordered[: min(64, logits.size)],
+        "rest": np.exp(others).sum(),
+        "rest_tempered": np.exp(others / temperature).sum(),
+        "entropy": -(np.exp(log_p) * log_p).sum(),
+    }

@@ -1,0 +1,134 @@
+"""The output vocabulary: which pieces the head of an export keeps."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffutron_ort.errors import OptionError
+from diffutron_ort.files import Origin, read_bytes
+from diffutron_ort_export.checkpoint.tokenizer import Tokenizer
+from diffutron_ort_export.checkpoint.weights import plain
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.floating]
+
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+COMMENT = re.compile(r"(#|//).*")
+SPACE = "▁"
+
+MOST_DIGITS = 20
+"""Of a number that may be an id; more make it no smaller."""
+
+MOST_LINE = 10_000
+"""Characters that are tokenized together."""
+
+
+def read_pieces(path: str | Path, tokenizer: Tokenizer) -> Ids:
+    """Return the ids that a head needs for the language of a text: int64 [m], ascending.
+
+    They are all that occur in the text, line by line, and, whatever the text, all special and added tokens, all bytes,
+    all pieces of digits and punctuation alone, and what the answer's end is written with.
+
+    Args:
+        path: A text file in UTF-8, or one that holds nothing but numbers (spaces, commas and brackets aside): ids.
+        tokenizer: The source's.
+
+    Raises:
+        OptionError: The file cannot be read, is empty, is nearly a list of ids, or names an id that is not the
+            tokenizer's.
+    """
+    place = f"output vocabulary {plain(str(path))}"
+    content = read_text(Path(path), place)
+    numbers = re.split(r"[\s,\[\]]+", content.strip("[], \n\t\r"))
+    if all(number.isdecimal() for number in numbers):
+        found = {int(number[:MOST_DIGITS]) for number in numbers}
+    elif is_nearly_ids(content):
+        raise OptionError(
+            f"{place} is neither a text nor a list of ids: letters are less than half of it, or in comments "
+            "alone; give ids separated by commas or white space, or a text in the language"
+        )
+    else:
+        found = {i for line in lines(content) for i in tokenizer.encode(line)}
+    if beyond := [i for i in found if i >= tokenizer.size]:
+        raise OptionError(f"{place} names id {min(beyond)}; the tokenizer has {tokenizer.size} pieces")
+    return np.array(sorted(found | always(tokenizer)), np.int64)
+
+
+def read_text(path: Path, place: str) -> str:
+    """Return the text in a file."""
+    origin = Origin(OptionError, OptionError, "give a text file in UTF-8, or a list of ids")
+    content = read_bytes(path, origin)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{place} is not UTF-8: {error}; {origin.remedy}") from error
+    if "\0" in text:
+        raise OptionError(f"{place} holds a NUL, as text in UTF-16 does; {origin.remedy}")
+    if not text.strip("[], \n\t\r"):
+        raise OptionError(f"{place} is empty; {origin.remedy}")
+    return text
+
+
+def is_nearly_ids(content: str) -> bool:
+    """Return whether what is no list of ids was probably meant as one.
+
+    It is where letters are less than half of it, or of most of its lines, or are in comments alone.
+    """
+    bare = COMMENT.sub("", content)
+    if bare.strip() and not any(map(str.isalpha, bare)):
+        return True
+    lines = [line for line in content.splitlines() if line.strip()]
+    lettered = [line for line in lines if is_lettered(line)]
+    return not is_lettered(content) or 2 * len(lettered) < len(lines)
+
+
+def is_lettered(text: str) -> bool:
+    """Return whether half of a text or more, white space aside, is letters."""
+    visible = [character for character in text if not character.isspace()]
+    return 2 * sum(unicodedata.category(character)[0] in "LM" for character in visible) >= len(visible)
+
+
+def lines(content: str) -> Iterator[str]:
+    """Return the lines of a text, a long one in parts that end at white space where there is some."""
+    for line in content.splitlines():
+        yield from re.findall(rf".{{1,{MOST_LINE}}}(?!\S)|.{{{MOST_LINE}}}", line)
+
+
+def always(tokenizer: Tokenizer) -> set[int]:
+    """Return the ids that every output vocabulary has."""
+    made = tokenizer.loaded
+    plain = {i for piece, i in made.get_vocab().items() if BYTE.fullmatch(piece) or is_sign(piece.strip(SPACE))}
+    return plain | {*made.get_added_tokens_decoder(), *tokenizer.special_ids.values(), *tokenizer.answer_end}
+
+
+def is_sign(text: str) -> bool:
+    """Whether a text is digits, punctuation, symbols or white space alone."""
+    return all(unicodedata.category(character)[0] in "NPSZ" for character in text)
+
+
+def coverage(pieces: Ids, logits: Floats, texts: Ids) -> dict[str, Any]:
+    """What an output vocabulary loses.
+
+    Args:
+        pieces: the ids that are kept [m].
+        logits: float32's, of all pieces [n, vocab].
+        texts: the ids of texts in the model's language, one after another.
+
+    Returns:
+        pieces and of: how many are kept of how many; text: the share of the texts' tokens that is kept; best: the share
+        of rows whose best token is; mass_outside: the mean probability of what is not.
+    """
+    chances = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
+    chances /= chances.sum(axis=1, keepdims=True)
+    return {
+        "pieces": len(pieces),
+        "of": logits.shape[1],
+        "text": float(np.isin(texts, pieces).mean()),
+        "best": float(np.isin(logits.argmax(axis=1), pieces).mean()),
+        "mass_outside": float(1 - chances[:, pieces].sum(axis=1).mean()),
+    }

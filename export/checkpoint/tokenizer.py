@@ -1,0 +1,266 @@
+"""The tokenizer's files, checked: its size, the five special ids, and the ids of the answer's end."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from diffutron_ort.errors import BundleError, CheckpointError
+from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
+from diffutron_ort.text.tokenizer import Tokenizer as Runtime
+from diffutron_ort.types import SpecialIds
+from diffutron_ort_export.checkpoint.specification import at_rest, warn_of_javascript, written
+from diffutron_ort_export.checkpoint.weights import plain, read_json
+from diffutron_ort_export.passages import PASSAGES, QUESTIONS
+
+SPECIAL_IDS: Mapping[str, int] = {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
+"""What mmBERT, and every model trained from it, has."""
+
+ANSWER_END = "[/Answer]"
+
+TOKENIZER, SETTINGS, OLDER = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+
+SAMPLES = ("", "a", " a  b\n\n\tc ", f"\n{ANSWER_END}", "İı\u0307 ﬁ 漢 👋🏽 \x00\ufeff", *PASSAGES, *QUESTIONS)
+"""Texts to try a tokenizer on: some damage shows at the first encoding only."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A checked tokenizer.
+
+    Attributes:
+        files: the bytes of the bundle's tokenizer files, by name.
+        size: how many tokens it has, added ones included.
+        special_ids: pad, eos, bos, unk and mask.
+        answer_end: the ids of "[/Answer]" after a newline.
+    """
+
+    files: Mapping[str, bytes]
+    size: int
+    special_ids: Mapping[str, int]
+    answer_end: tuple[int, ...]
+
+    @cached_property
+    def loaded(self) -> tokenizers.Tokenizer:
+        """The tokenizer itself, which adds nothing to a text."""
+        made = load(self.files[TOKENIZER])
+        made.post_processor = None
+        return made
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        with undamaged():
+            return list(self.loaded.encode(text, add_special_tokens=False).ids)
+
+
+def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
+    """Read and check a folder's tokenizer against the folder's config.json.
+
+    Raises:
+        CheckpointError: A file is not there or damaged, or a special id is another than SPECIAL_IDS.
+    """
+    specification, content = read(folder, TOKENIZER)
+    settings, told = read(folder, SETTINGS)
+    rested = at_rest(specification.values)
+    tokenizer = load(written(rested))
+    check_special_ids(tokenizer, special_tokens(folder, settings), Fields(config, "config.json", CHECKPOINT))
+    size = size_of(tokenizer)
+    check_runs(written(rested), size)
+    if adds_more(tokenizer):
+        rested["post_processor"] = None
+    warn_of_javascript(specification)
+    files = {
+        TOKENIZER: content if rested == specification.values else written(rested),
+        SETTINGS: told if known(settings) == settings.values else written(known(settings)),
+    }
+    return Tokenizer(files, size, dict(SPECIAL_IDS), answer_end(tokenizer))
+
+
+def read(folder: Path, name: str) -> tuple[Fields, bytes]:
+    """Return the object in a file of the tokenizer, and the file."""
+    if not os.path.lexists(folder / name):
+        raise CheckpointError(
+            f"{folder.name} has no {name}; expected a fast tokenizer's files: save it with save_pretrained"
+        )
+    content = read_bytes(folder / name, CHECKPOINT)
+    return parse_object(content, name, CHECKPOINT), content
+
+
+def load(content: bytes) -> tokenizers.Tokenizer:
+    """Return the tokenizer of a tokenizer.json: whatever this package exports with is loaded here."""
+    with undamaged():
+        tokenizer = tokenizers.Tokenizer.from_buffer(content)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+
+@contextlib.contextmanager
+def undamaged() -> Iterator[None]:
+    """Turn whatever the library raises into an error of ours."""
+    try:
+        yield
+    except BaseException as error:
+        # A Rust panic is a BaseException and of a class that cannot be imported.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise CheckpointError(f"{TOKENIZER} is damaged: {plain(str(error))}; take an unaltered copy") from error
+        raise
+
+
+def check_runs(content: bytes, size: int) -> None:
+    """Refuse what a bundle's tokenizer cannot be, before anything is made with it: the runtime looks at it here.
+
+    Among others that is what may run for ever or lets a text grow without bounds.
+    """
+    try:
+        Runtime(content, TOKENIZER, size, SpecialIds(**SPECIAL_IDS))
+    except BundleError as error:
+        said = str(error).removesuffix("; export the model again")
+        raise CheckpointError(f"{plain(said)}; no bundle can have it: take another tokenizer") from error
+
+
+def adds_more(tokenizer: tokenizers.Tokenizer) -> bool:
+    """Take off what puts tokens around a text, and return whether it does so where no special ones are asked for."""
+    with undamaged():
+        tokenizer.encode("a")  # with the special ones: damage of them shows here
+        before = sampled(tokenizer)
+        tokenizer.post_processor = None
+        return sampled(tokenizer) != before
+
+
+def sampled(tokenizer: tokenizers.Tokenizer) -> list[list[int]]:
+    """Return the ids of samples, each tried backwards too."""
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in SAMPLES]
+    tokenizer.decode_batch(ids)
+    return ids
+
+
+def size_of(tokenizer: tokenizers.Tokenizer) -> int:
+    """Return how many pieces there are; their ids have no gaps."""
+    ids = tokenizer.get_vocab().values()
+    if (highest := max(ids, default=-1)) + 1 != len(ids):
+        raise CheckpointError(
+            f"{TOKENIZER} has {len(ids)} pieces with ids up to {highest}, expected each id once; take an unaltered copy"
+        )
+    return len(ids)
+
+
+def special_tokens(folder: Path, settings: Fields) -> dict[str, str]:
+    """Return the text of each special token, as special_tokens_map.json or tokenizer_config.json names it."""
+    given = [read_json(folder, OLDER)] if os.path.lexists(folder / OLDER) else []
+    return {role: named(f"{role}_token", [*given, settings], f"<{role}>") for role in SPECIAL_IDS}
+
+
+def named(name: str, files: list[Fields], default: str) -> str:
+    """Return the text of a special token as the first of some files has it that names it."""
+    for file in files:
+        if name in file:
+            return file.fields(name).text("content") if isinstance(file.values[name], dict) else file.text(name)
+    return default
+
+
+def check_special_ids(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str], config: Fields) -> None:
+    """Refuse ids and texts other than SPECIAL_IDS, which sampler and bundles count on, and other ids in config.json."""
+    for role, expected in SPECIAL_IDS.items():
+        if (found := tokenizer.token_to_id(names[role])) != expected:
+            raise CheckpointError(
+                f"tokenizer.json: {role} token {plain(names[role])!r} has id {found}, expected {expected}; "
+                "only tokenizers with mmBERT's special ids can be exported"
+            )
+        if names[role] != f"<{role}>":
+            raise CheckpointError(
+                f"tokenizer.json: the {role} token is {plain(names[role])!r}, expected '<{role}>'; "
+                "only tokenizers with mmBERT's special tokens can be exported"
+            )
+        if expected not in (ids := config_ids(config, f"{role}_token_id", expected)):
+            raise CheckpointError(
+                f"config.json: {role}_token_id is {ids[0] if len(ids) == 1 else ids} and the tokenizer's is "
+                f"{expected}; correct the wrong one"
+            )
+
+
+def config_ids(config: Fields, name: str, default: int) -> list[int]:
+    """Return the ids that a config.json gives a role: one, or a list of them."""
+    if name not in config:
+        return [default]
+    if isinstance(config.values[name], list):
+        return config.integers(name, 0, 2**31)
+    return [config.integer(name, 0, 2**31)]
+
+
+def answer_end(tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:
+    """Return the ids of "[/Answer]" as they follow the answer's last newline.
+
+    Where a newline is an added token, what comes after it is tokenized as at the start of a text; elsewhere merges may
+    cross it, and the start of a text is the best that can be said.
+    """
+    newline = tokenizer.encode("\n", add_special_tokens=False).ids
+    added = tokenizer.get_added_tokens_decoder()
+    if len(newline) == 1 and newline[0] in added:
+        return tuple(tokenizer.encode(f"\n{ANSWER_END}", add_special_tokens=False).ids[1:])
+    return tuple(tokenizer.encode(ANSWER_END, add_special_tokens=False).ids)
+
+
+def side(settings: Fields, name: str) -> str:
+    """Return left or right."""
+    if (value := settings.text(name)) not in ("left", "right"):
+        raise settings.wrong(name, "left or right")
+    return value
+
+
+def identifier(settings: Fields, name: str) -> str:
+    """Return the name of a class."""
+    if not (value := settings.text(name, 100)).isidentifier():
+        raise settings.wrong(name, "the name of a class")
+    return value
+
+
+def token(settings: Fields, name: str) -> None:
+    """Refuse what is no token, which is a text or an object."""
+    if not isinstance(settings.values[name], dict):
+        settings.text(name, 100)
+        return
+    described = settings.fields(name)
+    described.text("content", 100)
+    for setting in set(described) - {"content", "__type"}:
+        described.boolean(setting)
+
+
+def tokens(settings: Fields, name: str) -> None:
+    """Refuse what is no list of tokens, nor an object of tokens."""
+    value = settings.values[name]
+    if not isinstance(value, dict | list):
+        raise settings.wrong(name, "a list of tokens")
+    several = value if isinstance(value, dict) else dict(enumerate(value))
+    for each in several:
+        token(Fields({str(each): several[each]}, f"{settings.place}: {name}", settings.origin), str(each))
+
+
+KNOWN: Mapping[str, Callable[[Fields, str], object]] = {
+    **dict.fromkeys((f"{role}_token" for role in (*SPECIAL_IDS, "cls", "sep")), token),
+    **dict.fromkeys(("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"), tokens),
+    **dict.fromkeys(("add_bos_token", "add_eos_token", "add_prefix_space", "legacy"), Fields.boolean),
+    **dict.fromkeys(("clean_up_tokenization_spaces", "spaces_between_special_tokens"), Fields.boolean),
+    **dict.fromkeys(("padding_side", "truncation_side"), side),
+    "model_input_names": partial(Fields.texts, most=100),
+    "model_max_length": partial(Fields.number, least=1, most=1e31),  # transformers writes 1e30 for none
+    "tokenizer_class": identifier,
+}
+"""Settings of a tokenizer_config.json that a bundle's has too, where their value is of the kind: no template, no path,
+no code's name, and no padding or truncation of a run."""
+
+
+def known(settings: Fields) -> dict[str, Any]:
+    """Return the settings of a tokenizer_config.json that are known."""
+    found: dict[str, Any] = {}
+    for name, read_setting in KNOWN.items():
+        with contextlib.suppress(CheckpointError):
+            if name in settings:
+                read_setting(settings, name)
+                found[name] = None
+    return {name: value for name, value in settings.values.items() if name in found}

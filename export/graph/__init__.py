@@ -1,0 +1,1 @@
+"""The denoiser and the loop around it as ONNX graphs."""

@@ -1,0 +1,160 @@
+"""The denoiser -> an ONNX file with named dynamic axes, provenance, and one file of weights beside it."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from diffutron_ort_export.checkpoint.architecture import Shape
+from diffutron_ort_export.checkpoint.source import Source
+from diffutron_ort_export.graph.network import HEAD_TABLE, TABLE, Prediction, build
+
+OPSET = 23
+"""The first with Attention and RotaryEmbedding; every ONNX Runtime that we allow knows them."""
+
+AXES: Mapping[str, Mapping[int, str]] = {
+    "input_ids": {0: "batch", 1: "seq"},
+    "position_ids": {0: "batch", 1: "seq"},
+    "past_position_ids": {0: "batch", 1: "past"},
+    "past_key": {1: "batch", 2: "past"},
+    "past_value": {1: "batch", 2: "past"},
+    "rows": {0: "n"},
+    "seen_ids": {0: "batch", 1: "u"},
+    "repetition_penalty": {0: "batch"},
+    "temperature": {0: "batch"},
+}
+"""The graph's inputs in their order, and the names of their dynamic axes."""
+
+FLOATS = ("past_key", "past_value", "repetition_penalty", "temperature")
+"""The inputs that are float32; the others are int64."""
+
+
+EXTERNAL = 256
+"""Initializers of more bytes than these go into the file of weights."""
+
+
+@dataclass(frozen=True)
+class View:
+    """An initializer that is stored as some rows of another one."""
+
+    value: ir.Value
+    of: ir.Value
+    first: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A denoiser's graph, not yet on the disk.
+
+    Attributes:
+        model: without traces of what made it.
+        views: initializers that `save` stores inside others.
+    """
+
+    model: ir.Model
+    views: list[View] = field(default_factory=list)
+
+    def save(self, path: Path, provenance: Mapping[str, str]) -> None:
+        """Writes the graph to `path` and its weights to `path` + ".data".
+
+        Args:
+            path: where to; the folder is there.
+            provenance: goes into the file's metadata.
+        """
+        self.views.extend(tied(self.model.graph))
+        self.model.metadata_props.update(provenance)
+        weights = f"{path.name}.data"
+        ir.external_data.unload_from_model(self.model, path.parent, weights, size_threshold_bytes=EXTERNAL)
+        for view in self.views:
+            view.value.const_value = inside(view, path.parent)
+            self.model.graph.register_initializer(view.value)
+        ir.save(self.model, path)
+
+
+def inside(view: View, folder: Path) -> ir.ExternalTensor:
+    """Where a view is stored: in the bytes of the initializer that it is of."""
+    whole, rows = view.of.const_value, view.value.shape[0]
+    row = whole.nbytes // whole.shape[0]
+    return ir.ExternalTensor(
+        whole.location,
+        offset=(whole.offset or 0) + view.first * row,
+        length=rows * row,
+        dtype=whole.dtype,
+        shape=view.value.shape,
+        name=view.value.name,
+        base_dir=folder,
+    )
+
+
+def trace(source: Source) -> Graph:
+    """The float32 graph of a checkpoint."""
+    dims = {name: Dim(name) for name in ("batch", "seq", "past", "n", "u")}
+    with quiet():
+        program: Any = torch.onnx.export(
+            build(source.shape, source.tensors, source.pieces),
+            example(source.shape),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(AXES),
+            output_names=list(Prediction._fields),
+            dynamic_shapes={name: {axis: dims[dim] for axis, dim in axes.items()} for name, axes in AXES.items()},
+            verbose=False,
+        )
+    forget_traces(program.model)
+    return Graph(program.model)
+
+
+def tied(graph: ir.Graph) -> list[View]:
+    """Takes the head's table, if it has one of its own, out of what is stored: it is the embedding's first rows."""
+    if HEAD_TABLE not in graph.initializers:
+        return []
+    return [View(graph.initializers.pop(HEAD_TABLE), graph.initializers[TABLE], 0)]
+
+
+def example(shape: Shape) -> tuple[Tensor, ...]:
+    """Inputs to trace with.
+
+    No dynamic axis is 0 or 1, for which tracing specialises. No tensor is there twice, for tracing takes one for both,
+    nor is one a view, whose base's sizes get in the way.
+    """
+    sizes = {"batch": 2, "seq": 6, "past": 3, "n": 4, "u": 5}
+    cached = {0: shape.layers, 3: shape.hidden_size}
+    fixed = {"past_key": cached, "past_value": cached}
+    inputs = []
+    for name, axes in AXES.items():
+        dims = {axis: sizes[dim] for axis, dim in axes.items()} | fixed.get(name, {})
+        size = [dims[axis] for axis in sorted(dims)]
+        inputs.append(torch.ones(size, dtype=torch.float32 if name in FLOATS else torch.int64))
+    return tuple(inputs)
+
+
+def forget_traces(model: Any) -> None:
+    """Takes out of an onnx_ir.Model what torch notes for its own debugging, the paths of its source files among it."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what torch's exporter says about packages and names that do not concern this export."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,94 @@
+"""What every rewriting of a float32 graph shares: it goes from product to product and puts something in its place."""
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+from diffutron_ort_export.graph.graph import Graph, View
+from diffutron_ort_export.graph.network import TABLE
+
+
+class Rewriter:
+    """Rewrites the products with matrices, the embedding and the head; subclasses say what each becomes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.views = graph.model.graph, graph.views
+        self._tape = Tape()
+
+    def run(self) -> None:
+        """Rewrites all there is, in place, and drops the initializers that are not read any more."""
+        for node in list(self.graph):
+            if (result := self._rewritten(node)) is not None:
+                self._replace(node, result)
+        for name, value in list(self.graph.initializers.items()):
+            if not value.uses() and all(value is not view.of for view in self.views if view.value.uses()):
+                del self.graph.initializers[name]
+        self.views[:] = [view for view in self.views if view.value.uses()]
+
+    def product(self, x: ir.Value, matrix: ir.Value) -> ir.Value | None:
+        """What x [..., in] times a matrix [in, out] becomes; None leaves it as it is."""
+        raise NotImplementedError
+
+    def embedding(self, ids: ir.Value) -> ir.Value | None:
+        """What looking ids [batch, seq] up in the table becomes."""
+        raise NotImplementedError
+
+    def head(self, x: ir.Value, bias: ir.Value) -> ir.Value | None:
+        """What x [n, hidden] times the turned table, plus bias [vocab], becomes."""
+        raise NotImplementedError
+
+    def _rewritten(self, node: ir.Node) -> ir.Value | None:
+        if node.op_type == "MatMul" and node.inputs[1].is_initializer():
+            return self.product(*node.inputs)
+        if node.op_type == "Gather" and node.inputs[0].name == TABLE:
+            return self.embedding(node.inputs[1])
+        if node.op_type == "Gemm":
+            return self.head(node.inputs[0], node.inputs[2])
+        return None
+
+    def op(self, kind: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+        """Records an operator of one output."""
+        return self._tape.op(kind, inputs, attributes)
+
+    def ops(self, kind: str, *inputs: ir.Value, outputs: int) -> tuple[ir.Value, ...]:
+        """Records an operator of several outputs."""
+        return tuple(self._tape.op_multi_out(kind, inputs, num_outputs=outputs))
+
+    def first_rows(self, table: ir.Value, count: int) -> ir.Value:
+        """A table's first rows, stored in the table."""
+        return table if count == table.shape[0] else self.part(f"{table.name}.head", table, 0, count)
+
+    def part(self, name: str, table: ir.Value, first: int, end: int) -> ir.Value:
+        """Some rows of a table, stored in the table."""
+        value = ir.Value(name=name, shape=ir.Shape([end - first, table.shape[1]]), type=table.type)
+        self.views.append(View(value, table, first))
+        return value
+
+    def constant(self, name: str, array: Any) -> ir.Value:
+        """An initializer of this name, made once."""
+        if name not in self.graph.initializers:
+            tensor = ir.tensor(np.ascontiguousarray(array).reshape(np.shape(array)), name=name)
+            kind = ir.TensorType(tensor.dtype)
+            self.graph.register_initializer(ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor))
+        return self.graph.initializers[name]
+
+    def weights(self, name: str) -> Any:
+        """The array of an initializer."""
+        return self.graph.initializers[name].const_value.numpy()
+
+    def _replace(self, node: ir.Node, result: ir.Value) -> None:
+        """Puts what was recorded in the place of a node."""
+        self.graph.insert_before(node, self._tape.nodes)
+        self._tape = Tape()
+        [old] = node.outputs
+        result.shape, result.type = old.shape, old.type
+        ir.convenience.replace_all_uses_with(old, result)
+        self.graph.remove(node, safe=True)
+
+
+def matrix_of(name: str) -> str:
+    """The checkpoint's name of the matrix that an initializer is, or is a part of."""
+    stem = name.removesuffix(".weight")
+    return stem.rstrip("0123456789").removesuffix(".") if stem.rpartition(".")[2].isdigit() else stem

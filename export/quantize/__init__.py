@@ -1,0 +1,1 @@
+"""Graphs in fewer bits, and what that costs."""

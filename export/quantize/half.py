@@ -1,0 +1,51 @@
+"""The float32 graph -> the same graph with matrices and products in half precision, for CUDA.
+
+Norms, rotation, attention's softmax, the sums over the vocabulary, and all that a pass takes in and hands out stay
+float32, so the graph's contract is the same. A product that overflows half precision (65,504) is infinite, which the
+runtime refuses as an error.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from diffutron_ort_export.graph.graph import Graph
+from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.graph.rewrite import Rewriter
+
+FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+
+
+def halve(graph: Graph) -> None:
+    """Rewrites a float32 graph in place."""
+    Halver(graph).run()
+
+
+class Halver(Rewriter):
+    """Stores matrices and table as float16, and multiplies in it."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self._halves: dict[ir.Value, ir.Value] = {}
+
+    def product(self, x: ir.Value, matrix: ir.Value) -> ir.Value:
+        """A product in half precision."""
+        return self.op("Cast", self.op("MatMul", self._half(x), self._stored(matrix.name)), to=FLOAT)
+
+    def embedding(self, ids: ir.Value) -> ir.Value:
+        """Rows of the half-precision table."""
+        return self.op("Cast", self.op("Gather", self._stored(TABLE), ids), to=FLOAT)
+
+    def head(self, x: ir.Value, bias: ir.Value) -> ir.Value:
+        """The product in half precision, the bias added in float32."""
+        product = self.op("Gemm", self._half(x), self.first_rows(self._stored(TABLE), bias.shape[0]), transB=1)
+        return self.op("Add", self.op("Cast", product, to=FLOAT), bias)
+
+    def _half(self, x: ir.Value) -> ir.Value:
+        """The value x in half precision, once for all that read it."""
+        if x not in self._halves:
+            self._halves[x] = self.op("Cast", x, to=HALF)
+        return self._halves[x]
+
+    def _stored(self, name: str) -> ir.Value:
+        with np.errstate(over="ignore"):  # what does not fit is infinite, and found when the graph is verified
+            return self.constant(f"{name}.half", self.weights(name).astype(np.float16))

@@ -1,0 +1,144 @@
+"""The float graph -> the same graph with 8-bit products, and one 8-bit table for embedding and head.
+
+A matrix W [in, out] is stored as int8 with a scale a column, a table [vocab, hidden] with a scale a row:
+W = W8 * scales, where scales = max |W| / 127. Norms, biases, rotation and attention stay float32. The activations x of
+a product are quantized as it runs, in one of two forms:
+
+    tensor   q, s, z = DynamicQuantizeLinear(x)         x W = MatMulInteger(q, W8, z) * (s * scales)
+    row      q = QuantizeLinear(x / m, 1/127, 128)      x W = MatMulInteger(q, W8, 128) * (scales / 127) * m
+
+with m = max |x| of each row. `tensor` is what ONNX Runtime fuses into one operator; `row` takes 9 to 15 % longer a
+pass where every product has it, and keeps an outlier's coarse scale to its own token.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from diffutron_ort_export.graph.graph import Graph
+from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.graph.rewrite import Rewriter, matrix_of
+
+CHUNKS = 4
+"""The head's table is read in as many parts: turning and packing it needs less memory at a time, and parts of logits
+are still in the cache when they are joined (2 % of a pass)."""
+
+LEAST = np.float32(1e-30)
+"""In the place of a row's maximum that is 0."""
+
+
+class Form(StrEnum):
+    """How a matrix takes part in its products."""
+
+    TENSOR = "tensor"
+    ROW = "row"
+    FLOAT = "float"
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Quantized activations: q uint8 [..., in], the scale of all or of each row, and the zero point."""
+
+    q: ir.Value
+    scale: ir.Value
+    zero: ir.Value
+    form: Form
+
+
+def quantize(graph: Graph, forms: Mapping[str, Form]) -> None:
+    """Rewrites a float32 graph in place.
+
+    Args:
+        graph: as traced.
+        forms: of each matrix by its name in the checkpoint, without ".weight"; TENSOR where it has none.
+    """
+    Quantizer(graph, forms).run()
+
+
+class Quantizer(Rewriter):
+    """Rewrites each product by its matrix's form."""
+
+    def __init__(self, graph: Graph, forms: Mapping[str, Form]) -> None:
+        super().__init__(graph)
+        self.forms = forms
+        self._activations: dict[tuple[ir.Value, Form], Activation] = {}
+        self._quantized_table: tuple[NDArray[np.int8], NDArray[np.float32]] | None = None
+
+    def product(self, x: ir.Value, matrix: ir.Value) -> ir.Value | None:
+        """Both sides as integers."""
+        if (form := self._form(matrix.name)) is Form.FLOAT:
+            return None
+        q, scales = quantized(self.weights(matrix.name), axis=0)
+        return self._scaled(self._activation(x, form), self.constant(f"{matrix.name}.int8", q), scales, matrix.name)
+
+    def embedding(self, ids: ir.Value) -> ir.Value | None:
+        """Rows of the 8-bit table, scaled."""
+        if self._form(TABLE) is Form.FLOAT:
+            return None
+        table, scales = self._table()
+        row = self.op("Cast", self.op("Gather", table, ids), to=ir.DataType.FLOAT)
+        return self.op("Mul", row, self.op("Gather", self.constant(f"{TABLE}.scale", scales[:, None]), ids))
+
+    def head(self, x: ir.Value, bias: ir.Value) -> ir.Value | None:
+        """The product with the table's rows, which are stored as they lie, [vocab, hidden]."""
+        if (form := self._form(TABLE)) is Form.FLOAT:
+            return None
+        activation, size = self._activation(x, form), bias.shape[0]
+        parts = [
+            self._head_part(activation, bias, chosen[0].item(), chosen[-1].item() + 1)
+            for chosen in np.array_split(np.arange(size), min(CHUNKS, size))
+        ]
+        return self.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+    def _head_part(self, x: Activation, bias: ir.Value, first: int, end: int) -> ir.Value:
+        """The logits [n, end - first] of some rows of the table."""
+        table, scales = self._table()
+        name = f"head.{first}"
+        part = self.part(f"{name}.int8", table, first, end)
+        product = self._scaled(x, self.op("Transpose", part, perm=[1, 0]), scales[first:end], name)
+        return self.op("Add", product, self.constant(f"{name}.bias", self.weights(bias.name)[first:end]))
+
+    def _table(self) -> tuple[ir.Value, NDArray[np.float32]]:
+        """The 8-bit table [vocab, hidden] and its scales [vocab]."""
+        if self._quantized_table is None:
+            self._quantized_table = quantized(self.weights(TABLE), axis=1)
+        q, scales = self._quantized_table
+        return self.constant(f"{TABLE}.int8", q), scales
+
+    def _form(self, name: str) -> Form:
+        return self.forms.get(matrix_of(name), Form.TENSOR)
+
+    def _activation(self, x: ir.Value, form: Form) -> Activation:
+        """The quantized x, once for all products that read it."""
+        if (x, form) not in self._activations:
+            make = self._by_tensor if form is Form.TENSOR else self._by_row
+            self._activations[x, form] = make(x)
+        return self._activations[x, form]
+
+    def _by_tensor(self, x: ir.Value) -> Activation:
+        return Activation(*self.ops("DynamicQuantizeLinear", x, outputs=3), Form.TENSOR)
+
+    def _by_row(self, x: ir.Value) -> Activation:
+        last = self.constant("last_axis", np.array([-1], np.int64))
+        largest = self.op("ReduceMax", self.op("Abs", x), last, keepdims=1)
+        largest = self.op("Max", largest, self.constant("least", LEAST))
+        step, zero = self.constant("step", np.float32(1 / 127)), self.constant("zero", np.uint8(128))
+        return Activation(self.op("QuantizeLinear", self.op("Div", x, largest), step, zero), largest, zero, Form.ROW)
+
+    def _scaled(self, x: Activation, weight: ir.Value, scales: NDArray[np.float32], name: str) -> ir.Value:
+        """The float32 product of quantized activations and an 8-bit matrix [in, out] with scales [out]."""
+        total = self.op("Cast", self.op("MatMulInteger", x.q, weight, x.zero), to=ir.DataType.FLOAT)
+        if x.form is Form.TENSOR:
+            return self.op("Mul", total, self.op("Mul", x.scale, self.constant(f"{name}.scale", scales)))
+        return self.op("Mul", self.op("Mul", total, self.constant(f"{name}.scale", scales / 127)), x.scale)
+
+
+def quantized(matrix: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """A matrix as int8, and the scales along the other axis than `axis`, symmetric: int8 * scales is the matrix."""
+    scales = np.abs(matrix).max(axis=axis) / np.float32(127)
+    scales[scales < np.finfo(np.float32).tiny] = 1  # of nothing, or of so little that a quotient could leave int8
+    return np.rint(matrix / np.expand_dims(scales, axis)).astype(np.int8), scales

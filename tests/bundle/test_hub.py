@@ -1,0 +1,186 @@
+"""Bundles of the Hub: what is downloaded, and what is hashed when. `Hub` plays huggingface_hub and its cache."""
+
+import fnmatch
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from diffutron_ort import Diffutron
+from diffutron_ort.bundle import integrity
+from diffutron_ort.bundle.load import load_bundle
+from diffutron_ort.bundle.manifest import MANIFEST
+from diffutron_ort.errors import BundleError, BundleFileError, OptionError
+
+COMMIT = "0" * 40
+WEIGHTS, INT8 = "onnx/denoiser.onnx.data", "onnx/denoiser_int8.onnx.data"
+
+
+class Hub:
+    """A repository on the Hub, and its cache here, in which files are links into a folder of blobs."""
+
+    def __init__(self, repository, cache):
+        self.repository, self.cache = repository, cache
+        self.snapshot, self.asked, self.fetched = cache / "snapshots" / COMMIT, [], []
+
+    def snapshot_download(self, hub_id, *, revision, allow_patterns):
+        self.asked.append((hub_id, revision))
+        for path in sorted(self.repository.rglob("*.*")):
+            name = path.relative_to(self.repository).as_posix()
+            if any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns):
+                self.fetch(name)
+        self.snapshot.mkdir(parents=True, exist_ok=True)
+        return str(self.snapshot)
+
+    def fetch(self, name):
+        blob, link = self.cache / "blobs" / name.replace("/", "-"), self.snapshot / name
+        if link.exists():
+            return
+        for path in (blob, link):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes((self.repository / name).read_bytes())
+        link.symlink_to(blob)
+        self.fetched.append(name)
+
+    def blob(self, name):
+        return (self.snapshot / name).resolve()
+
+
+@pytest.fixture
+def hub(broken, tmp_path, monkeypatch):
+    hub = Hub(broken, tmp_path / "models--owner--name")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=hub.snapshot_download))
+    monkeypatch.setenv("DIFFUTRON_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return hub
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files of weights that are hashed, as it happens."""
+    names = []
+    sha256 = integrity.sha256
+
+    def noted(path):
+        if path.suffix == ".data":
+            names.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(integrity, "sha256", noted)
+    return names
+
+
+def damage(path):
+    """Change a file and leave it as large as it was."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_bundle_of_the_hub_runs_from_its_cache(hub):
+    model = Diffutron.from_pretrained("owner/name", revision="v1")
+    assert model.generate("On iki artı beş kaç eder?") == "on yedi"
+    # What comes after the manifest is of the same commit, though the branch may have moved.
+    assert hub.asked == [("owner/name", "v1"), ("owner/name", COMMIT)]
+
+
+def test_only_the_files_of_the_variant_that_is_asked_for_are_downloaded(hub):
+    load_bundle("owner/name", variant="int8")
+    assert {name for name in hub.fetched if name.startswith("onnx/")} == {
+        "onnx/denoiser_int8.onnx",
+        INT8,
+        "onnx/generate_int8.onnx",
+    }
+    load_bundle("owner/name")
+    assert WEIGHTS in hub.fetched
+    assert len(hub.fetched) == len(set(hub.fetched))
+
+
+def test_an_unknown_variant_is_refused_before_weights_are_downloaded(hub):
+    with pytest.raises(OptionError, match="variant='int3'"):
+        load_bundle("owner/name", variant="int3")
+    assert hub.fetched == [MANIFEST]
+
+
+def test_weights_are_hashed_once(hub, hashed):
+    load_bundle("owner/name")
+    load_bundle("owner/name")
+    assert hashed == ["denoiser.onnx.data"]
+    load_bundle("owner/name", variant="int8")
+    assert hashed == ["denoiser.onnx.data", "denoiser_int8.onnx.data"]
+
+
+def test_weights_that_another_program_fetched_are_hashed(hub, hashed):
+    for path in hub.repository.rglob("*.*"):
+        hub.fetch(path.relative_to(hub.repository).as_posix())
+    load_bundle("owner/name")
+    assert hashed == ["denoiser.onnx.data"]
+
+
+def test_weights_are_hashed_again_when_the_first_time_was_interrupted(hub, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "sha256", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load_bundle("owner/name")
+    damage(hub.blob(WEIGHTS))
+    with pytest.raises(BundleError, match=r"denoiser\.onnx\.data was changed"):
+        load_bundle("owner/name")
+
+
+def test_weights_that_were_changed_since_are_hashed_again(hub):
+    load_bundle("owner/name")
+    damage(hub.blob(WEIGHTS))
+    with pytest.raises(BundleError, match=r"denoiser\.onnx\.data was changed"):
+        load_bundle("owner/name")
+
+
+def test_without_a_cache_to_write_to_they_are_hashed_every_time(hub, hashed, monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("DIFFUTRON_CACHE", str(tmp_path / "file"))
+    load_bundle("owner/name")
+    load_bundle("owner/name")
+    assert hashed == ["denoiser.onnx.data"] * 2
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json", "config.json"])
+def test_a_broken_file_is_fetched_again_by_the_next_call(hub, name):
+    for path in hub.repository.rglob("*.*"):
+        hub.fetch(path.relative_to(hub.repository).as_posix())
+    damage(hub.blob(name))
+    with pytest.raises(BundleError, match="was changed"):
+        load_bundle("owner/name")
+    assert load_bundle("owner/name").context_length == 256
+
+
+def test_a_link_out_of_the_repository_is_not_followed(hub, tmp_path):
+    load_bundle("owner/name")
+    link = hub.snapshot / "config.json"
+    link.resolve().rename(tmp_path / "secret")
+    link.unlink()
+    link.symlink_to(tmp_path / "secret")
+    with pytest.raises(BundleError, match="out of the bundle"):
+        load_bundle("owner/name")
+    assert (tmp_path / "secret").exists()
+
+
+def test_a_checkpoint_on_the_hub_is_told_from_a_bundle(hub):
+    (hub.repository / MANIFEST).unlink()
+    with pytest.raises(BundleFileError, match=r"owner/name on the Hub has no diffutron\.json.*diffutron-ort export"):
+        load_bundle("owner/name")
+
+
+def test_a_download_that_fails_is_an_error_of_ours(monkeypatch, tmp_path):
+    def snapshot_download(*_, **__):
+        raise OSError("no route\n\n to host")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    with pytest.raises(BundleFileError, match="owner/name is no folder here, and cannot be downloaded: no route to"):
+        load_bundle("owner/name")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(BundleFileError, match=r"pip install 'diffutron-ort\[hub\]'"):
+        load_bundle("owner/name")

@@ -1,0 +1,300 @@
+import json
+import os
+
+import pytest
+
+from diffutron_ort import Diffutron
+from diffutron_ort.bundle.integrity import sha256
+from diffutron_ort.bundle.load import load_bundle
+from diffutron_ort.bundle.manifest import MANIFEST
+from diffutron_ort.errors import BundleError, BundleFileError, DiffutronError, OptionError
+
+
+def edit_manifest(folder, change):
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text("utf-8"))
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def no_libraries(monkeypatch):
+    """Fail when a byte of a bundle reaches ONNX Runtime or tokenizers."""
+
+    def reached(*_, **__):
+        pytest.fail("a broken bundle was handed on")
+
+    monkeypatch.setattr("diffutron_ort.model.Tokenizer", reached)
+    monkeypatch.setattr("diffutron_ort.model.Session", reached)
+
+
+def test_the_embedded_bundle_is_whole():
+    bundle = load_bundle()
+    assert bundle.context_length == 256
+    assert bundle.special.mask == 4
+    assert [text for text, _ in bundle.stop_sequences] == ["[/Answer]"]
+    assert bundle.variants["fp32"].graph == "onnx/denoiser.onnx"
+    assert bundle.options == {"repetition_penalty": 1.0, "temperature": 0.0}
+
+
+NAMES = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "onnx/denoiser.onnx",
+    "onnx/denoiser.onnx.data",
+]
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_file_is_named(broken, name):
+    (broken / name).unlink()
+    with pytest.raises(BundleFileError, match=f"{name} is missing"):
+        Diffutron.from_pretrained(broken)
+    with pytest.raises(FileNotFoundError):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"model": ""}, "an empty name is no folder"),
+        ({"model": b"x"}, "model=b'x'"),
+        ({"variant": ["int8"]}, r"variant=\['int8'\]: .* has fp32, int8"),
+        ({"variant": {}}, "variant={}"),
+        ({"variant": 3}, "variant=3"),
+        ({"revision": 3}, "revision=3: must be a commit, tag or branch"),
+        ({"model": "owner/name", "revision": ["v1"]}, r"revision=\['v1'\]"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(arguments, found):
+    with pytest.raises(DiffutronError, match=found):
+        Diffutron.from_pretrained(**arguments)
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_truncated_file_is_named(broken, name):
+    content = (broken / name).read_bytes()
+    (broken / name).write_bytes(content[:-1])
+    with pytest.raises(BundleError, match=f"{name} has {len(content) - 1} bytes, not {len(content)}"):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize("name", NAMES[:-1])  # loading maps the weights and does not read them
+def test_an_altered_file_is_named(broken, name):
+    content = bytearray((broken / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (broken / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} was changed"):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.usefixtures("no_libraries")
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda m: m.update(format=2), "has format 2: this release reads 1"),
+        (lambda m: m.pop("format"), "has format None"),
+        (lambda m: m.pop("special_ids"), "has no special_ids"),
+        (lambda m: m.update(files=[]), "files is \\[\\], expected an object"),
+        (lambda m: m.update(context_length=0), "context_length is 0"),
+        (lambda m: m.update(vocab_size="512"), "vocab_size is '512'"),
+        (lambda m: m["files"].pop("tokenizer.json"), "'tokenizer.json' is not among its files"),
+        (lambda m: m["variants"]["fp32"].update(graph="onnx/other.onnx"), "'onnx/other.onnx' is not among its files"),
+        *(
+            (
+                lambda m, of=of, name=name: of(m).update(graph=name, weights=name),
+                f"graph is '{name}', which is no variant's",
+            )
+            for of in (lambda m: m["variants"]["int8"], lambda m: m.setdefault("plain", {}))
+            for name in ("tokenizer.json", "generation_config.json")
+        ),
+        (lambda m: m["files"]["config.json"].update(size=2**26 + 1), "config.json has 67108865 bytes; 67108864 are"),
+        (lambda m: m.update(variants={}), "variants is {}, expected at least one"),
+        *(
+            (lambda m, ids=ids: m["special_ids"].update(ids), "special_ids")
+            for ids in ({"mask": "4"}, {"mask": None}, {"mask": 10**9}, {"mask": -1}, {"mask": 0}, {"mask": True})
+        ),
+        (lambda m: m.update(chat_template={}), "chat_template has no system"),
+        (lambda m: m["chat_template"].update(user="[Question]"), "user is .*expected a text with {content}"),
+        (lambda m: m["stop_sequences"][0].update(ids=[]), "a stop sequence is empty"),
+        (lambda m: m["stop_sequences"][0].update(text=""), "a stop sequence is empty"),
+        (lambda m: m.update(least_onnxruntime="x"), "least_onnxruntime is 'x'"),
+        *(
+            (
+                lambda m, name=name: m["files"].update({name: {"size": 1, "sha256": "0" * 64}}),
+                "leaves the bundle's folder",
+            )
+            for name in ("../secret", "/etc/passwd", "onnx/../../x", "C:x", "a\\b", "")
+        ),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(broken, change, found):
+    edit_manifest(broken, change)
+    with pytest.raises(BundleError, match=found):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.parametrize("name", ["layers", "hidden_size", "vocab_size"])
+def test_a_manifest_of_another_size_than_its_graph_is_refused(broken, name):
+    edit_manifest(broken, lambda m: m.update({name: m[name] + 1}))
+    with pytest.raises(BundleError, match=r"denoiser\.onnx has 6 layers of 256"):
+        Diffutron.from_pretrained(broken)
+
+
+def edit_options(folder, **options):
+    """Write generation options, and vouch for them in the manifest."""
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(options))
+    entry = {"size": path.stat().st_size, "sha256": sha256(path)}
+    edit_manifest(folder, lambda m: m["files"].update({"generation_config.json": entry}))
+
+
+def test_options_of_a_bundle_are_read_once_and_others_are_the_ecosystems(broken):
+    edit_options(broken, steps=9, do_sample=True, suppress_tokens=None)
+    bundle = load_bundle(broken)
+    assert bundle.options == {"steps": 9}
+
+
+@pytest.mark.parametrize("option", [{"temperature": -1}, {"steps": "many"}])
+def test_options_of_a_bundle_without_a_meaning_are_named_with_their_file(broken, option):
+    edit_options(broken, **option)
+    with pytest.raises(BundleError, match=r"generation_config\.json: (temperature|steps)="):
+        load_bundle(broken)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\xff", "[" * 100_000])
+def test_a_manifest_that_is_no_object_is_refused(broken, content):
+    (broken / MANIFEST).write_text(content, "latin-1")
+    with pytest.raises(BundleError, match=MANIFEST):
+        load_bundle(broken)
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
+    with pytest.raises(BundleFileError, match=r"diffutron\.json is missing: a bundle is a folder that"):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./no/where", "/no/where", "", "../x", "a" * 5000, "a\0b"])
+def test_what_is_neither_folder_nor_hub_id_is_refused(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError):
+        load_bundle(name)
+
+
+@pytest.mark.parametrize("names", [["model.safetensors"], ["config.json", "pytorch_model.bin"]])
+def test_a_checkpoint_is_told_from_a_bundle(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(BundleFileError, match=r"is a checkpoint, not a bundle.*diffutron-ort export"):
+        load_bundle(tmp_path)
+
+
+def test_only_the_files_of_the_variant_that_is_asked_for_are_needed(broken):
+    for name in ("denoiser.onnx", "denoiser.onnx.data", "generate.onnx"):
+        (broken / "onnx" / name).unlink()
+    assert Diffutron.from_pretrained(broken, variant="int8").generate("On iki artı beş kaç eder?") == "on yedi"
+    assert Diffutron.from_pretrained(broken).forward.alone  # int8 is what is there
+    with pytest.raises(BundleFileError, match=r"denoiser\.onnx is missing.*or take variant 'int8'"):
+        Diffutron.from_pretrained(broken, variant="fp32")
+
+
+def test_a_variant_of_which_something_is_there_is_not_passed_over(broken):
+    (broken / "onnx" / "denoiser.onnx.data").unlink()
+    with pytest.raises(BundleFileError, match=r"denoiser\.onnx\.data is missing"):
+        Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_link_out_of_the_bundle_is_not_followed(broken, tmp_path, name):
+    (broken / name).rename(tmp_path / "secret")
+    (broken / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(BundleError, match="is a link to .*out of the bundle"):
+        load_bundle(broken)
+
+
+def test_a_link_inside_the_bundle_and_to_it_is_followed(broken, tmp_path):
+    (broken / "config.json").rename(broken / "other.json")
+    (broken / "config.json").symlink_to("other.json")
+    (tmp_path / "link").symlink_to(broken)
+    assert load_bundle(tmp_path / "link").folder == tmp_path / "link"
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *NAMES])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "circle"])
+def test_what_is_no_regular_file_is_refused_at_once(broken, name, kind):
+    path = broken / name
+    path.unlink()
+    {
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "endless": lambda: path.symlink_to("/dev/zero"),
+        "circle": lambda: path.symlink_to(path.name),
+    }[kind]()
+    with pytest.raises(BundleError, match=name):
+        load_bundle(broken)
+
+
+def test_a_model_stays_where_it_was_found(broken, monkeypatch, tmp_path):
+    monkeypatch.chdir(broken.parent)
+    bundle = load_bundle(broken.name)
+    monkeypatch.chdir(tmp_path.parent)
+    assert bundle.folder == broken
+
+
+def test_whole_numbers_are_whole_however_they_are_written(broken):
+    edit_manifest(broken, lambda m: m.update(context_length=256.0))
+    assert load_bundle(broken).context_length == 256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["files"]["config.json"].update(size=" 1_510 "),
+        lambda m: m["files"]["config.json"].update(size=-1),
+        lambda m: m["files"]["config.json"].update(sha256="A" * 64),
+        lambda m: m["files"].update({"onnx/*": {"size": 1, "sha256": "0" * 64}}),
+        lambda m: m["files"].update({".git/config": {"size": 1, "sha256": "0" * 64}}),
+        lambda m: m.update(format=True),
+        lambda m: m.update(context_length=10**18),
+        lambda m: m.update(layers=10**7),
+        lambda m: m.update(source=[]),
+        lambda m: m.update(source={"name": 5}),
+        lambda m: m["special_ids"].update(extra=9),
+        lambda m: m["stop_sequences"][0].update(ids=[10**6]),
+        lambda m: m["variants"]["fp32"].update(alone="yes"),
+        lambda m: m["variants"].update({"a\x1bb": m["variants"]["fp32"]}),
+        lambda m: m.update(output_vocabulary=[4, 3]),
+        lambda m: m.update(plain=[]),
+    ],
+)
+def test_values_of_other_types_and_sizes_are_refused(broken, change):
+    edit_manifest(broken, change)
+    with pytest.raises(BundleError, match=MANIFEST):
+        load_bundle(broken)
+
+
+def test_a_folder_has_no_revisions(broken):
+    with pytest.raises(OptionError, match="revision='main'"):
+        load_bundle(broken, "main")
+
+
+@pytest.mark.parametrize("model", [5, b"models/nano", ["models/nano"]])
+def test_what_names_no_model_is_refused(model):
+    with pytest.raises(OptionError, match="must be a folder or a hub id"):
+        load_bundle(model)
+
+
+def test_the_embedded_model_has_no_revisions():
+    with pytest.raises(OptionError, match="revision='main'"):
+        load_bundle(None, "main")
+
+
+def test_a_variant_that_is_not_there_is_refused(broken):
+    with pytest.raises(OptionError, match="variant='int3'.*fp32"):
+        Diffutron.from_pretrained(broken, variant="int3")

@@ -1,0 +1,56 @@
+"""A checkpoint to alter, and the exported graph in ONNX Runtime."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diffutron_ort_export.check.verify import Outputs, Session
+from diffutron_ort_export.checkpoint.architecture import read_shape
+from tests.conftest import GOLDEN
+
+TINY = GOLDEN / "tiny"
+Run = Callable[..., Outputs]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint."""
+    return Path(shutil.copytree(TINY / "checkpoint", tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A copy of the tiny adapter."""
+    return Path(shutil.copytree(TINY / "adapter", tmp_path / "adapter"))
+
+
+@pytest.fixture(scope="session")
+def run(tiny_bundle: Path) -> Run:
+    """Runs the exported graph; see `Session.run`."""
+    shape = read_shape(json.loads((tiny_bundle / "config.json").read_text()))
+    return Session(tiny_bundle / "onnx" / "denoiser.onnx", shape).run
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Sets keys of a JSON object; None takes the key out."""
+    value = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in value.items() if v is not None or k not in changes}))
+
+
+def edit_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Has `change` alter the tensors of a safetensors file in place."""
+    tensors = load_file(path)
+    change(tensors)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def whole(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The inputs of a pass over one sequence [seq] that asks for all its rows."""
+    return ids[None], np.arange(ids.size)[None], np.arange(ids.size)

@@ -1,0 +1,186 @@
+"""The fidelity card of quantized graphs: its figures by hand, and what it refuses."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from diffutron_ort.errors import DiffutronWarning, FidelityError
+from diffutron_ort.runtime.contract import Batch, Predictions
+from diffutron_ort.sampler.engine import Step
+from diffutron_ort_export.check import fidelity
+from diffutron_ort_export.check.fidelity import ANSWER, LENGTH, RATIOS, ROWS, Rows, Yardstick, compare, divergence, join
+from diffutron_ort_export.checkpoint.source import Source, open_source
+from diffutron_ort_export.passages import PASSAGES
+from diffutron_ort_export.variants import Job, Options, judge
+from tests.export.conftest import TINY
+
+MASK = 4
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return open_source(str(TINY / "checkpoint"))
+
+
+def rows(same: list[int], lead: list[float], decided: list[int]) -> Rows:
+    """Rows whose error is 1."""
+    n = len(same)
+    yes = np.ones(n, bool)
+    return Rows(np.array(same, bool), np.array(lead), np.ones(n), np.array(decided, bool), np.zeros(n), yes)
+
+
+def test_a_comparison_by_hand() -> None:
+    expected = np.log(np.array([[0.7, 0.2, 0.1], [0.336, 0.332, 0.332]]))
+    found = expected + np.array([[0, 0, 0.3], [0, 0.3, 0]])
+    result = compare(expected, found)
+    assert result.same.tolist() == [True, False]
+    np.testing.assert_allclose(result.lead, np.log([0.7 / 0.2, 0.336 / 0.332]))
+    np.testing.assert_allclose(result.error, [0.3 / 3**0.5] * 2)
+    assert result.decided.tolist() == [True, False]  # by 0.5, and by no more than DECIDED
+    # Adding 0.3 to a logit of probability p takes log(1 + p (e^0.3 - 1)) from all logarithms and gives p its 0.3.
+    p = np.array([0.1, 0.332])
+    np.testing.assert_allclose(result.kl, np.log1p(p * np.expm1(0.3)) - 0.3 * p, rtol=1e-9)
+    assert result.card() == {
+        "rows": 2,
+        "top1_agreement": 0.5,
+        "clear_share": 0.5,
+        "top1_agreement_clear": 1,
+        "kl": pytest.approx(result.kl.mean()),
+    }
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_with_a_logit_that_is_not_finite_is_wrong_and_its_figures_are_numbers(value: float) -> None:
+    expected = np.array([[3.0, 1, 0], [3, 1, 0]])
+    found = expected.copy()
+    found[0, 2] = value
+    result = compare(expected, found)
+    assert (result.same.tolist(), result.finite.tolist()) == ([False, True], [False, True])
+    assert np.isfinite(result.kl).all()
+    assert result.kl[0] > 2
+
+
+@pytest.mark.parametrize(
+    ("same", "lead", "decided", "agreement"),
+    [
+        # Asked are the decided rows whose lead is larger than the error, which is 1.
+        ([1, 0, 0, 1], [3, 0.5, 3, 2], [1, 1, 0, 1], 1),
+        ([1, 0, 0, 1], [3, 2, 3, 2], [1, 1, 0, 1], 2 / 3),
+        # Fewer than half of the decided ones: then all of those.
+        ([1, 0, 0, 1], [3, 0.5, 0.5, 3], [1, 1, 1, 0], 1 / 3),
+        ([1, 0], [3, 0.5], [1, 1], 1),  # half is not fewer
+        # Nothing is decided: asked are leads beyond nearly all errors, 2.83.
+        ([1, 0, 1, 0], [3, 2.8, 4, 0.1], [0, 0, 0, 0], 1),
+        ([1, 0], [3, 3], [0, 0], 0.5),
+        ([1, 1], [0.1, 0.1], [0, 0], 0),  # nothing can be asked, so nothing is shown
+    ],
+)
+def test_which_rows_are_asked_for_float32s_best_token(same, lead, decided, agreement: float) -> None:
+    assert rows(same, lead, decided).agreement() == pytest.approx(agreement)
+
+
+def test_comparisons_are_joined_row_by_row() -> None:
+    both = join([rows([1], [2], [1]), rows([0, 1], [3, 4], [0, 1])])
+    assert (both.same.tolist(), both.lead.tolist(), both.decided.tolist()) == ([1, 0, 1], [2, 3, 4], [1, 0, 1])
+
+
+def steps(*canvases: list[int], start: int = 1) -> list[Step]:
+    nothing = np.zeros(0)
+    return [
+        Step(0, i, 0, nothing, nothing, np.array(ids), start, ids.count(MASK), len(ids), 0)
+        for i, ids in enumerate(canvases)
+    ]
+
+
+def test_generations_by_hand() -> None:
+    expected = steps([9, 4, 4], [9, 7, 4], [9, 7, 8])
+    order = steps([9, 4, 4], [9, 4, 8], [9, 7, 8])
+    wrong = steps([9, 5, 4], [9, 5, 4], [9, 5, 8])
+    found = fidelity.trajectories([expected] * 3, [expected, order, wrong])
+    assert (found["count"], found["identical"], found["first_divergence"]) == (3, 2, [None, 1, 0])
+    assert found["same_tokens"] == pytest.approx((1 + 1 + 0.5) / 3)  # of the answer; the prompt's would be more
+    assert divergence(expected, expected) is None
+
+
+def test_canvases_of_every_ratio_fit_and_ask_for_masks(source: Source) -> None:
+    made = fidelity.canvases(source)
+    assert [canvas.ratio for canvas in made] == [ratio for ratio in RATIOS for _ in PASSAGES]
+    for canvas in made:
+        assert 1 < canvas.ids.size <= LENGTH
+        assert (canvas.ids[canvas.rows] == MASK).all()
+        assert 1 <= canvas.rows.size <= ROWS
+        assert (np.diff(canvas.rows) > 0).all()
+    shares = [np.mean([(c.ids == MASK).mean() for c in made if c.ratio == ratio]) for ratio in RATIOS]
+    np.testing.assert_allclose(shares, RATIOS, atol=0.05)
+
+
+def test_passages_are_cut_to_a_short_context_and_questions_that_do_not_fit_are_left_out(source: Source) -> None:
+    short = dataclasses.replace(source, shape=dataclasses.replace(source.shape, positions=40))
+    assert max(canvas.ids.size for canvas in fidelity.canvases(short)) == 40
+    assert fidelity.prompts(short) == []
+    assert len(fidelity.prompts(source)) == 4
+    assert all(ids.size + ANSWER <= source.shape.positions for ids in fidelity.prompts(source))
+    nothing = fidelity.trajectories([], [])
+    assert (nothing["count"], nothing["identical"], nothing["same_tokens"]) == (0, 0, None)  # and no NaN
+
+
+class Fake:
+    """Float32's own logits, with a change."""
+
+    def __init__(self, yardstick: Yardstick, change) -> None:
+        self.logits, self.change = iter(yardstick.logits), change
+
+    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
+        none = np.zeros(0)
+        return Predictions(none, none, none, none, none, self.change(next(self.logits).copy()))
+
+
+@pytest.fixture(scope="module")
+def yardstick(source: Source) -> Yardstick:
+    made = Yardstick(source)
+    one = np.eye(512)[np.arange(24) * 7]  # peaked: each row's best token is known
+    made.logits = [5 * one[: canvas.rows.size] for canvas in made.masked]
+    return made
+
+
+def test_each_ratio_is_compared_with_its_own_canvases(yardstick: Yardstick) -> None:
+    count = itertools.count()
+    swapped = lambda logits: logits[:, ::-1] if next(count) >= 2 * len(PASSAGES) else logits  # noqa: E731
+    by_ratio = yardstick.rows(Fake(yardstick, swapped))
+    assert [by_ratio[ratio].agreement() for ratio in RATIOS] == [1, 1, 0]
+
+
+def test_logits_that_are_not_finite_are_refused_whatever_is_accepted(yardstick: Yardstick) -> None:
+    def broken(logits):
+        logits[0, 3] = np.nan
+        return logits
+
+    with pytest.raises(FidelityError, match=r"variant int8: 18 of \d+ rows have logits that are not finite"):
+        yardstick.card(Fake(yardstick, broken), "int8")
+
+
+@pytest.mark.parametrize(
+    ("agreement", "accept", "refused", "told"),
+    [
+        (0.98, False, False, False),
+        (0.9799, False, False, True),
+        (0.9, False, False, True),
+        (0.899, False, True, False),
+        (0.899, True, False, True),
+        (0.0, True, False, True),
+    ],
+)
+def test_a_miss_is_told_and_a_large_one_refused(
+    yardstick: Yardstick, tmp_path, recwarn, agreement: float, accept: bool, refused: bool, told: bool
+) -> None:
+    job = Job(tmp_path / "denoiser.onnx", {}, yardstick, Options(accept=accept))
+    if refused:
+        with pytest.raises(FidelityError, match=r"89\.9% of the clear rows .* 98% is the aim, 90% the least.*--accept"):
+            judge(job, "int8", agreement)
+    else:
+        judge(job, "int8", agreement)
+    said = [str(warning.message) for warning in recwarn if warning.category is DiffutronWarning]
+    assert len(said) == told
+    assert all("variant int8" in text and "98% is the aim" in text for text in said)

@@ -1,0 +1,417 @@
+import json
+import time
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffutron_ort.bundle.load import load_bundle
+from diffutron_ort.errors import BundleError, InputError
+from diffutron_ort.text.tokenizer import Tokenizer
+from diffutron_ort.types import SpecialIds
+
+SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
+CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
+
+
+@pytest.fixture(scope="module")
+def path():
+    return load_bundle().folder / "tokenizer.json"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(path):
+    return load(path, load_bundle().vocab_size)
+
+
+def load(path, vocab_size=10**6, special=SPECIAL):
+    return Tokenizer(path.read_bytes(), str(path), vocab_size, special)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Merhaba dünya",
+        "İstanbul'da ışık ılık, İĞNE iğne",
+        "[Question]\nKaç?\n[/Question]\n\n[Answer]\n",
+        "satır\n\n\nsatır\tsekme\t\tsekme",
+        "😀 中文 \x00 \x1b[31m",
+        *CONTROL,
+        "a <mask> b<eos>",
+    ],
+)
+def test_text_survives_the_way_to_ids_and_back(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)).removeprefix(" ") == text
+
+
+def test_no_bos_and_no_eos_as_in_training(tokenizer):
+    assert not {1, 2} & set(tokenizer.encode("Merhaba"))
+
+
+@pytest.mark.parametrize("text", CONTROL)
+def test_control_tokens_in_a_users_text_are_letters(tokenizer, text):
+    ids = tokenizer.encode(f"bir {text} iki")
+    assert min(ids) > 6
+    assert len(ids) > 3
+
+
+@pytest.mark.parametrize("text", ["bir\niki", "bir iki", "bir\n  iki", "bir\n\n\t   iki"])
+def test_the_space_after_a_newline_is_none_of_the_texts(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == f" {text}"
+
+
+def test_the_token_before_tells_whether_a_newline_precedes(tokenizer):
+    [newline], word = tokenizer.encode("\n"), tokenizer.encode("bir")
+    assert tokenizer.decode(word, previous=newline) == "bir"
+    assert tokenizer.decode(word, previous=word[0]) == tokenizer.decode(word) == " bir"
+
+
+def test_control_tokens_are_left_out_of_decoded_text(tokenizer):
+    assert tokenizer.decode([*tokenizer.encode("bir"), 4, 0, 1, 2]).strip() == "bir"
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("bir <mask> iki", ["bir ", " iki"]),
+        ("<mask><mask>", ["", "", ""]),
+        ("bir", ["bir"]),
+        ("<eos> <mask>", ["<eos> ", ""]),
+    ],
+)
+def test_masks_of_a_text_become_masks_and_nothing_else_does(tokenizer, text, pieces):
+    ids, found = tokenizer.encode_masked(text)
+    assert found == pieces
+    assert ids.count(4) == len(pieces) - 1
+    assert not {0, 1, 2} & set(ids)
+
+
+def test_a_mask_swallows_the_space_before_it(tokenizer):
+    [bir], [iki] = tokenizer.encode("bir"), tokenizer.encode("iki")
+    assert tokenizer.encode_masked("bir <mask> iki")[0] == [bir, 4, iki]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("\ud800", "half of a surrogate pair"),
+        ("ab\udcff", "position 2"),
+        (b"ab", "of type bytes"),
+        (None, "of type NoneType"),
+    ],
+)
+def test_what_is_no_text_is_refused(tokenizer, text, found):
+    for encode in (tokenizer.encode, tokenizer.encode_masked):
+        with pytest.raises(InputError, match=found):
+            encode(text)
+
+
+def changed(path, tmp_path, change):
+    specification = json.loads(path.read_text("utf-8"))
+    change(specification)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(specification))
+    return tmp_path / "tokenizer.json"
+
+
+def unmarked(specification):
+    for token in specification["added_tokens"]:
+        token["special"] = False
+
+
+def test_control_tokens_are_neutralised_whatever_the_file_says_of_them(path, tmp_path):
+    tokenizer = load(changed(path, tmp_path, unmarked))
+    for text in CONTROL:
+        assert min(tokenizer.encode(f"bir {text} iki")) > 6
+    ids, _ = tokenizer.encode_masked("bir <mask> <eos> iki")
+    assert ids.count(4) == 1
+    assert 1 not in ids
+    assert tokenizer.decode([*tokenizer.encode("bir"), 0, 4]) == " bir"
+
+
+def test_a_manifest_with_other_control_tokens_does_not_fit(path):
+    with pytest.raises(BundleError, match=r"has not <mask> at 5, where the manifest says"):
+        load(path, 10**6, SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=5))
+
+
+def test_no_truncation_or_padding_of_a_file_is_kept(path, tmp_path):
+    def limited(specification):
+        specification["truncation"] = {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+        specification["padding"] = {
+            "strategy": {"Fixed": 50},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "<pad>",
+        }
+
+    text = "bir iki bir iki bir iki"
+    tokenizer = load(changed(path, tmp_path, limited))
+    assert tokenizer.decode(tokenizer.encode(text)) == f" {text}"
+    assert len(tokenizer.encode(text)) == 6
+
+
+def bad_charsmap(specification):
+    specification["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+
+
+def no_model(specification):
+    del specification["model"]
+
+
+@pytest.mark.parametrize("change", [bad_charsmap, no_model])
+def test_what_the_library_panics_at_is_an_error_of_ours(path, tmp_path, change):
+    with pytest.raises(BundleError, match=r"tokenizer\.json .*export the model again"):
+        load(changed(path, tmp_path, change))
+
+
+def test_a_panic_while_encoding_is_an_error_of_ours(tokenizer, monkeypatch):
+    class PanicException(BaseException):
+        pass
+
+    class Panics:
+        def encode(self, *_, **__):
+            raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(tokenizer, "_tokenizer", Panics())
+    with pytest.raises(BundleError, match="cannot encode: index out of bounds"):
+        tokenizer.encode("bir")
+
+
+def test_an_interrupt_is_none_of_the_librarys_errors(tokenizer, monkeypatch):
+    class Interrupted:
+        def encode(self, *_, **__):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tokenizer, "_tokenizer", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.encode("bir")
+
+
+def test_a_tokenizer_of_another_model_is_refused(path):
+    with pytest.raises(BundleError, match="the model has 100: they do not fit"):
+        load(path, 100)
+
+
+def test_no_piece_beyond_the_model_reaches_it(path, tmp_path):
+    def sparse(specification):
+        specification["model"]["vocab"]["▁bir"] = 10**6
+
+    tokenizer = load(changed(path, tmp_path, sparse))
+    assert tokenizer.encode("iki")
+    with pytest.raises(BundleError, match="has a piece with id 1000000, the model has 1000000: they do not fit"):
+        tokenizer.encode("bir")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"\xff": 1}'])
+def test_a_malformed_file_is_refused(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        load(tmp_path / "tokenizer.json", 512)
+
+
+TAGS = ("<b>", "</b>", "<sub>", "</sub>", "<br>", "<i>", "</i>")
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+DECODERS = ({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"})
+STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+
+
+@pytest.fixture(scope="module")
+def build(path):
+    """Make tokenizers of the embedded one's file with HTML tags as added tokens, as mmBERT's has, and other changes."""
+
+    def build(flags=None, **parts):
+        specification = json.loads(path.read_text("utf-8")) | parts
+        for number, tag in enumerate(TAGS, 2023):
+            plain = specification["added_tokens"][-1] | {"id": number, "content": tag}
+            specification["added_tokens"].append(plain | (flags or {}))
+        return Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
+
+    return build
+
+
+KINDS = {
+    "mmBERT's": {},
+    "normalized tags": {"flags": {"normalized": True}},
+    "words of their own": {"flags": {"single_word": True}},
+    "Strip": {"decoder": {"type": "Sequence", "decoders": [*DECODERS, STRIP]}},
+    "Metaspace": {"decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, METASPACE]}},
+    "Gemma 2's": {"pre_tokenizer": SPLIT},
+    "no prefix": {"pre_tokenizer": METASPACE | {"prepend_scheme": "never"}},
+    "Llama's": {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, REPLACE]},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [*DECODERS, STRIP]},
+    },
+}
+TAGGED = (
+    *(
+        "H<sub>2</sub>O",
+        "<b>kalın</b>",
+        "<b>kalın</b>, <i>eğik</i>.",
+        "bir<br>iki",
+        "bir <br>\niki",
+        "\n<b>\niki\n</b>",
+    ),
+    *(
+        "<b>  iki boşluk</b>",
+        "<b></b>",
+        "<i>😀</i>ı",
+        "x<sub>n</sub><br><br>\n\n\ty",
+        "<sub>12</sub>",
+        "<b",
+        "<B>b</B>",
+    ),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_with_tags_survives_the_way_to_ids_and_back(build, kind):
+    tokenizer = build(**KINDS[kind])
+    assert tokenizer.encode("<sub>")[-1] == TAGS.index("<sub>") + 2023
+    for text in (*TAGGED, "Merhaba dünya", "bir\niki", "İyi 😀\n\n\tışık"):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids).removeprefix(" ") == text
+        for i in range(1, len(ids)):  # wherever it is cut between words, the parts make up the whole
+            head, tail = tokenizer.decode(ids[:i]), tokenizer.decode(ids[i:], ids[i - 1])
+            if "\ufffd" not in head + tail and tokenizer.piece(ids[i - 1]) != "▁":
+                assert head + tail == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("kind", ["Gemma 2's", "no prefix"])
+def test_a_space_after_a_newline_or_a_tag_is_the_texts_where_none_is_put_there(build, kind):
+    tokenizer = build(**KINDS[kind])
+    for text in ("bir\n iki", "<b>bir</b> iki", "bir<br> iki"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "text", ["<b><mask></b> iki", " <mask>", "bir\n <mask>\n<mask>", "a <mask> <mask><sub>2</sub>"]
+)
+def test_a_text_with_masks_has_the_ids_that_the_library_gives_it(build, kind, text):
+    tokenizer = build(**KINDS[kind])
+    aware = tokenizers.Tokenizer.from_str(tokenizer._tokenizer.to_str())  # to which `<mask>` is a mask
+    assert tokenizer.encode_masked(text)[0] == aware.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("flag", ["single_word", "rstrip"])
+def test_a_mask_is_a_mask_whatever_its_token_says(path, flag, tmp_path):
+    def flagged(specification):
+        specification["added_tokens"][4][flag] = True
+
+    tokenizer = load(changed(path, tmp_path, flagged))
+    ids, pieces = tokenizer.encode_masked("kitap<mask>lar <mask> ev")
+    assert ids.count(4) == 2
+    assert pieces == ["kitap", "lar ", " ev"]
+
+
+def test_nothing_is_read_again_later(path, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes(path.read_bytes())
+    tokenizer = load(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").unlink()
+    assert tokenizer.encode_masked("bir <mask>")[0][-1] == 4
+
+
+SAVED = {
+    "dropout": lambda s: s["model"].update(dropout=0.9),
+    "another template": lambda s: s["post_processor"].update(single=[{"Sequence": {"id": "A", "type_id": 0}}] * 3),
+    "no post-processor": lambda s: s.update(post_processor=None),
+}
+
+
+@pytest.mark.parametrize("state", SAVED)
+def test_nothing_that_was_saved_of_another_run_changes_a_text(path, tmp_path, tokenizer, state):
+    other = load(changed(path, tmp_path, SAVED[state]))
+    text = "Türkiye'nin başkenti neresidir, kitaplarımızdan hangisi? " * 3
+    assert other.encode(text) == tokenizer.encode(text)
+    assert other.encode_masked(f"{text}<mask>") == tokenizer.encode_masked(f"{text}<mask>")
+
+
+DOUBLING = [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}]
+UNBOUNDED = {
+    "regular expression": {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}},
+    "regular expression, or": {"pre_tokenizer": SPLIT | {"pattern": {"Regex": "(a|a)*$"}}},
+    "has a Replace with a regular": {"decoder": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}},
+    "or an empty pattern": {"normalizer": REPLACE | {"pattern": {"String": ""}}},
+    "1e[+]06 times longer": {"normalizer": REPLACE | {"content": "▁" * 10**6}},
+    "normalizer can make a text 1.6": {"normalizer": {"type": "Sequence", "normalizers": DOUBLING * 14}},
+    "has 20 steps": {"normalizer": {"type": "Sequence", "normalizers": DOUBLING * 20}},
+    "has 24 steps": {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": DOUBLING * 8}] * 3}
+    },
+    "a text 1e[+]05 times": {"normalizer": {"type": "Prepend", "prepend": "a" * 10**5}},
+    "decoder can make a text": {"decoder": REPLACE | {"pattern": {"String": "▁"}, "content": " " * 1000}},
+    "a step CTC": {"decoder": {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True}},
+    'prepend_scheme "first"': {"pre_tokenizer": METASPACE | {"prepend_scheme": "first"}},
+}
+
+
+@pytest.mark.parametrize("found", UNBOUNDED)
+def test_what_may_run_for_ever_or_fill_the_memory_is_refused_before_it_runs(build, found):
+    begun = time.process_time()
+    with pytest.raises(BundleError, match=f"^tokenizer.json: its .*{found}.*; export the model again$"):
+        build(**UNBOUNDED[found])
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_runs_while_the_library_loads_is_judged_before(path, hidden):
+    specification = json.loads(path.read_text("utf-8"))
+    specification["added_tokens"][-1] |= {"content": "a" * 9, "normalized": True}
+    specification["normalizer"] = {"type": "Sequence", "normalizers": DOUBLING * 15}
+    content = json.dumps(specification)
+    content = content.replace('"normalized"', '"norm\\u0061lized"') if hidden else content
+    begun = time.process_time()
+    with pytest.raises(BundleError, match="its normalizer can make a text 3.28e[+]04 times longer"):
+        Tokenizer(content.encode(), "tokenizer.json", 10**4, SPECIAL)
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("step", [5, "x", {}, {"type": 5}, {"type": "Sequence"}, {"type": "Replace"}, [[]]])
+def test_a_malformed_step_is_refused(path, step):
+    specification = json.loads(path.read_text("utf-8")) | {"normalizer": step}
+    specification["added_tokens"][-1]["normalized"] = True
+    with pytest.raises(BundleError, match=r"^tokenizer\.json"):
+        Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
+
+
+def test_a_model_that_makes_control_tokens_of_letters_is_refused(path):
+    specification = json.loads(path.read_text("utf-8"))
+    specification["model"] = {"type": "WordLevel", "vocab": specification["model"]["vocab"], "unk_token": "<unk>"}
+    specification |= {"pre_tokenizer": None, "normalizer": None}
+    with pytest.raises(BundleError, match="takes a typed <pad> for the control token"):
+        Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKC"}, REPLACE]}},
+        {
+            "normalizer": {
+                "type": "Sequence",
+                "normalizers": [REPLACE | {"pattern": {"String": "aaaa"}, "content": "b"}],
+            }
+        },
+        {"flags": {"lstrip": True}},
+    ],
+)
+@given(st.lists(st.sampled_from(["a", "aaaa", " ", "\n\n", "kitap", "e\u0301", "😀", "<b>", "ﷺ"]), max_size=60))
+def test_a_text_has_at_least_as_many_tokens_as_its_characters_say(build, parts, texts):
+    tokenizer = build(**parts)
+    text = "".join(texts) * 20
+    assert tokenizer.least_tokens(len(text)) <= len(tokenizer.encode(text))
+
+
+def test_characters_are_worth_tokens(tokenizer):
+    pieces = tokenizer._tokenizer.get_vocab()
+    longest = max(map(len, pieces))
+    assert tokenizer.least_tokens(0) == 0
+    assert tokenizer.least_tokens(longest) == 1
+    assert tokenizer.least_tokens(longest + 1) == 2
