@@ -9,10 +9,9 @@ from diffutron_ort.bundle.integrity import sha256
 from diffutron_ort.bundle.manifest import FORMAT, MANIFEST
 from diffutron_ort.runtime.session import LEAST_ONNXRUNTIME
 from diffutron_ort.sampler.random import UNIFORM_VECTORS
-from diffutron_ort.text.chat_template import CHAT_TEMPLATE
+from diffutron_ort.text.chat_template import ANSWER_END, CHAT_TEMPLATE
 from diffutron_ort_export.checkpoint.defaults import generation_defaults
 from diffutron_ort_export.checkpoint.source import Source
-from diffutron_ort_export.checkpoint.tokenizer import ANSWER_END
 from diffutron_ort_export.plain import weights
 from diffutron_ort_export.recipes import Recipe
 from diffutron_ort_export.staging import write_json

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffutron_ort.bundle.load import HUB_ID
+from diffutron_ort.bundle.locate import HUB_ID
 from diffutron_ort.bundle.manifest import MANIFEST, PLAIN
 from diffutron_ort.errors import CheckpointError, OptionError
 

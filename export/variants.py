@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from diffutron_ort.checks.verify import LEAST_AGREEMENT
 from diffutron_ort.errors import FidelityError
 from diffutron_ort_export.check.fidelity import GraphForward, TorchForward, Yardstick, join
 from diffutron_ort_export.check.verify import Session, check_reductions, verify
@@ -17,9 +18,6 @@ from diffutron_ort_export.quantize.int8 import Form, quantize
 from diffutron_ort_export.quantize.sensitivity import ENOUGH, Search, excluded
 from diffutron_ort_export.quantize.simulation import as_half, products
 
-LEAST = 0.9
-"""The share of clear rows with float32's best token below which a variant is refused."""
-
 Card = dict[str, Any]
 
 
@@ -29,7 +27,7 @@ class Options:
 
     Attributes:
         exclude: names, or patterns as of a shell, of matrices to leave in float32; None finds them by measuring.
-        accept: whether a variant is written that is further from float32 than LEAST allows.
+        accept: whether a variant is written that is further from float32 than LEAST_AGREEMENT allows.
     """
 
     exclude: Sequence[str] | None = None
@@ -144,6 +142,8 @@ def judge(job: Job, name: str, agreement: float) -> None:
     """Tells of a miss, and refuses what is too far from float32."""
     if agreement < ENOUGH:
         said = f"variant {name}: {agreement:.1%} of the clear rows have float32's best token; {ENOUGH:.0%} is the aim"
-        if agreement < LEAST and not job.options.accept:
-            raise FidelityError(f"{said}, {LEAST:.0%} the least. Nothing was written; --accept writes it all the same")
+        if agreement < LEAST_AGREEMENT and not job.options.accept:
+            raise FidelityError(
+                f"{said}, {LEAST_AGREEMENT:.0%} the least. Nothing was written; --accept writes it all the same"
+            )
         note(f"{said}; the fidelity card has the figures")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from diffutron_ort import user_cache
 from diffutron_ort.brief import in_brief
-from diffutron_ort.bundle import cache
 from diffutron_ort.bundle.integrity import check_file, check_place
 from diffutron_ort.bundle.manifest import MANIFEST, Bundle, read_manifest
 from diffutron_ort.errors import BundleError, BundleFileError, DiffutronError
@@ -55,12 +55,12 @@ def _fetch(hub_id: str, revision: str | None, names: Sequence[str]) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise BundleFileError(
-            f"{hub_id} is no folder here, and downloading it needs huggingface_hub: pip install 'diffutron-ort[hub]'"
+            f"{hub_id} is not a folder here, and downloading it needs huggingface_hub: pip install 'diffutron-ort[hub]'"
         ) from error
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(names)))
     except Exception as error:  # it raises dozens of kinds, from OSError to its own
-        raise BundleFileError(f"{hub_id} is no folder here, and cannot be downloaded: {in_brief(error)}") from error
+        raise BundleFileError(f"{hub_id} is not a folder here, and cannot be downloaded: {in_brief(error)}") from error
 
 
 def _check(bundle: Bundle, name: str) -> None:
@@ -79,7 +79,7 @@ def _check(bundle: Bundle, name: str) -> None:
         path.unlink(missing_ok=True)
         raise
     with suppress(OSError, DiffutronError):  # a cache that cannot be written: then it is hashed every time
-        cache.write(_stamp(path), _identity(path, sha256))
+        user_cache.write(_stamp(path), _identity(path, sha256))
 
 
 def _is_stamped(path: Path, sha256: str) -> bool:
@@ -91,7 +91,7 @@ def _is_stamped(path: Path, sha256: str) -> bool:
 
 
 def _stamp(path: Path) -> Path:
-    return cache.folder() / STAMPS / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.json"
+    return user_cache.folder() / STAMPS / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.json"
 
 
 def _identity(path: Path, sha256: str) -> bytes:

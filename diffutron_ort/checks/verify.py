@@ -1,13 +1,13 @@
-"""Whether a bundle is what its manifest says, and does here what it did where it was made."""
+"""Verify a bundle: its files against the manifest, and what it does here against what it did when exported."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffutron_ort.bundle.conformance import Case, read_pack
+from diffutron_ort.bundle.conformance import Case, Pack, read_pack
 from diffutron_ort.bundle.integrity import check_file, read_checked
-from diffutron_ort.bundle.load import load_bundle
+from diffutron_ort.bundle.load import TOKENIZER, load_bundle
 from diffutron_ort.bundle.manifest import PLAIN, Bundle
 from diffutron_ort.checks.replay import wrong_answer, wrong_chats, wrong_steps, wrong_tokens, wrong_uniforms
 from diffutron_ort.model import Diffutron
@@ -16,24 +16,24 @@ from diffutron_ort.runtime.graph_guard import check_graphs
 from diffutron_ort.text.tokenizer import Tokenizer
 
 MOST_ERROR = 1e-3
-"""The largest difference of a float32 logit that is allowed, in standard deviations of the logits."""
+"""The largest allowed error of a float32 logit, in standard deviations of the logits."""
 
 LEAST_AGREEMENT = 0.9
-"""The least share of clear rows in which a quantized variant has float32's best token."""
+"""The least share of clear rows in which a quantized variant must have float32's best token."""
 
 LEAST_SAME = 0.9
-"""The least share of same tokens in the generations of a quantized variant, which other processors may round apart."""
+"""The least share of equal tokens in a quantized variant's generations: rounding differs between processors."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at.
+    """The result of one check.
 
     Attributes:
-        name: In a word or two.
-        total: How many things were compared.
-        differences: In words; none if all is well.
-        note: A figure that belongs to it.
+        name: A word or two.
+        total: The number of things compared.
+        differences: One message each; none if the check passed.
+        note: A figure or a remark.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Check:
 def verify(
     model: str | Path | None = None, revision: str | None = None, *, variant: str | None = None
 ) -> Iterator[Check]:
-    """Check a bundle; yields what was looked at as it goes.
+    """Check a bundle, and yield each check as it is done.
 
     Args:
         model: A folder, or a hub id; None is the embedded model.
-        revision: Of a hub id.
-        variant: The only one to check; None is all that are in the folder.
+        revision: A commit, tag or branch of a hub id.
+        variant: The only variant to check; None checks all that are in the folder.
 
     Raises:
         BundleError: A file is missing, changed or malformed.
@@ -61,24 +61,14 @@ def verify(
     names = [name for name, v in bundle.variants.items() if bundle.is_here(v)] if variant is None else [variant]
     absent = sorted(bundle.variants.keys() - set(names))
     bundle = _restricted(bundle, names, plain=variant is None)
-    yield _files(bundle, absent)
+    yield _check_files(bundle, absent)
     yield Check("graphs", check_graphs(bundle), note="what they hold")
-    for name in names:
-        yield fidelity(name, bundle.variants[name].fidelity)
-    if bundle.plain is not None:
-        yield fidelity(PLAIN, bundle.plain.fidelity)
-    pack = read_pack(bundle)
-    name, content = str(bundle.folder / "tokenizer.json"), read_checked(bundle, "tokenizer.json")
-    tokenizer = Tokenizer(content, name, bundle.vocab_size, bundle.special)
-    yield _some("tokens", pack.tokens, wrong_tokens(pack.tokens, tokenizer))
-    yield _some("chats", pack.chats, wrong_chats(pack.chats, bundle.chat_template))
-    yield _some("uniforms", pack.uniforms, wrong_uniforms(pack.uniforms))
-    for name in names:
-        yield from generations(name, bundle, [case for case in pack.generations if case.variant == name])
+    yield from _check_cards(bundle)
+    yield from _check_cases(bundle, read_pack(bundle))
 
 
 def _restricted(bundle: Bundle, names: Sequence[str], *, plain: bool) -> Bundle:
-    """Return the part of a bundle that the variants called `names` are, and its plain graph where it is there."""
+    """Return a bundle with only the variants called `names` and, if `plain`, the plain graph if it is in the folder."""
     graph = bundle.plain if plain and bundle.plain is not None and bundle.is_here(bundle.plain) else None
     files = {*bundle.needed(names), *(graph.files if graph else ())}
     return replace(
@@ -89,21 +79,23 @@ def _restricted(bundle: Bundle, names: Sequence[str], *, plain: bool) -> Bundle:
     )
 
 
-def _files(bundle: Bundle, absent: Sequence[str]) -> Check:
-    """Hash every file."""
+def _check_files(bundle: Bundle, absent: Sequence[str]) -> Check:
+    """Check the size and the hash of every file."""
     for name in bundle.files:
         check_file(bundle, name, hashed=True)
     note = "; ".join(["sizes and SHA-256", *(f"{name}: not checked" for name in absent)])
     return Check("files", len(bundle.files), note=note)
 
 
-def _some(name: str, cases: Sequence[object], differences: Sequence[str]) -> Check:
-    """Return the check of cases, of which there have to be some."""
-    return Check(name, len(cases), differences or ([] if cases else [f"there is no case of {name} to compare with"]))
+def _check_cards(bundle: Bundle) -> Iterator[Check]:
+    for name, variant in bundle.variants.items():
+        yield check_card(name, variant.fidelity)
+    if bundle.plain is not None:
+        yield check_card(PLAIN, bundle.plain.fidelity)
 
 
-def fidelity(name: str, card: Mapping[str, Any]) -> Check:
-    """Judge a variant by what its card says of it."""
+def check_card(name: str, card: Mapping[str, Any]) -> Check:
+    """Check the fidelity card of the variant called `name` against the thresholds."""
     if "max_abs_over_std" in card:
         error = card["max_abs_over_std"]
         bad = [] if error <= MOST_ERROR else [f"a logit is {error:.2g} standard deviations off; allowed: {MOST_ERROR}"]
@@ -113,24 +105,44 @@ def fidelity(name: str, card: Mapping[str, Any]) -> Check:
     return Check(f"fidelity of {name}", 1, bad, f"float32's best token in {share:.1%} of the clear rows")
 
 
-def generations(name: str, bundle: Bundle, cases: Sequence[Case]) -> Iterator[Check]:
-    """Replay a variant's cases with the loop and, as far as it has their options, with the graph of the whole."""
+def _check_cases(bundle: Bundle, pack: Pack) -> Iterator[Check]:
+    """Run the recorded cases again, and compare the results."""
+    name, content = str(bundle.folder / TOKENIZER), read_checked(bundle, TOKENIZER)
+    tokenizer = Tokenizer(content, name, bundle.vocab_size, bundle.special)
+    yield _check_some("tokens", pack.tokens, wrong_tokens(pack.tokens, tokenizer))
+    yield _check_some("chats", pack.chats, wrong_chats(pack.chats, bundle.chat_template))
+    yield _check_some("uniforms", pack.uniforms, wrong_uniforms(pack.uniforms))
+    for variant in bundle.variants:
+        yield from _check_generations(variant, bundle, [case for case in pack.generations if case.variant == variant])
+
+
+def _check_some(name: str, cases: Sequence[object], differences: Sequence[str]) -> Check:
+    """Return a check of cases, which fails if there are none."""
+    return Check(name, len(cases), differences or ([] if cases else [f"there is no case of {name} to compare with"]))
+
+
+def _check_generations(name: str, bundle: Bundle, cases: Sequence[Case]) -> Iterator[Check]:
+    """Replay a variant's cases with the loop, and those whose options it supports with the generation graph."""
     model = Diffutron.from_pretrained(bundle.folder, variant=name)
-    yield judged(f"loop, {name}", cases, [wrong_steps(case, model) for case in cases])
+    yield _check_replay(f"loop, {name}", cases, [wrong_steps(case, model) for case in cases])
     if bundle.variants[name].generate is None:
         yield Check(f"graph, {name}", 0, ["there is no graph of the whole generation; export the model again"])
         return
     generation = Generation(bundle, name)
     cases = [case for case in cases if not missing_options(case.config)]
-    yield judged(f"graph, {name}", cases, [wrong_answer(case, generation, model) for case in cases])
+    yield _check_replay(f"graph, {name}", cases, [wrong_answer(case, generation, model) for case in cases])
 
 
-def judged(name: str, cases: Sequence[Case], found: Sequence[tuple[list[str], float]]) -> Check:
-    """Judge exact cases by every difference, and the others by the share of same tokens; no case at all is a miss."""
+def _check_replay(name: str, cases: Sequence[Case], found: Sequence[tuple[list[str], float]]) -> Check:
+    """Check replayed cases, given the differences and the share of equal tokens of each.
+
+    Any difference in an exact case is a failure; the other cases are checked by their mean share of equal tokens. No
+    case at all is a failure too.
+    """
     differences = [text for case, (wrong, _) in zip(cases, found, strict=True) if case.exact for text in wrong]
     shares = [share for case, (_, share) in zip(cases, found, strict=True) if not case.exact]
     if not shares:
-        return replace(_some(name, cases, differences), note="every step")
+        return replace(_check_some(name, cases, differences), note="every step")
     share = sum(shares) / len(shares)
     if share < LEAST_SAME:
         differences.append(f"{share:.1%} of the tokens are the same; {LEAST_SAME:.0%} is the least")

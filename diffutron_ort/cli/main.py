@@ -295,7 +295,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _rm(arguments: argparse.Namespace) -> None:
-    from diffutron_ort.bundle import cache
+    from diffutron_ort import user_cache as cache
 
     there = cache.contents()
     for path, size in there:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from diffutron_ort.bundle import cache
+from diffutron_ort import user_cache as cache
 from diffutron_ort.cli.signals import told_to_end
 from diffutron_ort.errors import DiffutronError
 

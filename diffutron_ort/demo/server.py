@@ -23,7 +23,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, unquote
 
-from diffutron_ort.bundle.load import PACKAGE, load_bundle
+from diffutron_ort.bundle.load import load_bundle
+from diffutron_ort.bundle.locate import PACKAGE
 from diffutron_ort.bundle.manifest import MANIFEST, Bundle
 from diffutron_ort.demo.libraries import PACKAGES, find_libraries
 from diffutron_ort.errors import DiffutronError

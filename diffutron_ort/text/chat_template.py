@@ -1,4 +1,4 @@
-"""Messages to prompt text: the chat template that the model was taught with."""
+"""Render messages as a prompt, in the chat template of the model's training."""
 
 import re
 import unicodedata
@@ -8,22 +8,24 @@ from types import MappingProxyType
 from diffutron_ort.brief import brief
 from diffutron_ort.errors import InputError
 
-# What each role's message becomes, and what asks for an answer (dllm's template for ModernBERT, rendered).
+ANSWER_END = "[/Answer]"
+
+# How each role's message is rendered, and what starts the answer (dllm's template for ModernBERT, rendered).
 CHAT_TEMPLATE: Mapping[str, str] = MappingProxyType(
     {
         "system": "[SYS]\n{content}\n[/SYS]\n\n",
         "user": "[Question]\n{content}\n[/Question]\n\n",
-        "assistant": "[Answer]\n{content}\n[/Answer]\n\n",
+        "assistant": f"[Answer]\n{{content}}\n{ANSWER_END}\n\n",
         "generation": "[Answer]\n",
     }
 )
 ROLES = ("system", "user", "assistant")
-MOST_COMPOSED = 4  # characters that become one in NFC
-# White space, controls, what has no width, letters and a symbol that show nothing: none of them is a question.
+MOST_COMPOSED = 4  # characters that NFC combines into one
+# White space, control characters, characters of no width, and a few letters and a symbol that are drawn blank.
 BLANK = re.compile(
     r"[\s\x00-\x1f\x7f-\xa0\xad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0]*"
 )
-# More combining marks in a row than any text has; Python's time to compose them grows with the square of their number.
+# More combining marks in a row than any real text has; `unicodedata.normalize` takes quadratic time on them.
 MARKS = re.compile(r"[^\w\x00-\u02ff]{1000}")
 
 
@@ -31,14 +33,14 @@ def render_chat(messages: Sequence[Mapping[str, str]], template: Mapping[str, st
     """Return the prompt that asks the model to answer the last of `messages`.
 
     Args:
-        messages: Each has a `role` (system, user or assistant) and a `content`, which is trimmed and composed. A system
-            message can only be the first, and the last must be the user's.
-        template: What each role's message becomes, with `{content}` in its place, and under `generation` what asks
-            for an answer.
+        messages: Each has a `role` (system, user or assistant) and a `content`, which is trimmed and put into Unicode
+            NFC. Only the first can be a system message, and the last must be a user message.
+        template: The text for each role, with `{content}` where the content goes; `generation` is the text that starts
+            the answer.
 
     Raises:
-        InputError: There is no message, one cannot be rendered (the reference drops such messages silently), or one
-            of the user's has no text.
+        InputError: There are no messages, a message cannot be rendered (the reference silently drops such messages),
+            or a user message has no text.
     """
     if isinstance(messages, str | bytes | bytearray) or not isinstance(messages, Sequence) or not messages:
         raise InputError(
@@ -53,9 +55,9 @@ def render_chat(messages: Sequence[Mapping[str, str]], template: Mapping[str, st
 
 
 def least_characters(messages: Sequence[Mapping[str, str]], template: Mapping[str, str] = CHAT_TEMPLATE) -> int:
-    """Return how many characters the prompt of `messages` has at least, without making it.
+    """Return a lower bound for the length in characters of the prompt, without rendering it.
 
-    What cannot be rendered counts as nothing.
+    A message that cannot be rendered counts as 0.
     """
 
     def least(message: object) -> int:
@@ -69,16 +71,16 @@ def least_characters(messages: Sequence[Mapping[str, str]], template: Mapping[st
 
 
 def composed(text: str) -> str:
-    """Return `text` in Unicode's form NFC, in which the model was taught: ğ as one letter, not as g and a breve.
+    """Return `text` in Unicode NFC, as in the training data: ğ as one character, not as g and a breve.
 
-    Python's Unicode is as old as Python: letters that are newer than it stay as they are. So does a text with more
-    than a thousand combining marks in a row.
+    A text with more than a thousand combining marks in a row is returned as it is. So are characters that are newer
+    than Python's Unicode database.
     """
     return text if text.isascii() or MARKS.search(text) else unicodedata.normalize("NFC", text)
 
 
 def is_blank(text: str) -> bool:
-    """Return whether there is nothing in `text` that can be seen."""
+    """Return whether `text` has no visible character."""
     return BLANK.fullmatch(text) is not None
 
 

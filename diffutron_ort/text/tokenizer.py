@@ -1,4 +1,4 @@
-"""Text to token ids and back; the only importer of tokenizers."""
+"""Encode text to token ids and decode it; the only module that imports tokenizers."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ import tokenizers
 from diffutron_ort.brief import brief, in_brief
 from diffutron_ort.errors import BundleError, InputError
 from diffutron_ort.files import parse_object
-from diffutron_ort.text.pipeline import KNOWN, Pipeline, judge, state
+from diffutron_ort.text.tokenizer_guard import ALLOWED, Pipeline, as_json, check_pipeline
 from diffutron_ort.types import SpecialIds
 
 Result = TypeVar("Result")
@@ -21,40 +21,40 @@ SAMPLE = "[Question]\nİyi ki ışık var: ağaç, 12 + 5?\n[/Question]\n\n\U000
 MASK = "<mask>"
 SPACES = "".join(map(chr, range(0x2000, 0x200B)))
 WHITE_SPACE = f"\t\n\v\f\r \x85\xa0\u1680{SPACES}\u2028\u2029\u202f\u205f\u3000"
-"""Unicode's, which is the library's: Python's has more."""
-MOST_PIECE = 4096  # characters that one token is ever thought to stand for
+"""Unicode's, as in the tokenizers library; Python's `str.isspace` accepts more."""
+MOST_PIECE = 4096  # the upper bound that is assumed for the characters of one token
 NORMALIZED = re.compile(rb'"normalized"\s*:\s*t')
-ESCAPED = re.compile(rb"\\u00[2-7]")  # a letter that nobody needs to escape, but who hides a word
+ESCAPED = re.compile(rb"\\u00[2-7]")  # an ASCII character, which needs no escape except to hide a key
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer:
     """The tokenizer of a bundle.
 
-    Text that a user typed cannot become control tokens: `<mask>`, `<eos>` and the like are encoded letter by letter.
+    User text never becomes control tokens: `<mask>`, `<eos>` and the like are encoded as ordinary characters.
     """
 
     def __init__(self, content: bytes, name: str, vocab_size: int, special: SpecialIds) -> None:
-        """Load and try out a tokenizer.json.
+        """Load a tokenizer.json and try it on a sample.
 
-        What the file says of padding, truncation, dropout and post-processing is of no account.
+        Its settings for padding, truncation, dropout and post-processing are ignored.
 
         Args:
-            content: Of the file.
-            name: Of the file, for errors.
-            vocab_size: Of the model; it has no piece with a higher id.
-            special: Ids of the control tokens.
+            content: The content of the file.
+            name: The file's name, for error messages.
+            vocab_size: The size of the model's vocabulary; every token id is below it.
+            special: The ids of the control tokens.
 
         Raises:
-            BundleError: It cannot be loaded, may run for ever, or does not fit the model.
+            BundleError: The file cannot be loaded, might run for ever, or does not match the model.
         """
         self._name, self._mask, self._vocab_size = name, special.mask, vocab_size
         if _normalizes_while_loading(content):
-            self._judged(parse_object(content, name).values)
+            self._check_pipeline(parse_object(content, name).values)
         self._tokenizer = self._guard(tokenizers.Tokenizer.from_buffer, "cannot be loaded", content)
-        self._pipeline = self._judged({part: state(getattr(self._tokenizer, part)) for part in KNOWN})
-        self._set_up()
-        self._check_fit(special)
+        self._pipeline = self._check_pipeline({name: as_json(getattr(self._tokenizer, name)) for name in ALLOWED})
+        self._configure()
+        self._check_ids(special)
         added = self._tokenizer.get_added_tokens_decoder()
         self._mask_token = added.get(special.mask)
         self._added = {number: token for number, token in added.items() if not token.special}
@@ -65,24 +65,26 @@ class Tokenizer:
         """Return the ids of `text`, without `<bos>` or `<eos>`.
 
         Raises:
-            InputError: It is not a string, or has a lone surrogate.
+            InputError: `text` is not a string, or contains a lone surrogate.
         """
         check_text(text)
         encoding = self._guard(lambda: self._tokenizer.encode(text, add_special_tokens=False), "cannot encode")
         ids = list(encoding.ids)
         if (largest := max(ids, default=0)) >= self._vocab_size:
             raise BundleError(
-                f"{self._name} has a piece with id {largest}, the model has {self._vocab_size}: they do not fit"
+                f"{self._name}: id {largest} is outside the model's vocabulary of {self._vocab_size}; "
+                "export the model again"
             )
         return ids
 
     def encode_masked(self, text: str) -> tuple[list[int], list[str]]:
-        """Return the ids of `text` in which `<mask>` stands for a mask, and the pieces of text between the masks.
+        """Return the ids of `text`, with a mask for each `<mask>`, and the text between the masks.
 
-        A mask swallows the white space beside it that its added token says it does: the pieces still have it.
+        The mask token may absorb the white space beside it (`lstrip` and `rstrip` of its added token). The ids lack
+        that white space; the returned text has it.
 
         Raises:
-            InputError: It is not a string, or has a lone surrogate.
+            InputError: `text` is not a string, or contains a lone surrogate.
         """
         check_text(text)
         ids: list[int] = []
@@ -91,68 +93,68 @@ class Tokenizer:
         return ids, text.split(MASK)
 
     def stretches(self, text: str) -> list[str]:
-        """Return the pieces of text between the masks without the white space that these swallow."""
+        """Return the text between the masks, without the white space that the masks absorb."""
         pieces, last = text.split(MASK), text.count(MASK)
-        after, before = self._swallowed
+        after, before = self._absorbed
         return [
             (piece.lstrip(after) if i > 0 and after else piece).rstrip(before if i < last else "")
             for i, piece in enumerate(pieces)
         ]
 
     def decode(self, ids: Sequence[int], previous: int | None = None) -> str:
-        """Return the text of `ids`, which follow the token `previous`, control tokens left out.
+        """Return the text of `ids`, which follow the token `previous`, without control tokens.
 
-        The space that a piece after an added token (a run of newlines, a tag) decodes to is dropped where it is none of
-        the text's, but one that is put before every stretch of text.
+        The tokenizer may put a space before each stretch of text, so also after an added token (a run of newlines, a
+        tag). Such a space is not part of the text, and is removed.
         """
         parts = []
-        afresh = previous in self._added
+        is_stretch = previous in self._added
         for is_added, group in groupby(ids, self._added.__contains__):
             part = self._guard(self._decode, "cannot decode", list(group))
-            parts.append(self._without_prefix(part) if afresh else part)
-            afresh = is_added
+            parts.append(self._without_prefix(part) if is_stretch else part)
+            is_stretch = is_added
         return "".join(parts)
 
     def piece(self, token: int) -> str:
-        """Return what a token looks like on its own, with ▁ for the space before a word."""
+        """Return a token's entry in the vocabulary, with ▁ for the space before a word."""
         return str(self._tokenizer.id_to_token(token))
 
     def least_tokens(self, characters: int) -> int:
-        """Return how many tokens a text of so many characters has at least; the first call may take 0.3 s."""
+        """Return the fewest tokens that a text of that length can have; the first call may take 0.3 s."""
         return -(-characters // self._longest)
 
     @cached_property
     def _longest(self) -> int:
-        """The most characters of a text that one token stands for."""
+        """The most characters of a text that one token can stand for."""
         pieces = self._guard(self._tokenizer.get_vocab, "cannot be listed")
         bytewise = getattr(self._tokenizer.model, "byte_fallback", False) and all(
             f"<0x{byte:02X}>" in pieces for byte in range(256)
         )
-        swallows = any(token.lstrip or token.rstrip for token in self._added.values())
-        if not bytewise or swallows:  # one token can stand for any number of characters that are unknown, or spaces
+        absorbs = any(token.lstrip or token.rstrip for token in self._added.values())
+        if not bytewise or absorbs:  # one token can stand for any number of unknown characters, or of spaces
             return MOST_PIECE
         return int(min(max(map(len, pieces)) * self._pipeline.shrinkage, MOST_PIECE))
 
     @cached_property
-    def _swallowed(self) -> tuple[str, str]:
-        """The white space that a mask swallows after and before it: all but what is a token or a part of one."""
+    def _absorbed(self) -> tuple[str, str]:
+        """The white space that a mask absorbs after and before it; characters of added tokens are never absorbed."""
         kept = {letter for token in self._added.values() for letter in token.content}
         space = "".join(letter for letter in WHITE_SPACE if letter not in kept)
         token = self._mask_token
         return (WHITE_SPACE if token and token.rstrip else "", space if token and token.lstrip else "")
 
-    def _judged(self, parts: Mapping[str, Any]) -> Pipeline:
-        """Judge what stands around the model before a text is given to it."""
+    def _check_pipeline(self, components: Mapping[str, Any]) -> Pipeline:
+        """Check the components around the model before they see a text."""
         try:
-            return judge(parts)
+            return check_pipeline(components)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BundleError(f"{self._name}: {in_brief(error)}; export the model again") from error
 
-    def _set_up(self) -> None:
-        """Make all control tokens in a text text, and turn off what a file may have on."""
+    def _configure(self) -> None:
+        """Encode control tokens in a text as characters, and turn off truncation, padding and the like."""
         for token in self._tokenizer.get_added_tokens_decoder().values():
             if CONTROL.fullmatch(token.content) and not token.special:
-                token.special = True  # whatever the file says of it
+                token.special = True  # whatever the file says
                 self._tokenizer.add_special_tokens([token])
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
@@ -161,53 +163,55 @@ class Tokenizer:
         if getattr(self._tokenizer.model, "dropout", None) is not None:
             self._tokenizer.model.dropout = None
 
-    def _check_fit(self, special: SpecialIds) -> None:
-        """Refuse a tokenizer that is another model's, or that takes control tokens out of a user's text."""
-        pieces = self._tokenizer.get_vocab_size(with_added_tokens=True)  # all of them would take 0.3 s and 50 MB
-        if pieces > self._vocab_size:
-            raise BundleError(f"{self._name} has {pieces} pieces, the model has {self._vocab_size}: they do not fit")
+    def _check_ids(self, special: SpecialIds) -> None:
+        """Refuse another model's tokenizer, and one that encodes user text as control tokens."""
+        size = self._tokenizer.get_vocab_size(with_added_tokens=True)  # listing all tokens takes 0.3 s and 50 MB
+        if size > self._vocab_size:
+            raise BundleError(
+                f"{self._name} has {size} tokens, the model's vocabulary has {self._vocab_size}; export the model again"
+            )
         for name, number in vars(special).items():
-            if self._tokenizer.token_to_id(f"<{name}>") != number:
+            if (found := self._tokenizer.token_to_id(f"<{name}>")) != number:
                 raise BundleError(
-                    f"{self._name} has not <{name}> at {number}, where the manifest says: they do not fit"
+                    f"{self._name}: <{name}> has id {found}, the manifest says {number}; export the model again"
                 )
             if number != special.unk and number in self.encode(f"<{name}>"):
-                raise BundleError(f"{self._name} takes a typed <{name}> for the control token; export the model again")
+                raise BundleError(f"{self._name} encodes a typed <{name}> as the control token; export the model again")
 
     def _find_anchor(self) -> list[int]:
-        """Return a token that decodes to all of its piece wherever it stands, in a list."""
+        """Return, in a list, a token that decodes to its whole vocabulary entry wherever it stands."""
         tokens = [*self._added, *self.encode(SAMPLE)]
         return next([token] for token in tokens if self._tokenizer.decode([token] * 2) == self.piece(token) * 2)
 
     def _decode(self, ids: list[int]) -> str:
-        """Return the text of `ids` alone; a decoder that strips what it is given strips the anchors around them."""
+        """Return the text of `ids`; a decoder that strips its ends strips the anchors around them instead."""
         text = self._tokenizer.decode([*self._anchor, *ids, *self._anchor])
         around = len(self.piece(self._anchor[0])) if self._anchor else 0
         return text[around : len(text) - around]
 
     def _without_prefix(self, text: str) -> str:
-        """Return `text` without the space that is put before every stretch of text, or before every one without."""
+        """Return `text` without the space that the tokenizer put before it; see `Pipeline.prefix`."""
         prefix = self._pipeline.prefix
         return text.removeprefix(" ") if prefix == "always" or (prefix == "missing" and text[1:2] != " ") else text
 
     def _guard(self, call: Callable[..., Result], what: str, *arguments: Any) -> Result:
-        """Call the library, and turn whatever it raises into an error of ours."""
+        """Call the library; raise a BundleError for any error in it."""
         try:
             return call(*arguments)
         except BaseException as error:
-            # A Rust panic arrives as a BaseException of its own, which `except Exception` lets through.
+            # A Rust panic is a BaseException but not an Exception, and its class cannot be imported.
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
                 raise BundleError(f"{self._name} {what}: {in_brief(error)}; export the model again") from error
             raise
 
 
 def _normalizes_while_loading(content: bytes) -> bool:
-    """Return whether the library may run a file's normalizer as it loads it: on added tokens that are normalized."""
+    """Return whether the library may run the normalizer while it loads: on added tokens that are normalized."""
     return _holds(content, b'"normalized"', NORMALIZED) or _holds(content, b"\\u00", ESCAPED)
 
 
 def _holds(content: bytes, start: bytes, pattern: re.Pattern[bytes]) -> bool:
-    """Return whether `pattern`, which begins with `start`, is found; five times faster than its own search."""
+    """Return whether `pattern`, which begins with `start`, occurs; five times faster than `pattern.search`."""
     place = content.find(start)
     while place >= 0 and not pattern.match(content, place):
         place = content.find(start, place + 1)
@@ -215,10 +219,10 @@ def _holds(content: bytes, start: bytes, pattern: re.Pattern[bytes]) -> bool:
 
 
 def check_text(text: object, name: str = "the text") -> None:
-    """Refuse what no tokenizer can encode.
+    """Refuse a text that no tokenizer can encode.
 
     Raises:
-        InputError: `text` is not a string, or has a lone surrogate.
+        InputError: `text` is not a string, or contains a lone surrogate.
     """
     if not isinstance(text, str):
         raise InputError(f"{name} is {brief(text)}, of type {type(text).__name__}: must be a string")

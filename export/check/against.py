@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from diffutron_ort.bundle.manifest import Bundle
-from diffutron_ort.checks.verify import Check, fidelity
+from diffutron_ort.checks.verify import Check, check_card
 from diffutron_ort.errors import FidelityError
 from diffutron_ort.runtime.graph_guard import DENOISER, checked_graph
 from diffutron_ort_export.check.fidelity import GraphForward, Yardstick
@@ -36,6 +36,6 @@ def against_torch(bundle: Bundle, name: str, *, revision: str | None, adapter: s
                 if exact
                 else yardstick.card(GraphForward(session), variant)
             )
-            yield replace(fidelity(variant, card), name=said)
+            yield replace(check_card(variant, card), name=said)
         except FidelityError as error:
             yield Check(said, 1, [str(error)])

@@ -11,6 +11,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from diffutron_ort.checks.verify import MOST_ERROR
 from diffutron_ort.errors import FidelityError
 from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.checkpoint.source import TIED, Source
@@ -27,9 +28,6 @@ Outputs = Mapping[str, NDArray[Any]]
 SEED = 20260323
 MOST_LOGITS = 2**24
 """How many logits a case compares at most: 65 rows of 256,000."""
-
-MOST_ERROR = 1e-3
-"""The largest difference of a float32 logit that is allowed, in standard deviations of the logits."""
 
 EXACT = 1e-4
 """How far sums and entropy may be from float64's, relatively: float32 over 256,000 terms, with room."""

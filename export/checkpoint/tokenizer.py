@@ -12,6 +12,7 @@ import tokenizers
 
 from diffutron_ort.errors import BundleError, CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
+from diffutron_ort.text.chat_template import ANSWER_END
 from diffutron_ort.text.tokenizer import Tokenizer as Runtime
 from diffutron_ort.types import SpecialIds
 from diffutron_ort_export.checkpoint.specification import at_rest, warn_of_javascript, written
@@ -20,8 +21,6 @@ from diffutron_ort_export.passages import PASSAGES, QUESTIONS
 
 SPECIAL_IDS: Mapping[str, int] = {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
 """What mmBERT, and every model trained from it, has."""
-
-ANSWER_END = "[/Answer]"
 
 TOKENIZER, SETTINGS, OLDER = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 

@@ -11,11 +11,13 @@ from exercises import KINDS, draw_from, sentence
 from tokenizer import MASK, PAD
 from torch import Tensor
 
+from diffutron_ort.text.chat_template import CHAT_TEMPLATE
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-PROMPT = "[Question]\n{question}\n[/Question]\n\n[Answer]\n"
-CLOSING = "\n[/Answer]\n\n"
+PROMPT = CHAT_TEMPLATE["user"].replace("{content}", "{question}") + CHAT_TEMPLATE["generation"]
+CLOSING = CHAT_TEMPLATE["assistant"].partition("{content}")[2]
 SPAN, BLOCK = 64, 32
 """What the runtime generates: 64 tokens in two blocks."""
 

@@ -179,7 +179,7 @@ def test_a_download_that_fails_is_an_error_of_ours(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
-    with pytest.raises(BundleFileError, match="owner/name is no folder here, and cannot be downloaded: no route to"):
+    with pytest.raises(BundleFileError, match="owner/name is not a folder here, and cannot be downloaded: no route to"):
         load_bundle("owner/name")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(BundleFileError, match=r"pip install 'diffutron-ort\[hub\]'"):

@@ -61,7 +61,7 @@ def test_a_missing_file_is_named(broken, name):
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        ({"model": ""}, "an empty name is no folder"),
+        ({"model": ""}, "an empty name is not a folder"),
         ({"model": b"x"}, "model=b'x'"),
         ({"variant": ["int8"]}, r"variant=\['int8'\]: .* has fp32, int8"),
         ({"variant": {}}, "variant={}"),

@@ -128,11 +128,11 @@ def test_no_spin_reaches_onnxruntime(monkeypatch):
         (["--max-new-tokens", "300"], 1, "the model's context is 256"),
         (["--variant", "int3"], 2, "variant='int3'"),
         (["--provider", "cuda"], 1, "provider 'CUDAExecutionProvider' is not there"),
-        (["--model", "nowhere"], 1, "nowhere is no folder"),
+        (["--model", "nowhere"], 1, "nowhere is not a folder"),
         (["--threads", "0"], 2, "threads=0"),
         (["--suppress-tokens", "999999"], 2, "suppress_tokens holds 999999"),
         (["--revision", "main"], 2, "only a hub id has revisions"),
-        (["--model", "a" * 5000], 1, "is no folder"),
+        (["--model", "a" * 5000], 1, "is not a folder"),
         (["--stop", "\udcff"], 2, "stop="),
         (["--cfg-scale", "1e39"], 2, "cfg_scale=1e+39: must be a finite number from 0 to 1000"),
         (["--repetition-penalty", "1e-40"], 2, "repetition_penalty=1e-40"),
@@ -155,7 +155,7 @@ def test_bad_input_gets_one_line_and_no_traceback(arguments, code, found, capsys
     [
         (["-"], b"\xff\xfe", b"standard input is not UTF-8"),
         ([b"ab\xff"], b"", b"half of a surrogate pair"),
-        (["x", "--model", b"ab\xff"], b"", b"is no folder"),
+        (["x", "--model", b"ab\xff"], b"", b"is not a folder"),
     ],
 )
 def test_bytes_that_are_no_text_are_refused(argument, stdin, found):

@@ -189,7 +189,7 @@ def test_a_program_may_catch_both_streams(kind, monkeypatch):
     assert cli.main(["generate", "x", "--model", "no\x1bwhere"]) == 1
     assert (sys.stdout, sys.stderr) == (out, err)
     assert out.getvalue() == "on yedi\n"
-    assert "no\\u001bwhere is no folder" in err.getvalue()
+    assert "no\\u001bwhere is not a folder" in err.getvalue()
 
 
 def test_a_program_finds_its_streams_as_they_were():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from diffutron_ort.bundle import cache
+from diffutron_ort import user_cache as cache
 from diffutron_ort.cli import main as cli
 from diffutron_ort.demo import server as demo
 from diffutron_ort.demo.libraries import PACKAGES, find_libraries

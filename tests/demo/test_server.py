@@ -366,7 +366,7 @@ def test_a_body_is_not_read(server):
 def test_a_model_that_is_not_there_or_a_taken_port_is_an_error(server, pages, monkeypatch, capsys):
     monkeypatch.setattr(demo, "PAGES", (pages,))
     assert cli.main(["demo", "nowhere", "--no-open"]) == 1
-    assert "nowhere is no folder" in capsys.readouterr().err
+    assert "nowhere is not a folder" in capsys.readouterr().err
     assert cli.main(["demo", "--no-open", "--port", str(server.server_port)]) == 1
     assert f"port {server.server_port} cannot be had" in capsys.readouterr().err
 

@@ -37,7 +37,7 @@ def bundle() -> Path:
 
 def manifest() -> Callable[[bytes], object]:
     """Read a manifest, check its files, and judge its cards."""
-    from diffutron_ort.checks.verify import fidelity
+    from diffutron_ort.checks.verify import check_card
 
     folder = bundle()
 
@@ -45,7 +45,7 @@ def manifest() -> Callable[[bytes], object]:
         (folder / "diffutron.json").write_bytes(content)
         loaded = load_bundle(folder)
         for name, variant in loaded.variants.items():
-            fidelity(name, variant.fidelity)
+            check_card(name, variant.fidelity)
 
     return run
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from diffutron_ort.bundle import cache
+from diffutron_ort import user_cache
 from diffutron_ort.cli import main as cli
 from diffutron_ort.errors import DiffutronError, OptionError
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "deep" / "cache"))
+    monkeypatch.setenv(user_cache.VARIABLE, str(tmp_path / "deep" / "cache"))
     return tmp_path / "deep" / "cache"
 
 
@@ -30,32 +30,32 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("darwin", {"XDG_CACHE_HOME": "/elsewhere"}, "Library/Caches/diffutron-ort"),
         ("win32", {}, "AppData/Local/diffutron-ort"),
         ("win32", {"LOCALAPPDATA": "/local"}, "/local/diffutron-ort"),
-        ("linux", {cache.VARIABLE: ""}, ".cache/diffutron-ort"),
-        ("win32", {cache.VARIABLE: "~/kept"}, "kept"),
+        ("linux", {user_cache.VARIABLE: ""}, ".cache/diffutron-ort"),
+        ("win32", {user_cache.VARIABLE: "~/kept"}, "kept"),
     ],
 )
 def test_the_folder_is_the_platforms_or_the_variables(platform, variables, expected, tmp_path, monkeypatch):
-    for name in (cache.VARIABLE, "XDG_CACHE_HOME", "LOCALAPPDATA"):
+    for name in (user_cache.VARIABLE, "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": str(tmp_path), **variables}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
-    assert cache.folder() == tmp_path / expected
+    assert user_cache.folder() == tmp_path / expected
     assert list(tmp_path.iterdir()) == []  # to ask makes nothing
 
 
 def test_a_relative_one_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(cache.VARIABLE, "kept")
-    assert cache.folder() == tmp_path / "kept"
+    monkeypatch.setenv(user_cache.VARIABLE, "kept")
+    assert user_cache.folder() == tmp_path / "kept"
 
 
 def test_no_home_at_all_is_an_error_that_says_what_to_set(monkeypatch):
-    for name in (cache.VARIABLE, "XDG_CACHE_HOME"):
+    for name in (user_cache.VARIABLE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the user is in no list
     with pytest.raises(DiffutronError, match="set HOME, or DIFFUTRON_CACHE"):
-        cache.folder()
+        user_cache.folder()
 
 
 @pytest.mark.parametrize("place", ["/", "~", "~/..", "~/../linked-home"])
@@ -63,9 +63,9 @@ def test_a_home_or_what_is_above_it_is_refused(place, tmp_path, monkeypatch, cap
     (tmp_path / "home").mkdir()
     (tmp_path / "linked-home").symlink_to(tmp_path / "home")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv(cache.VARIABLE, place)
+    monkeypatch.setenv(user_cache.VARIABLE, place)
     with pytest.raises(OptionError, match="a folder of its own"):
-        cache.folder()
+        user_cache.folder()
     assert cli.main(["rm", "--yes"]) == 2
     assert "a folder of its own" in capsys.readouterr().err
 
@@ -73,8 +73,8 @@ def test_a_home_or_what_is_above_it_is_refused(place, tmp_path, monkeypatch, cap
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are different there")
 def test_a_file_is_written_for_this_user_alone_and_replaced_whole(root):
     path = root / "verified" / "a" / "b.json"
-    cache.write(path, b"one")
-    cache.write(path, b"two")
+    user_cache.write(path, b"one")
+    user_cache.write(path, b"two")
     assert path.read_bytes() == b"two"
     assert [file.name for file in path.parent.iterdir()] == ["b.json"]
     for place in (root.parent, root, root / "verified", path.parent):
@@ -83,18 +83,18 @@ def test_a_file_is_written_for_this_user_alone_and_replaced_whole(root):
 
 
 def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(root):
-    (cache.make_folder(root / "verified") / "a" / "in the way").mkdir(parents=True)
+    (user_cache.make_folder(root / "verified") / "a" / "in the way").mkdir(parents=True)
     with pytest.raises(DiffutronError, match=r"a cannot be written: .*; set DIFFUTRON_CACHE"):
-        cache.write(root / "verified" / "a", b"")
-    assert {path.name for path in (root / "verified").iterdir()} == {"a", cache.MARKER}
+        user_cache.write(root / "verified" / "a", b"")
+    assert {path.name for path in (root / "verified").iterdir()} == {"a", user_cache.MARKER}
 
 
 def test_a_cache_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(user_cache.VARIABLE, str(tmp_path / "file"))
     with pytest.raises(DiffutronError, match="cannot be written"):
-        cache.write(cache.folder() / "verified" / "a", b"")
-    assert cache.contents() == []
+        user_cache.write(user_cache.folder() / "verified" / "a", b"")
+    assert user_cache.contents() == []
 
 
 def test_many_may_write_at_once(root):
@@ -102,7 +102,7 @@ def test_many_may_write_at_once(root):
 
     def work(i: int) -> None:
         try:
-            cache.write(root / "verified" / str(i % 3), b"x" * 1000)
+            user_cache.write(root / "verified" / str(i % 3), b"x" * 1000)
         except DiffutronError as error:
             failures.append(error)
 
@@ -112,7 +112,7 @@ def test_many_may_write_at_once(root):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert {path.name for path in (root / "verified").iterdir()} == {"0", "1", "2", cache.MARKER}
+    assert {path.name for path in (root / "verified").iterdir()} == {"0", "1", "2", user_cache.MARKER}
 
 
 def test_a_folder_of_others_is_neither_written_to_nor_removed(root, capsys):
@@ -120,8 +120,8 @@ def test_a_folder_of_others_is_neither_written_to_nor_removed(root, capsys):
     (root / "verified" / "theirs").write_text("1")
     (root / "notes.txt").write_text("2")
     with pytest.raises(DiffutronError, match="was not made by diffutron-ort"):
-        cache.write(root / "verified" / "a", b"")
-    cache.write(root / "libraries" / "a", b"12345")
+        user_cache.write(root / "verified" / "a", b"")
+    user_cache.write(root / "libraries" / "a", b"12345")
     assert cli.main(["rm", "--yes"]) == 0
     assert sorted(path.name for path in root.rglob("*")) == ["notes.txt", "theirs", "verified"]
     assert str(root / "libraries") in capsys.readouterr().out
@@ -131,32 +131,32 @@ def test_links_are_removed_and_not_followed(root, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "kept").write_text("k" * 5000)
-    (outside / cache.MARKER).touch()
-    cache.write(root / "libraries" / "deep" / "a", b"1")
+    (outside / user_cache.MARKER).touch()
+    user_cache.write(root / "libraries" / "deep" / "a", b"1")
     for place in (root / "libraries" / "link", root / "libraries" / "deep" / "link", root / "linked"):
         place.symlink_to(outside)
-    [(path, size)] = cache.contents()
+    [(path, size)] = user_cache.contents()
     assert path == root / "libraries"
     assert size < 5000
-    cache.empty()
+    user_cache.empty()
     assert (outside / "kept").exists()
     assert [path.name for path in root.iterdir()] == ["linked"]
     with pytest.raises(DiffutronError, match="was not made by"):
-        cache.write(root / "linked" / "a", b"")
+        user_cache.write(root / "linked" / "a", b"")
 
 
 def test_what_was_removed_in_part_is_still_ours(root, monkeypatch):
-    cache.write(root / "libraries" / "a", b"1")
-    cache.write(root / "libraries" / "deep" / "b", b"1")
+    user_cache.write(root / "libraries" / "a", b"1")
+    user_cache.write(root / "libraries" / "deep" / "b", b"1")
 
     def fail(path: Path) -> None:
         raise PermissionError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.shutil, "rmtree", fail)
+        patch.setattr(user_cache.shutil, "rmtree", fail)
         with pytest.raises(DiffutronError, match="cannot be removed: no"):
-            cache.empty()
-    assert [path for path, _ in cache.contents()] == [root / "libraries"]
+            user_cache.empty()
+    assert [path for path, _ in user_cache.contents()] == [root / "libraries"]
 
 
 def test_the_command_says_what_goes_and_asks_before(root):
@@ -166,11 +166,11 @@ def test_the_command_says_what_goes_and_asks_before(root):
 
     assert run().returncode == 0
     assert run().stderr == f"diffutron-ort: nothing is kept in {root}\n"
-    cache.write(root / "libraries" / "a", b"x" * 2000)
+    user_cache.write(root / "libraries" / "a", b"x" * 2000)
     refused = run(input="y\n")
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
     assert (root / "libraries" / "a").exists()
-    size = 2000 + (root / "libraries" / cache.MARKER).stat().st_size
+    size = 2000 + (root / "libraries" / user_cache.MARKER).stat().st_size
     assert refused.stdout.split() == [f"{size:,}", "bytes", str(root / "libraries")]
     assert run("--yes").returncode == 0
     assert list(root.iterdir()) == []
@@ -187,7 +187,7 @@ def test_on_a_terminal_only_yes_removes(said, is_left, root, monkeypatch):
         def readline(self) -> str:
             return said
 
-    cache.write(root / "libraries" / "a", b"1")
+    user_cache.write(root / "libraries" / "a", b"1")
     monkeypatch.setattr(sys, "stdin", Terminal())
     assert cli.main(["rm"]) == 0
     assert (root / "libraries").exists() == is_left
