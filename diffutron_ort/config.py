@@ -2,98 +2,150 @@
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from diffutron_ort.brief import brief
 from diffutron_ort.errors import OptionError
 
-REMASKING = ("low_confidence", "random")
-SCHEDULES = ("linear", "cosine")
-CACHES = ("none", "block")
-COMMITS = ("schedule", "factor", "entropy")
-LEAST_TEMPERATURE = 0.01  # below it exp(logit / temperature) says no more than the best token does
 MOST_STEPS = 2**16  # steps beyond the masks commit nothing, but are counted one by one
-MOST = 1000.0  # of every number that is no integer: long before float32 overflows
-MOST_IDS = 2**20  # of a list of ids: four times the largest vocabulary
+MOST_TOKENS = 2**31 - 1
+MOST = 1000.0  # for every number that is not an integer: long before float32 overflows
+MOST_IDS = 2**20  # in a list of ids: four times the largest vocabulary
 MOST_STOPS = 1000
-MOST_STOP = 10_000  # characters of a stop string: more than any answer has
-CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"remasking": REMASKING, "schedule": SCHEDULES, "cache": CACHES, "commit": COMMITS}
-)
-LEAST: Mapping[str, float] = MappingProxyType(
-    {
-        "temperature": 0.0,
-        "repetition_penalty": 1 / MOST,
-        "cfg_scale": 0.0,
-        "refresh_entropy": 0.0,
-        "commit_factor": 0.0,
-        "commit_entropy": 0.0,
-    }
-)
+MOST_STOP = 10_000  # characters in a stop string: more than any answer has
+
+Default = TypeVar("Default")
+
+
+def option(
+    default: Default,
+    meaning: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    or_zero: bool = False,
+    choices: tuple[str, ...] | None = None,
+) -> Default:
+    """Return a field of `GenerationConfig`; checks, flags and tables of options are made from its metadata.
+
+    Args:
+        default: The package's default.
+        meaning: What the option does, for people: `metadata["help"]`.
+        least: The smallest number allowed, for an integer, a number or each id of a list.
+        most: The largest.
+        or_zero: Whether 0 is allowed as well, below `least`.
+        choices: The strings allowed.
+    """
+    allowed = {"least": least, "most": most, "or_zero": or_zero, "choices": choices}
+    return field(default=default, metadata={"help": meaning, **allowed})
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """The options of one generation, with the names of the reference sampler (dllm's).
+    """The options of one generation, named as in the reference sampler (dllm).
 
-    An instance always holds meaningful values; derive another with `replace`. The defaults are the preset `short`.
-
-    Attributes:
-        steps: Denoising steps, at most 65536, shared among the blocks by ceiling. Those that would commit nothing are
-            left out.
-        max_new_tokens: Masks that are put after the prompt.
-        block_length: Positions that are denoised together, from left to right.
-        temperature: Divides the logits before a token is drawn; 0 takes the best token.
-        repetition_penalty: Divides the positive and multiplies the negative logits of tokens that the canvas holds.
-        remasking: Which predictions are committed first: the most confident, or random ones.
-        stochastic_transfer: Draw how many masks a step commits instead of rounding the expected number.
-        cfg_scale: Classifier-free guidance; 0 is none, and anything more costs a second pass a step.
-        cfg_keep_tokens: Ids that the unconditional pass still sees.
-        schedule: How fast masks are committed: `linear` or `cosine`.
-        seed: Of all random choices, 0 to 2**64 - 1; prompt i of a list has seed + i.
-        stop: Strings that end the answer. It is cut where the one that is complete first begins.
-        early_end: Stop as soon as the shown answer is settled. The text is the same.
-        suppress_tokens: Ids that are never chosen.
-        penalty_exempt: Ids that the repetition penalty spares, besides `<mask>` and `<eos>`.
-        cache: What a step computes: every token (`none`, exact), or after a block's first step only the tokens that
-            can have changed since, against the keys and values of the others as they were (`block`, approximate).
-        refresh_steps: Of a cache: every token is computed again once its last full pass is so many steps old; 1 makes
-            every pass a full one, 0 never asks for another in a block.
-        refresh_entropy: Of a cache, in nats: every token is computed again when the largest entropy of the tokens that
-            were just committed exceeds it; 0 is never.
-        commit: How many tokens a step commits: as many as the `schedule` says, or at least as many, and more where
-            the predictions are sure enough by the rule `factor` or `entropy`.
-        commit_factor: Of `factor`: commits the n best while (n + 1) times the probability that the n-th is wrong is
-            below it.
-        commit_entropy: Of `entropy`, in nats: commits the n best while the sum of their entropies less the largest is
-            at most it.
+    An instance always holds valid values; derive another with `replace`. The defaults are the preset `short`.
+    `diffutron-ort generate --help` explains each option.
     """
 
-    steps: int = 64
-    max_new_tokens: int = 64
-    block_length: int = 32
-    temperature: float = 0.1
-    repetition_penalty: float = 1.2
-    remasking: str = "low_confidence"
-    stochastic_transfer: bool = False
-    cfg_scale: float = 0.0
-    cfg_keep_tokens: tuple[int, ...] = ()
-    schedule: str = "linear"
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-    early_end: bool = True
-    suppress_tokens: tuple[int, ...] = ()
-    penalty_exempt: tuple[int, ...] = ()
-    cache: str = "none"
-    refresh_steps: int = 0
-    refresh_entropy: float = 0.0
-    commit: str = "schedule"
-    commit_factor: float = 1.0
-    commit_entropy: float = 0.1
+    steps: int = option(
+        64,
+        "denoising steps, shared among the blocks; steps with nothing to commit are skipped",
+        least=1,
+        most=MOST_STEPS,
+    )
+    max_new_tokens: int = option(
+        64, "masks appended to the prompt: the most tokens an answer can have", least=1, most=MOST_TOKENS
+    )
+    block_length: int = option(
+        32, "positions denoised together; blocks are finished from left to right", least=1, most=MOST_TOKENS
+    )
+    temperature: float = option(
+        0.1,
+        "divides the logits before a token is drawn; 0 takes the best token",
+        least=0.01,  # below it exp(logit / temperature) says no more than the best token does
+        most=MOST,
+        or_zero=True,
+    )
+    repetition_penalty: float = option(
+        1.2,
+        "divides the positive and multiplies the negative logits of tokens on the canvas; 1 is none",
+        least=1 / MOST,
+        most=MOST,
+    )
+    remasking: str = option(
+        "low_confidence",
+        "which predictions are committed first: the most confident, or random ones",
+        choices=("low_confidence", "random"),
+    )
+    stochastic_transfer: bool = option(
+        False, "draw how many masks a step commits, instead of rounding the expected number"
+    )
+    cfg_scale: float = option(
+        0.0,
+        "scale of classifier-free guidance; 0 is none, anything else costs a second pass per step",
+        least=0.0,
+        most=MOST,
+    )
+    cfg_keep_tokens: tuple[int, ...] = option(
+        (), "token ids that the unconditional pass of the guidance still sees", least=0, most=MOST_TOKENS
+    )
+    schedule: str = option("linear", "how fast masks are committed over the steps", choices=("linear", "cosine"))
+    seed: int = option(0, "seed of all random choices; prompt i of a list uses seed + i", least=0, most=2**64 - 1)
+    stop: tuple[str, ...] = option(
+        (), "strings that end the answer; it is truncated at the start of whichever completes first"
+    )
+    early_end: bool = option(
+        True, "stop as soon as the answer that is shown can no longer change; the text is the same"
+    )
+    suppress_tokens: tuple[int, ...] = option((), "token ids that are never chosen", least=0, most=MOST_TOKENS)
+    penalty_exempt: tuple[int, ...] = option(
+        (), "token ids exempt from the repetition penalty, besides <mask> and <eos>", least=0, most=MOST_TOKENS
+    )
+    cache: str = option(
+        "none",
+        "none: every pass computes every token (exact); block: after the first step of a block, passes compute only "
+        "tokens that can have changed since (approximate)",
+        choices=("none", "block"),
+    )
+    refresh_steps: int = option(
+        0,
+        "with a cache, compute every token again once the last full pass is this many steps old; 0 never does so "
+        "within a block",
+        least=0,
+        most=MOST_STEPS,
+    )
+    refresh_entropy: float = option(
+        0.0,
+        "with a cache, compute every token again when a token was just committed with a larger entropy than this, "
+        "in nats; 0 is never",
+        least=0.0,
+        most=MOST,
+    )
+    commit: str = option(
+        "schedule",
+        "how many tokens a step commits: as many as the schedule says, or more where the rule factor or entropy finds "
+        "the predictions certain enough",
+        choices=("schedule", "factor", "entropy"),
+    )
+    commit_factor: float = option(
+        1.0,
+        "for the rule factor: commit the n best predictions while n + 1 times the probability that the n-th is wrong "
+        "is below this",
+        least=0.0,
+        most=MOST,
+    )
+    commit_entropy: float = option(
+        0.1,
+        "for the rule entropy, in nats: commit the n best predictions while the sum of their entropies without the "
+        "largest is at most this",
+        least=0.0,
+        most=MOST,
+    )
 
     def __post_init__(self) -> None:
         """Normalise every value and refuse those without a meaning.
@@ -101,24 +153,11 @@ class GenerationConfig:
         Raises:
             OptionError: A value is out of bounds or of another type, or two have no meaning together.
         """
-        for name, most in (("steps", MOST_STEPS), ("max_new_tokens", 2**31 - 1), ("block_length", 2**31 - 1)):
-            self._set(name, _integer(name, getattr(self, name), 1, most))
-        self._set("seed", _integer("seed", self.seed, 0, 2**64 - 1))
-        self._set("refresh_steps", _integer("refresh_steps", self.refresh_steps, 0, MOST_STEPS))
-        for name, least in LEAST.items():
-            self._set(name, _number(name, getattr(self, name), least))
-        if 0 < self.temperature < LEAST_TEMPERATURE:
-            raise OptionError(f"temperature={self.temperature}: must be 0 or at least {LEAST_TEMPERATURE}")
-        for name, allowed in CHOICES.items():
-            _one_of(name, getattr(self, name), allowed)
-        for name in ("stochastic_transfer", "early_end"):
-            _one_of(name, getattr(self, name), (True, False))
-        for name in ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt"):
-            self._set(name, _ids(name, getattr(self, name)))
-        self._set("stop", _strings("stop", self.stop))
+        for spec in fields(self):
+            object.__setattr__(self, spec.name, _CHECKS[spec.type](spec, getattr(self, spec.name)))
         if self.commit != "schedule" and self.remasking == "random":
             raise OptionError(
-                f"commit={self.commit!r}: counts the most certain tokens, and remasking='random' commits others; "
+                f"commit={self.commit!r}: commits the most certain predictions, and remasking='random' commits others; "
                 "choose commit='schedule' or remasking='low_confidence'"
             )
 
@@ -135,11 +174,8 @@ class GenerationConfig:
             )
         return replace(self, **options)
 
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
 
-
-OPTION_NAMES = frozenset(field.name for field in fields(GenerationConfig))
+OPTION_NAMES = frozenset(spec.name for spec in fields(GenerationConfig))
 
 KNOWN_AS: Mapping[str, str] = MappingProxyType(
     {
@@ -187,54 +223,70 @@ def _suggestion(name: str, others: Mapping[str, str], names: Iterable[str]) -> s
     return f"did you mean {near[0]!r}? " if near else ""
 
 
-def _integer(name: str, value: Any, least: int, most: int) -> int:
+def _integer(spec: Field[Any], value: Any) -> int:
+    least, most = spec.metadata["least"], spec.metadata["most"]
     try:
         # JSON has one kind of number, so 64.0 is an integer, too.
         number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not least <= number <= most:
-        raise OptionError(f"{name}={brief(value)}: must be an integer from {least} to {most}")
+        raise OptionError(f"{spec.name}={brief(value)}: must be an integer from {least} to {most}")
     return number
 
 
-def _number(name: str, value: Any, least: float) -> float:
+def _number(spec: Field[Any], value: Any) -> float:
+    least, most, or_zero = (spec.metadata[name] for name in ("least", "most", "or_zero"))
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not least <= number <= MOST:  # NaN is in no range
-        raise OptionError(f"{name}={brief(value)}: must be a finite number from {least:g} to {MOST:g}")
+    if not (least <= number <= most or (or_zero and number == 0)):  # NaN is in no range
+        also = ", or 0" if or_zero else ""
+        raise OptionError(f"{spec.name}={brief(value)}: must be a finite number from {least:g} to {most:g}{also}")
     return number
 
 
-def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+def _flag(spec: Field[Any], value: Any) -> bool:
+    return _one_of(spec.name, value, (True, False))
+
+
+def _choice(spec: Field[Any], value: Any) -> str:
+    choices: tuple[str, ...] = spec.metadata["choices"]
+    return _one_of(spec.name, value, choices)
+
+
+def _one_of(name: str, value: Any, allowed: tuple[Default, ...]) -> Default:
     if type(value) is not type(allowed[0]) or value not in allowed:
-        near = _suggestion(value, {}, allowed) if isinstance(value, str) and isinstance(allowed[0], str) else ""
+        names = [name for name in allowed if isinstance(name, str)]
+        near = _suggestion(value, {}, names) if isinstance(value, str) else ""
         raise OptionError(f"{name}={brief(value)}: {near}must be one of {', '.join(map(repr, allowed))}")
+    return value
 
 
-def _ids(name: str, value: Any) -> tuple[int, ...]:
+def _ids(spec: Field[Any], value: Any) -> tuple[int, ...]:
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
-        raise OptionError(f"{name}={brief(value)}: must be a list of token ids")
+        raise OptionError(f"{spec.name}={brief(value)}: must be a list of token ids")
     ids = tuple(islice(value, MOST_IDS + 1))
     if len(ids) > MOST_IDS:
-        raise OptionError(f"{name} holds more than {MOST_IDS} ids: no vocabulary has as many; give each once")
-    return tuple(_integer(name, item, 0, 2**31 - 1) for item in ids)
+        raise OptionError(
+            f"{spec.name} holds more than {MOST_IDS} ids, and no vocabulary is that large; list each once"
+        )
+    return tuple(_integer(spec, item) for item in ids)
 
 
-def _strings(name: str, value: Any) -> tuple[str, ...]:
+def _strings(spec: Field[Any], value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, Iterable):
-        raise OptionError(f"{name}={brief(value)}: must be a list of strings")
+        raise OptionError(f"{spec.name}={brief(value)}: must be a list of strings")
     strings = tuple(islice(value, MOST_STOPS + 1))
     if len(strings) > MOST_STOPS or any(isinstance(item, str) and len(item) > MOST_STOP for item in strings):
         raise OptionError(
-            f"{name}={brief(value)}: must hold at most {MOST_STOPS} strings of at most {MOST_STOP} characters"
+            f"{spec.name}={brief(value)}: must hold at most {MOST_STOPS} strings of at most {MOST_STOP} characters"
         )
     if not all(isinstance(item, str) and item and _is_unicode(item) for item in strings):
-        raise OptionError(f"{name}={brief(value)}: must hold strings of valid Unicode that are not empty")
+        raise OptionError(f"{spec.name}={brief(value)}: must hold strings of valid Unicode that are not empty")
     return strings
 
 
@@ -242,6 +294,18 @@ def _is_unicode(text: str) -> bool:
     """Return whether `text` is free of lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8") == text
 
+
+_CHECKS: Mapping[Any, Callable[[Field[Any], Any], object]] = MappingProxyType(
+    {
+        int: _integer,
+        float: _number,
+        bool: _flag,
+        str: _choice,
+        tuple[int, ...]: _ids,
+        tuple[str, ...]: _strings,
+    }
+)
+"""By the type of a field: what returns its value, normalised, or raises `OptionError`."""
 
 PRESET_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

@@ -64,6 +64,42 @@ def test_a_value_without_a_meaning_is_refused_by_name(name, value):
         GenerationConfig(**{name: value})
 
 
+OPTIONS = {spec.name: spec for spec in dataclasses.fields(GenerationConfig)}
+
+
+def test_every_option_says_what_it_does_and_what_it_may_be():
+    for spec in OPTIONS.values():
+        assert len(spec.metadata["help"]) > 20, spec.name
+        bounds = (spec.metadata["least"], spec.metadata["most"])
+        assert (None in bounds) is (spec.type in (bool, str, tuple[str, ...])), spec.name
+        assert (spec.metadata["choices"] is not None) is (spec.type is str), spec.name
+
+
+@pytest.mark.parametrize("name", [name for name, spec in OPTIONS.items() if spec.metadata["least"] is not None])
+def test_the_bounds_of_an_option_are_its_metadatas(name):
+    spec = OPTIONS[name]
+    least, most, is_list = spec.metadata["least"], spec.metadata["most"], spec.type == tuple[int, ...]
+
+    def given(value):
+        found = getattr(GenerationConfig(**{name: [value] if is_list else value}), name)
+        return found[0] if is_list else found
+
+    assert [given(least), given(most)] == [least, most]
+    for value in (np.nextafter(least, -1), most * 2, least - 1, most + 1, -math.inf, math.inf):
+        with pytest.raises(OptionError, match=f"^{name}=.*from {least:g} to"):
+            given(value)
+    if spec.metadata["or_zero"]:
+        assert given(0) == given(-0.0) == 0
+
+
+@pytest.mark.parametrize("name", [name for name, spec in OPTIONS.items() if spec.metadata["choices"]])
+def test_the_choices_of_an_option_are_its_metadatas(name):
+    choices = OPTIONS[name].metadata["choices"]
+    assert [getattr(GenerationConfig(**{name: choice}), name) for choice in choices] == list(choices)
+    with pytest.raises(OptionError, match=f"^{name}='other': must be one of {', '.join(map(repr, choices))}$"):
+        GenerationConfig(**{name: "other"})
+
+
 @pytest.mark.parametrize("rule", ["factor", "entropy"])
 def test_the_surest_are_not_counted_where_random_ones_are_committed(rule):
     with pytest.raises(OptionError, match=f"^commit='{rule}'.*remasking='random'.*choose commit='schedule'"):

@@ -1,36 +1,13 @@
 """Flags that several commands share: which model, and how to generate."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import Field, fields
 from typing import Any
 
 from diffutron_ort.cli.usage import filled, meant
-from diffutron_ort.config import CHOICES, OPTION_NAMES, GenerationConfig
+from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.runtime.session import PROVIDERS
-
-HELP = {
-    "steps": "denoising steps",
-    "max_new_tokens": "length of the canvas after the prompt",
-    "block_length": "positions denoised together",
-    "temperature": "0 takes the best token",
-    "repetition_penalty": "1 is none",
-    "remasking": "which predictions are committed first",
-    "stochastic_transfer": "draw how many masks a step commits",
-    "cfg_scale": "classifier-free guidance, 0 is none",
-    "cfg_keep_tokens": "ids the unconditional pass still sees",
-    "schedule": "how fast masks are committed",
-    "seed": "of all random choices",
-    "stop": "a string that ends the answer",
-    "early_end": "stop as soon as the answer is settled",
-    "suppress_tokens": "ids that are never chosen",
-    "penalty_exempt": "ids that the penalty spares",
-    "cache": "block: after a block's first step compute it alone, approximately",
-    "refresh_steps": "of a cache: compute everything every so many steps, 0 is never",
-    "refresh_entropy": "of a cache: compute everything after a commit of more nats, 0 is never",
-    "commit": "how many tokens a step commits: the schedule's number, or all that are sure by a rule",
-    "commit_factor": "of the rule factor: larger commits more",
-    "commit_entropy": "of the rule entropy, in nats: larger commits more",
-}
 
 
 def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any) -> None:
@@ -48,21 +25,36 @@ def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any
     group.add_argument("--no-spin", dest="spin", action="store_false", help="let idle threads sleep, not turn")
 
 
-def add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    """Add the fields of `GenerationConfig` as flags; one that is not given is left to the preset and the bundle."""
-    group = parser.add_argument_group("options")
-    defaults = GenerationConfig()
-    for name in names:
-        flag, default = "--" + name.replace("_", "-"), getattr(defaults, name)
-        common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": HELP[name]}
-        if isinstance(default, bool):
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
-        elif name == "stop":
-            group.add_argument(flag, action="append", metavar="STRING", **common)
-        elif isinstance(default, tuple):
-            group.add_argument(flag, nargs="+", type=int, metavar="ID", **common)
-        else:
-            group.add_argument(flag, type=type(default), choices=CHOICES.get(name), **common)
+def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Add the fields of `GenerationConfig` as flags, `without` some; the namespace holds only those that are given."""
+    group = parser.add_argument_group(
+        "options", "An option that is not given comes from the preset, else from the model, else it has the default."
+    )
+    for spec in fields(GenerationConfig):
+        if spec.name not in without:
+            flag = "--" + spec.name.replace("_", "-")
+            group.add_argument(flag, dest=spec.name, default=argparse.SUPPRESS, help=_help(spec), **_form(spec))
+
+
+def _help(spec: Field[Any]) -> str:
+    """Return what an option does, and its default where that is not an empty list."""
+    meaning: str = spec.metadata["help"]
+    if spec.type == tuple[str, ...]:
+        return f"{meaning} (may be given several times)"
+    default = ("on" if spec.default else "off") if spec.type is bool else spec.default
+    return meaning if default == () else f"{meaning} (default: {default})"
+
+
+def _form(spec: Field[Any]) -> dict[str, Any]:
+    """Return how the value of an option is written on the command line."""
+    if spec.type is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if spec.type == tuple[str, ...]:
+        return {"action": "append", "metavar": "STRING"}
+    if spec.type == tuple[int, ...]:
+        return {"nargs": "+", "type": int, "metavar": "ID"}
+    choices = spec.metadata["choices"]
+    return {"type": spec.type, "choices": choices} | ({} if choices else {"metavar": "N"})
 
 
 def options_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from importlib import import_module
 from itertools import chain
 from types import ModuleType
@@ -127,7 +127,7 @@ def _add_generate(parser: Parser) -> None:
     parser.add_argument("--show-steps", action="store_true", help="show the canvas as it denoises, on standard error")
     parser.add_argument("--svg", metavar="FILE", type=filled, help="write the denoising as an animated picture")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
-    add_options(parser, [field.name for field in fields(GenerationConfig)])
+    add_options(parser)
     parser.set_defaults(run=_generate)
 
 
@@ -136,7 +136,7 @@ def _add_fill(parser: Parser) -> None:
     help_ = "a text with <mask>s, in quotes, after -- if it begins with a dash; - reads it from standard input"
     parser.add_argument("text", nargs="?", default="-", help=help_)
     add_model(parser)
-    add_options(parser, [field.name for field in fields(GenerationConfig) if field.name not in FILL_IGNORES])
+    add_options(parser, without=FILL_IGNORES)
     parser.set_defaults(run=_fill)
 
 
