@@ -1,21 +1,21 @@
-"""How error messages show values and other errors: briefly, whatever they are and however long."""
+"""Shorten values and other libraries' errors for use in our error messages."""
 
 from reprlib import Repr
 
-MOST = 400  # characters of another library's words
+MOST = 400  # characters of another library's message
 _SHORT = Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 80, 80, 2
 
 
 def brief(value: object) -> str:
-    """Return what `repr` says of a value, shortened where it says more than about 80 characters."""
+    """Return `repr(value)`, shortened to about 80 characters."""
     try:
         return _SHORT.repr(value)
-    except ValueError:  # Python writes no integer of more than some thousand digits
+    except ValueError:  # Python refuses to convert an integer of several thousand digits
         return f"an {type(value).__name__} with too many digits to show"
 
 
 def in_brief(error: BaseException) -> str:
-    """Return what another library's error says, on one line and shortened: it may quote a file of any size."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= MOST else f"{said[: MOST - 100]} … {said[-95:]}"
+    """Return another library's error message on one line, shortened: it may quote a file of any size."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MOST else f"{text[: MOST - 100]} … {text[-95:]}"

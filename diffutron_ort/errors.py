@@ -1,39 +1,39 @@
-"""The errors of this package: each is a `DiffutronError` and also the builtin that fits."""
+"""The exceptions of this package. Each is a `DiffutronError` and also the built-in exception that fits."""
 
 MOST = 2000  # characters of a message
 
 
 class DiffutronError(Exception):
-    """Anything this package refuses or fails at; the message names the value, what is allowed and what to do."""
+    """Base class. Every message names the value, what is allowed, and what to do."""
 
     def __str__(self) -> str:
-        """Return the message, shortened in the middle where it quotes more than anybody reads."""
+        """Return the message; cut out its middle if it is very long."""
         text = super().__str__()
         return text if len(text) <= MOST else f"{text[: MOST * 2 // 3]} … {text[-MOST // 4 :]}"
 
 
 class OptionError(DiffutronError, ValueError):
-    """An option, or a combination of options, that has no meaning."""
+    """An option, or a combination of options, is not allowed."""
 
 
 class InputError(DiffutronError, ValueError):
-    """A prompt, message or text that cannot be generated from."""
+    """A prompt, message or text cannot be used as input."""
 
 
 class ContextError(InputError):
-    """Prompt and new tokens together are longer than the model's context."""
+    """The prompt and the new tokens together exceed the model's context."""
 
 
 class BundleError(DiffutronError, ValueError):
-    """A bundle whose contents are not what its manifest says."""
+    """A bundle is malformed, or does not match its manifest."""
 
 
 class BundleFileError(BundleError, FileNotFoundError):
-    """A bundle, or a file of one, that is not there."""
+    """A bundle, or a file of a bundle, is missing."""
 
 
 class ProviderError(DiffutronError, RuntimeError):
-    """ONNX Runtime cannot run the model where it was asked to."""
+    """ONNX Runtime cannot run the model on the requested provider."""
 
 
 class NumericsError(DiffutronError, ArithmeticError):
@@ -41,12 +41,12 @@ class NumericsError(DiffutronError, ArithmeticError):
 
 
 class CheckpointError(DiffutronError, ValueError):
-    """A checkpoint or adapter that the exporter cannot turn into a bundle."""
+    """A checkpoint or an adapter cannot be exported."""
 
 
 class FidelityError(DiffutronError, ArithmeticError):
-    """An exported graph that differs from its reference by more than the recipe allows."""
+    """An exported graph differs from its reference by more than its recipe allows."""
 
 
 class DiffutronWarning(UserWarning):
-    """Something that is done as asked, though it is probably not what was meant; the message says why."""
+    """A request is carried out, but is probably not what the user meant; the message says why."""

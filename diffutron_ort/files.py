@@ -1,6 +1,7 @@
-"""Files that others wrote, read with care: regular and bounded, JSON without surprises, every value checked.
+"""Read untrusted files: regular files of a bounded size, strict JSON, and a type and bounds for every value.
 
-What a bundle or a checkpoint says passes through here, so a wrong value becomes an error of ours that names the file.
+All values of a bundle or a checkpoint are read through this module, so that a wrong value raises an error that names
+the file and the value.
 """
 
 import json
@@ -14,119 +15,116 @@ from typing import Any, NamedTuple, Self
 from diffutron_ort.brief import brief
 from diffutron_ort.errors import BundleError, BundleFileError, CheckpointError, DiffutronError
 
-MOST_BYTES = 64 * 2**20  # of a file that is read whole; the largest known, a tokenizer.json, has 41 MB
-MOST_VALUES = 2**22  # in JSON, each of which can cost 200 bytes; the largest tokenizer.json known has 1.8 million
-MOST_DEPTH = 64  # objects and lists inside one another
-MOST_TEXT = 10_000  # characters of a string, unless told
+MOST_BYTES = 64 * 2**20  # of a file read into memory; the largest known, a tokenizer.json, has 41 MB
+MOST_VALUES = 2**22  # of JSON, at up to 200 bytes of memory each; the largest tokenizer.json known has 1.8 million
+MOST_DEPTH = 64  # of nested objects and lists
+MOST_TEXT = 10_000  # characters of a string, by default
 
 
-class Origin(NamedTuple):
-    """Whose files are read.
+class Artifact(NamedTuple):
+    """What a file is part of, which decides the errors that it can raise.
 
     Attributes:
-        broken: The error that a bad file raises.
-        missing: The error that a file raises which is not there.
-        remedy: What to do about either.
+        invalid: The error for a malformed file.
+        missing: The error for a missing file.
+        remedy: What the user can do about either; the end of every message.
     """
 
-    broken: type[DiffutronError]
+    invalid: type[DiffutronError]
     missing: type[DiffutronError]
     remedy: str
 
 
-BUNDLE = Origin(BundleError, BundleFileError, "export the model again")
-CHECKPOINT = Origin(CheckpointError, CheckpointError, "take an unaltered copy")
+BUNDLE = Artifact(BundleError, BundleFileError, "export the model again")
+CHECKPOINT = Artifact(CheckpointError, CheckpointError, "take an unaltered copy")
 
 
-def read_bytes(path: Path, origin: Origin = BUNDLE, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path, artifact: Artifact = BUNDLE, most: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file.
 
     Raises:
-        DiffutronError: As `origin` says: it is not there, is no regular file (a pipe or a device may never end),
-            holds more than `most` bytes, or cannot be read.
+        DiffutronError: An error of `artifact`: the file is missing, is not a regular file (reading a pipe or a device
+            may never end), has more than `most` bytes, or cannot be read.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-    flags |= getattr(os, "O_NONBLOCK", 0)  # or a pipe would block here until somebody writes to it
+    flags |= getattr(os, "O_NONBLOCK", 0)  # otherwise opening a pipe blocks until someone writes to it
     try:
         with os.fdopen(os.open(path, flags), "rb") as file:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             content = file.read(most + 1) if regular else b""
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise origin.missing(f"{path} is missing; {origin.remedy}") from error
+        raise artifact.missing(f"{path} is missing; {artifact.remedy}") from error
     except IsADirectoryError:
         regular = False
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        raise origin.broken(f"{path} cannot be read: {error}") from error
-    if not regular:  # a pipe or a device may never end
-        raise origin.broken(f"{path} is no regular file; {origin.remedy}")
+    except (OSError, ValueError) as error:  # ValueError: the name contains a NUL
+        raise artifact.invalid(f"{path} cannot be read: {error}") from error
+    if not regular:
+        raise artifact.invalid(f"{path} is not a regular file; {artifact.remedy}")
     if len(content) > most:
-        raise origin.broken(f"{path} has more than {most} bytes, the most that is read; {origin.remedy}")
+        raise artifact.invalid(f"{path} has more than {most} bytes, the limit for this file; {artifact.remedy}")
     return content
 
 
-def read_object(path: Path, origin: Origin = BUNDLE, most: int = MOST_BYTES) -> "Fields":
-    """Return the JSON object that a file holds.
+def read_object(path: Path, artifact: Artifact = BUNDLE, most: int = MOST_BYTES) -> "Fields":
+    """Return the JSON object in a file.
 
     Raises:
-        DiffutronError: As of `read_bytes` and `parse_object`.
+        DiffutronError: As for `read_bytes` and `parse_object`.
     """
-    return parse_object(read_bytes(path, origin, most), str(path), origin)
+    return parse_object(read_bytes(path, artifact, most), str(path), artifact)
 
 
-def parse_object(content: bytes, name: str, origin: Origin = BUNDLE) -> "Fields":
-    """Return a JSON object.
+def parse_object(content: bytes, name: str, artifact: Artifact = BUNDLE) -> "Fields":
+    """Return the JSON object that `content` encodes.
 
     Args:
-        content: UTF-8.
-        name: Of the file, for errors.
-        origin: Whose it is.
+        content: JSON text in UTF-8.
+        name: The file's name, for error messages.
+        artifact: What the file is part of.
 
     Raises:
-        DiffutronError: As `origin` says: it is no JSON, names a key twice, holds a number that is not finite or half
-            of a surrogate pair, has more than `MOST_VALUES` values, is nested more than `MOST_DEPTH` deep, or is no
-            object.
+        DiffutronError: `artifact.invalid`: the content is not JSON or not an object, repeats a key, has a number that
+            is not finite or a lone surrogate, or exceeds `MOST_VALUES` or `MOST_DEPTH`.
     """
-    if sum(map(content.count, (b"[", b"{", b","))) > MOST_VALUES:  # those within strings, too
-        raise origin.broken(f"{name} has more than {MOST_VALUES} values, the most that is read; {origin.remedy}")
+    if sum(map(content.count, (b"[", b"{", b","))) > MOST_VALUES:  # an upper bound: it counts those in strings too
+        raise artifact.invalid(f"{name} has more than {MOST_VALUES} values, the limit; {artifact.remedy}")
     try:
-        text = content.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
-        if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")  # which refuses half of a surrogate pair
+        value = _parse(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise origin.broken(f"{name} is not JSON as it should be: {error}; {origin.remedy}") from error
+        raise artifact.invalid(f"{name} is not valid JSON: {error}; {artifact.remedy}") from error
     if not isinstance(value, dict):
-        raise origin.broken(f"{name} holds a {type(value).__name__}, not an object; {origin.remedy}")
+        raise artifact.invalid(f"{name} holds a {type(value).__name__}, not an object; {artifact.remedy}")
     if _is_deep(value):
-        raise origin.broken(f"{name} is nested more than {MOST_DEPTH} deep; {origin.remedy}")
-    return Fields(value, name, origin)
+        raise artifact.invalid(f"{name} is nested more than {MOST_DEPTH} levels deep; {artifact.remedy}")
+    return Fields(value, name, artifact)
 
 
 class Fields:
-    """A JSON object whose values are asked for by name, each of a type and within bounds.
+    """A JSON object that checks each value when it is read.
 
-    A method raises the origin's `broken` where the value is missing, null, or another than was asked for.
+    Each method takes a value's name and returns the value. It raises `artifact.invalid` if the value is missing or
+    null, has another type, or is out of bounds.
 
     Attributes:
         values: The object, unchecked.
-        place: The file, and where in it the object stands.
-        origin: Whose file it is.
+        place: The file's name, and the object's place in the file.
+        artifact: What the file is part of.
     """
 
-    def __init__(self, values: Mapping[str, Any], place: str, origin: Origin = BUNDLE) -> None:
-        self.values, self.place, self.origin = values, place, origin
+    def __init__(self, values: Mapping[str, Any], place: str, artifact: Artifact = BUNDLE) -> None:
+        self.values, self.place, self.artifact = values, place, artifact
 
     def __contains__(self, name: str) -> bool:
-        """Return whether there is a value of this name; null is none."""
+        """Return whether the object has a value of this name other than null."""
         return self.values.get(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)
 
     def integer(self, name: str, least: int, most: int) -> int:
-        """Return a whole number; JSON has one kind of number, so 64.0 is one."""
+        """Return an integer from `least` to `most`; 64.0 is one too, since JSON has a single type of number."""
         value = self._get(name)
-        if not _is_whole(value, least, most):
+        if not _is_integer(value, least, most):
             raise self.wrong(name, f"an integer from {least} to {most}")
         return int(value)
 
@@ -159,18 +157,18 @@ class Fields:
         return values
 
     def integers(self, name: str, least: int, most: int) -> list[int]:
-        """Return a list of whole numbers."""
+        """Return a list of integers from `least` to `most`."""
         values = self._list(name)
-        if not all(_is_whole(value, least, most) for value in values):
+        if not all(_is_integer(value, least, most) for value in values):
             raise self.wrong(name, f"integers from {least} to {most}")
         return [int(value) for value in values]
 
     def fields(self, name: str) -> Self:
-        """Return an object in the object."""
+        """Return a nested object."""
         return self._inner(name, self._get(name))
 
     def each(self, name: str) -> dict[str, Self]:
-        """Return the objects in an object, by name."""
+        """Return the values of a nested object, each an object itself, by name."""
         return {key: self._inner(f"{name}.{key}", value) for key, value in self.fields(name).values.items()}
 
     def rows(self, name: str) -> list[Self]:
@@ -178,12 +176,12 @@ class Fields:
         return [self._inner(f"{name}[{i}]", value) for i, value in enumerate(self._list(name))]
 
     def wrong(self, name: str, expected: str) -> DiffutronError:
-        """Return the error of a value that is not what was `expected`."""
+        """Return the error for a value that is not what was `expected`."""
         return self._error(name, self.values.get(name), expected)
 
     def refused(self, what: str) -> DiffutronError:
-        """Return the error of an object that is wrong as a whole: `what` goes on from its place."""
-        return self.origin.broken(f"{self.place}{what}; {self.origin.remedy}")
+        """Return the error for the object as a whole; the message is its place, `what`, and the remedy."""
+        return self.artifact.invalid(f"{self.place}{what}; {self.artifact.remedy}")
 
     def _get(self, name: str) -> Any:
         if name not in self:
@@ -200,24 +198,36 @@ class Fields:
         name = name if len(name) < 100 else f"{name[:90]}…"
         if not isinstance(value, dict):
             raise self._error(name, value, "an object")
-        return type(self)(value, f"{self.place}: {name}", self.origin)
+        return type(self)(value, f"{self.place}: {name}", self.artifact)
 
     def _error(self, name: str, value: object, expected: str) -> DiffutronError:
         return self.refused(f": {name} is {brief(value)}, expected {expected}")
+
+
+def _parse(text: str) -> object:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: The text is not JSON, repeats a key, or has a number that is not finite or a lone surrogate.
+    """
+    value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # raises for a lone surrogate
+    return value
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_whole(value: Any, least: int, most: int) -> bool:
+def _is_integer(value: Any, least: int, most: int) -> bool:
     return _is_number(value) and least <= value <= most and value == int(value)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("an object has a key twice")
+        raise ValueError("an object has the same key twice")
     return found
 
 
@@ -229,7 +239,7 @@ def _finite(number: str) -> float:
 
 
 def _is_deep(value: object) -> bool:
-    """Return whether objects and lists are inside one another more than `MOST_DEPTH` deep."""
+    """Return whether objects and lists are nested more than `MOST_DEPTH` levels deep."""
     level: list[Any] = [value]
     for _ in range(MOST_DEPTH):
         inside = (v.values() if isinstance(v, dict) else v for v in level)

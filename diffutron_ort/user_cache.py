@@ -1,7 +1,7 @@
-"""The folder of the user's cache in which this package keeps what it can fetch or find out again.
+"""This package's folder in the user's cache, for data that can be downloaded or computed again.
 
-It holds a folder for each purpose. One that was made here has a marker, and only such folders are ever removed:
-`DIFFUTRON_CACHE` may name any place, also one that holds other things.
+It holds one folder for each purpose. A folder made by this package contains a marker, and only folders with a marker
+are ever removed: `DIFFUTRON_CACHE` may name a folder that also holds other data.
 """
 
 import os
@@ -15,20 +15,20 @@ from diffutron_ort.errors import DiffutronError, OptionError
 
 VARIABLE = "DIFFUTRON_CACHE"
 NAME = "diffutron-ort"
-REMOVED = ".removed-"  # how a folder is called while it is being removed
+REMOVED = ".removed-"  # prefix of a folder that is being removed
 MARKER = ".made-by-diffutron-ort"
 _MARK = b"diffutron-ort made this folder; `diffutron-ort rm` removes it.\n"
 
 
 def folder() -> Path:
-    """Return the cache's absolute path, whether or not it is there: `DIFFUTRON_CACHE`, or the platform's place.
+    """Return the cache's absolute path, which may not exist: `DIFFUTRON_CACHE`, or the platform's cache folder.
 
     Raises:
-        OptionError: `DIFFUTRON_CACHE` is the user's home or above it, as the root is.
-        DiffutronError: It is not set, and no home is known.
+        OptionError: `DIFFUTRON_CACHE` is the user's home folder or a parent of it.
+        DiffutronError: `DIFFUTRON_CACHE` is not set, and there is no home folder.
     """
-    if said := os.environ.get(VARIABLE):
-        return _apart(said)
+    if value := os.environ.get(VARIABLE):
+        return _separate(value)
     if sys.platform == "win32":
         return _absolute("LOCALAPPDATA", "~/AppData/Local") / NAME
     if sys.platform == "darwin":
@@ -37,14 +37,14 @@ def folder() -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file of the cache: whole or not at all, for this user alone.
+    """Write or replace a file in the cache atomically; only this user may read it.
 
     Args:
-        path: Below `folder() / purpose`.
-        content: What it will hold; what it held is replaced.
+        path: A path below `folder() / purpose`.
+        content: The file's new content.
 
     Raises:
-        DiffutronError: It cannot be written, or the purpose's folder is there and is none of ours.
+        DiffutronError: The file cannot be written, or the purpose's folder was not made by this package.
     """
     try:
         make_folder(path.parent)
@@ -61,10 +61,10 @@ def write(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder of the cache, `folder() / purpose` or below, for this user alone, and return it.
+    """Make a folder in the cache, `folder() / purpose` or below, that only this user may read; return its path.
 
     Raises:
-        DiffutronError: It cannot be made, or the purpose's folder is there and is none of ours.
+        DiffutronError: The folder cannot be made, or the purpose's folder was not made by this package.
     """
     root = folder()
     purpose, *_ = path.relative_to(root).parts
@@ -78,23 +78,23 @@ def make_folder(path: Path) -> Path:
 
 
 def contents() -> list[tuple[Path, int]]:
-    """Return the folders that this package has made in the cache, each with the bytes in it.
+    """Return the folders that this package made in the cache, each with its size in bytes.
 
     Raises:
-        DiffutronError: As of `folder`; or they cannot be listed.
+        DiffutronError: As for `folder`; or the cache cannot be listed.
     """
     try:
-        there = sorted(folder().iterdir()) if folder().is_dir() else []
-        return [(path, _bytes(path)) for path in there if _is_ours(path)]
+        paths = sorted(folder().iterdir()) if folder().is_dir() else []
+        return [(path, _size(path)) for path in paths if _is_ours(path)]
     except OSError as error:
         raise DiffutronError(f"{folder()} cannot be listed: {error}") from error
 
 
 def empty() -> None:
-    """Remove the folders of `contents`; of a link in them the link, not what it points to.
+    """Remove the folders that `contents` returns; links are removed, not followed.
 
     Raises:
-        DiffutronError: They cannot be removed.
+        DiffutronError: A folder cannot be removed.
     """
     for path, _ in contents():
         try:
@@ -103,48 +103,48 @@ def empty() -> None:
             raise DiffutronError(f"{path} cannot be removed: {error}") from error
 
 
-def _apart(said: str) -> Path:
-    """Return the folder that was `said`, if it can be one of its own."""
-    path, home = (os.path.realpath(os.path.expanduser(name)) for name in (said, "~"))  # noqa: PTH111 - cannot raise
+def _separate(value: str) -> Path:
+    """Return the folder that `value` names, unless it contains the user's home folder."""
+    path, home = (os.path.realpath(os.path.expanduser(name)) for name in (value, "~"))  # noqa: PTH111 - cannot raise
     if Path(home).is_relative_to(path):
-        raise OptionError(f"{VARIABLE}={said!r}: must be a folder of its own, not your home or above it")
+        raise OptionError(f"{VARIABLE}={value!r}: must be a folder of its own, not your home folder or a parent of it")
     return Path(path)
 
 
-def _absolute(variable: str, otherwise: str) -> Path:
-    """Return the path that an environment variable holds, if it is absolute, which the XDG rules ask for."""
-    said = os.environ.get(variable, "")
-    return Path(said) if os.path.isabs(said) else _home(otherwise)  # noqa: PTH117 - "" is a path, too
+def _absolute(variable: str, default: str) -> Path:
+    """Return the path in an environment variable; `default` unless it is absolute, as the XDG specification asks."""
+    value = os.environ.get(variable, "")
+    return Path(value) if os.path.isabs(value) else _home(default)  # noqa: PTH117 - Path("") is the current folder
 
 
 def _home(path: str) -> Path:
-    found = Path(os.path.expanduser(path))  # noqa: PTH111 - which does not raise
-    if not found.is_absolute():
-        raise DiffutronError(f"no home folder is known: set HOME, or {VARIABLE} to a folder for what is kept")
-    return found
+    expanded = Path(os.path.expanduser(path))  # noqa: PTH111 - does not raise, unlike `Path.expanduser`
+    if not expanded.is_absolute():
+        raise DiffutronError(f"the home folder is unknown: set HOME, or {VARIABLE} to a folder for the cache")
+    return expanded
 
 
 def _make(path: Path) -> None:
-    """Make a folder and those above it that are missing, all of them for this user alone."""
+    """Make a folder and its missing parents, readable by this user only."""
     if not path.is_dir():
         _make(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _mark(purpose: Path) -> None:
-    """Mark a folder as ours, if there is nothing in it that another program may have put there."""
-    is_empty = not any(purpose.iterdir())  # looked at first: whoever puts something in has marked it before
+    """Mark a folder as ours; refuse one with content that another program may have put there."""
+    is_empty = not any(purpose.iterdir())  # before `_is_ours`: another process of ours writes the marker first
     if _is_ours(purpose):
         return
     if purpose.is_symlink() or not is_empty:
-        raise DiffutronError(f"{purpose} was not made by diffutron-ort: set {VARIABLE} to another folder")
+        raise DiffutronError(f"{purpose} was not made by diffutron-ort; set {VARIABLE} to another folder")
     (purpose / MARKER).write_bytes(_MARK)
 
 
 def _remove(purpose: Path) -> None:
-    """Remove a folder with its marker last, so that one that was removed in part is still known as ours.
+    """Remove a folder, its marker last, so that a partly removed folder is still recognized as ours.
 
-    A folder in it loses its name first, so that it is not taken for whole after an interrupt.
+    Folders in it are renamed before they are removed, so that none looks complete after an interrupt.
     """
     for path in purpose.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -158,14 +158,14 @@ def _is_ours(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and (path / MARKER).is_file()
 
 
-def _bytes(path: Path) -> int:
+def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in _files(path))
 
 
 def _files(path: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(path):  # which follows no link to a folder
-        yield from (Path(place, name) for name in names)
+    for parent, _, names in os.walk(path):  # does not follow links
+        yield from (Path(parent, name) for name in names)
 
 
 def _unwritable(path: Path, error: OSError) -> DiffutronError:
-    return DiffutronError(f"{path} cannot be written: {error}; set {VARIABLE} to a folder that can")
+    return DiffutronError(f"{path} cannot be written: {error}; set {VARIABLE} to a writable folder")

@@ -34,7 +34,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
 
     def read_all():
         for name in ("pipe", "endless", "folder"):
-            with pytest.raises(BundleError, match=f"^{tmp_path / name} is no regular file"):
+            with pytest.raises(BundleError, match=f"^{tmp_path / name} is not a regular file"):
                 read_bytes(tmp_path / name)
             refused.append(name)
 

@@ -1,1 +1,1 @@
-"""Folders that one can generate from: found, read and checked."""
+"""Bundles, the folders that hold a model: locate, download, read and check them."""

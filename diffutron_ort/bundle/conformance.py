@@ -1,6 +1,6 @@
-"""conformance.json: what a bundle did where it was made, for hosts in any language to be checked against.
+"""conformance.json: results that were recorded when a bundle was exported, to check hosts in any language against.
 
-It holds texts with their ids and back (`tokens`), prompts (`chats`), hashes of the uniform (`uniforms`) and whole
+It holds texts encoded and decoded (`tokens`), rendered prompts (`chats`), hashes of the uniforms (`uniforms`) and whole
 generations, step by step (`generations`).
 """
 
@@ -19,7 +19,7 @@ from diffutron_ort.types import Ids
 
 CONFORMANCE = "conformance.json"
 MOST_CASES = 1000  # of each kind
-MOST_LETTERS = 100_000  # of a text
+MOST_CHARACTERS = 100_000  # of a text
 MOST_HASHES = 2**17
 
 
@@ -28,14 +28,14 @@ class Case:
     """A generation.
 
     Attributes:
-        variant: Which graph made it.
-        exact: Whether float64 takes the same steps, so that every host should. Otherwise it is judged together with
-            the others of its variant, by the share of their tokens that are the same.
-        prompt: What a user said.
-        template: Whether it was put into the chat template.
-        options: Those in which it differs from the package's defaults, at least.
-        prompt_ids: The canvas before the masks.
-        steps: What each step committed: `positions` in the canvas, and `tokens`.
+        variant: The variant that made it.
+        exact: Whether a float64 run takes the same steps, so that every host must reproduce them. The other cases of a
+            variant are judged together, by their share of equal tokens.
+        prompt: The user's text.
+        template: Whether the chat template was applied.
+        options: The generation options; at least those that differ from the package's defaults.
+        prompt_ids: The tokens before the masks.
+        steps: For each step, the `positions` in the canvas that it committed, and their `tokens`.
         text: The answer.
     """
 
@@ -50,11 +50,11 @@ class Case:
 
     @property
     def config(self) -> GenerationConfig:
-        """The options, whole; the bundle's own have no part in it."""
+        """All options; the bundle's own defaults do not apply."""
         return GenerationConfig(**self.options)
 
     def canvas(self, mask: int) -> Ids:
-        """Return the canvas after the last step, int64 [length]: what no step committed is still the mask."""
+        """Return the canvas after the last step, int64 [length]; positions that no step committed hold `mask`."""
         ids = np.full(len(self.prompt_ids) + self.config.max_new_tokens, mask, np.int64)
         ids[: len(self.prompt_ids)] = self.prompt_ids
         for step in self.steps:
@@ -63,7 +63,7 @@ class Case:
 
 
 class Text(NamedTuple):
-    """A text, its ids, and what they decode to."""
+    """A text, its ids, and the text that they decode to."""
 
     text: str
     ids: list[int]
@@ -71,21 +71,21 @@ class Text(NamedTuple):
 
 
 class Chat(NamedTuple):
-    """Messages, and the prompt that they become."""
+    """Messages, and the prompt that they are rendered as."""
 
     messages: Sequence[Mapping[str, str]]
     prompt: str
 
 
 class Hashes(NamedTuple):
-    """Where uniforms are drawn, and the hashes of the first positions there."""
+    """The hashes of the uniforms at the first positions of one step."""
 
     place: tuple[int, int, int, int]  # seed, stream, block, step
     hashes: list[int]
 
 
 class Pack(NamedTuple):
-    """What a conformance.json holds."""
+    """The content of a conformance.json."""
 
     tokens: list[Text]
     chats: list[Chat]
@@ -97,8 +97,8 @@ def read_pack(bundle: Bundle) -> Pack:
     """Return a bundle's conformance.json.
 
     Raises:
-        BundleFileError: It is missing, or the manifest does not list it.
-        BundleError: It is not what the manifest says, or says something that has no meaning.
+        BundleFileError: The file is missing, or the manifest does not list it.
+        BundleError: The file does not match the manifest, or a value in it is not allowed.
     """
     path = bundle.folder / CONFORMANCE
     if CONFORMANCE not in bundle.files:
@@ -115,18 +115,18 @@ def read_pack(bundle: Bundle) -> Pack:
 def _rows(content: Fields, name: str) -> list[Fields]:
     rows = content.rows(name)
     if len(rows) > MOST_CASES:
-        raise content.refused(f": {name} holds {len(rows)} cases, at most {MOST_CASES} are read")
+        raise content.refused(f": {name} holds {len(rows)} cases; at most {MOST_CASES} are allowed")
     return rows
 
 
 def _text(row: Fields, bundle: Bundle) -> Text:
     ids = row.integers("ids", 0, bundle.vocab_size - 1)
-    return Text(row.text("text", MOST_LETTERS), ids, row.text("decoded", MOST_LETTERS))
+    return Text(row.text("text", MOST_CHARACTERS), ids, row.text("decoded", MOST_CHARACTERS))
 
 
 def _chat(row: Fields) -> Chat:
     messages = [{name: message.text(name) for name in ("role", "content")} for message in row.rows("messages")]
-    return Chat(messages, row.text("prompt", MOST_LETTERS))
+    return Chat(messages, row.text("prompt", MOST_CHARACTERS))
 
 
 def _hashes(row: Fields) -> Hashes:
@@ -142,18 +142,18 @@ def _case(row: Fields, bundle: Bundle) -> Case:
     case = Case(
         variant=row.text("variant"),
         exact=row.boolean("exact"),
-        prompt=row.text("prompt", MOST_LETTERS),
+        prompt=row.text("prompt", MOST_CHARACTERS),
         template=row.boolean("template"),
         options=dict(row.fields("options").values),
         prompt_ids=row.integers("prompt_ids", 0, bundle.vocab_size - 1),
-        text=row.text("text", MOST_LETTERS),
+        text=row.text("text", MOST_CHARACTERS),
     )
     try:
         length = len(case.prompt_ids) + case.config.max_new_tokens
-    except (OptionError, TypeError) as error:  # TypeError: an option of another name
+    except (OptionError, TypeError) as error:  # TypeError: an unknown option
         raise row.refused(f": options: {str(error)[:300]}") from error
     if length > bundle.context_length:
-        raise row.refused(f" has {length} tokens, the model's context is {bundle.context_length}")
+        raise row.refused(f" has {length} tokens; the model's context is {bundle.context_length}")
     return replace(case, steps=[_step(step, length, bundle) for step in row.rows("steps")])
 
 

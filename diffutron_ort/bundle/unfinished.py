@@ -1,16 +1,16 @@
-"""Bundles that are being written: only the export that writes one opens it, to record what it does."""
+"""Bundles that are still being written: only the export that writes one may load it, to record its cases."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-UNFINISHED = "unfinished"  # the manifest's format until all is written, which no release reads
+UNFINISHED = "unfinished"  # the manifest's format while the bundle is being written; no release accepts it
 _written: set[Path] = set()
 
 
 @contextmanager
 def opened_unfinished(folder: Path) -> Iterator[None]:
-    """Let this process load the unfinished bundle in `folder` meanwhile."""
+    """Let this process load the unfinished bundle in `folder` within the context."""
     _written.add(folder.absolute())
     try:
         yield
@@ -19,5 +19,5 @@ def opened_unfinished(folder: Path) -> Iterator[None]:
 
 
 def is_own(folder: Path, found: object) -> bool:
-    """Return whether a manifest of the format `found` is that of an unfinished bundle which this process writes."""
+    """Return whether `found` is the format of an unfinished bundle, and this process writes the one in `folder`."""
     return found == UNFINISHED and folder.absolute() in _written

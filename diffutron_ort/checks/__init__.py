@@ -1,1 +1,1 @@
-"""Whether a bundle does what it should on the machine at hand, and how fast."""
+"""Check what a bundle does on this machine, and how fast."""

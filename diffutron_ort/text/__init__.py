@@ -1,1 +1,1 @@
-"""Text to tokens and back: chat template, tokenizer, and where an answer ends."""
+"""Text to tokens and back: the chat template, the tokenizer, and the stop rule."""

@@ -220,7 +220,7 @@ def theta(config: Fields, older: str, layer_type: str) -> float:
 
 def rope_parameters(config: Fields, layer_type: str) -> Fields:
     """Return the newer spelling of a kind of layer, empty where a config.json has the older alone."""
-    nothing = Fields({}, config.place, config.origin)
+    nothing = Fields({}, config.place, config.artifact)
     both = config.fields("rope_parameters") if "rope_parameters" in config else nothing
     if set(both) - {GLOBAL, LOCAL}:
         raise config.wrong("rope_parameters", f"{GLOBAL} and {LOCAL} alone, each with its own")

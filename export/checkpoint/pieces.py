@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort.errors import OptionError
-from diffutron_ort.files import Origin, read_bytes
+from diffutron_ort.files import Artifact, read_bytes
 from diffutron_ort_export.checkpoint.tokenizer import Tokenizer
 from diffutron_ort_export.checkpoint.weights import plain
 
@@ -61,16 +61,16 @@ def read_pieces(path: str | Path, tokenizer: Tokenizer) -> Ids:
 
 def read_text(path: Path, place: str) -> str:
     """Return the text in a file."""
-    origin = Origin(OptionError, OptionError, "give a text file in UTF-8, or a list of ids")
-    content = read_bytes(path, origin)
+    artifact = Artifact(OptionError, OptionError, "give a text file in UTF-8, or a list of ids")
+    content = read_bytes(path, artifact)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise OptionError(f"{place} is not UTF-8: {error}; {origin.remedy}") from error
+        raise OptionError(f"{place} is not UTF-8: {error}; {artifact.remedy}") from error
     if "\0" in text:
-        raise OptionError(f"{place} holds a NUL, as text in UTF-16 does; {origin.remedy}")
+        raise OptionError(f"{place} holds a NUL, as text in UTF-16 does; {artifact.remedy}")
     if not text.strip("[], \n\t\r"):
-        raise OptionError(f"{place} is empty; {origin.remedy}")
+        raise OptionError(f"{place} is empty; {artifact.remedy}")
     return text
 
 

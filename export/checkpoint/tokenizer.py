@@ -237,7 +237,7 @@ def tokens(settings: Fields, name: str) -> None:
         raise settings.wrong(name, "a list of tokens")
     several = value if isinstance(value, dict) else dict(enumerate(value))
     for each in several:
-        token(Fields({str(each): several[each]}, f"{settings.place}: {name}", settings.origin), str(each))
+        token(Fields({str(each): several[each]}, f"{settings.place}: {name}", settings.artifact), str(each))
 
 
 KNOWN: Mapping[str, Callable[[Fields, str], object]] = {

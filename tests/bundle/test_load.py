@@ -200,7 +200,7 @@ def test_only_the_files_of_the_variant_that_is_asked_for_are_needed(broken):
         (broken / "onnx" / name).unlink()
     assert Diffutron.from_pretrained(broken, variant="int8").generate("On iki artı beş kaç eder?") == "on yedi"
     assert Diffutron.from_pretrained(broken).forward.alone  # int8 is what is there
-    with pytest.raises(BundleFileError, match=r"denoiser\.onnx is missing.*or take variant 'int8'"):
+    with pytest.raises(BundleFileError, match=r"denoiser\.onnx is missing.*or use variant 'int8'"):
         Diffutron.from_pretrained(broken, variant="fp32")
 
 

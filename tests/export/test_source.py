@@ -109,7 +109,7 @@ def test_no_config(checkpoint: Path) -> None:
     refused(checkpoint, "checkpoint' has no config.json; give a folder in the Hugging Face layout")
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("[]", "holds a list, not an object")])
+@pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ("[]", "holds a list, not an object")])
 def test_a_config_that_is_no_object(checkpoint: Path, content: str, message: str) -> None:
     (checkpoint / "config.json").write_text(content)
     refused(checkpoint, f"config.json of checkpoint {message}")

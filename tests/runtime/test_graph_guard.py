@@ -434,7 +434,7 @@ def test_a_graph_that_is_not_there_or_no_file_is_an_error_of_ours(broken):
     with pytest.raises(BundleFileError, match="is missing"):
         checked_graph(bundle, fp32, DENOISER)
     (broken / fp32.graph).mkdir()
-    with pytest.raises(BundleError, match="no regular file"):
+    with pytest.raises(BundleError, match="not a regular file"):
         checked_graph(bundle, fp32, DENOISER)
 
 
@@ -444,7 +444,7 @@ def test_a_pipe_is_not_waited_for(broken, alone):
     graph = "onnx/pipe.onnx"
     os.mkfifo(broken / graph)
     variant = Variant(graph, graph if alone else "onnx/denoiser.onnx.data", {})
-    with pytest.raises(BundleError, match="no regular file"):
+    with pytest.raises(BundleError, match="not a regular file"):
         checked_graph(replace(BUNDLE, folder=broken), variant, PLAIN)
 
 
