@@ -6,11 +6,17 @@ from diffutron_ort._version import __version__
 
 TYPE_CHECKING = False  # as in `typing`, whose import takes longer than all else here
 if TYPE_CHECKING:
+    from diffutron_ort.completion import Completion
     from diffutron_ort.config import GenerationConfig
     from diffutron_ort.model import Diffutron
-    from diffutron_ort.sampler.engine import Step
+    from diffutron_ort.sampler.sequence import Step
 else:
-    _HOMES = {"Diffutron": "model", "GenerationConfig": "config", "Step": "sampler.engine"}
+    _HOMES = {
+        "Diffutron": "model",
+        "GenerationConfig": "config",
+        "Step": "sampler.sequence",
+        "Completion": "completion",
+    }
 
     def __getattr__(name):
         """Import what is asked for: the command line starts before numpy is there, and is ready for an interrupt."""
@@ -24,4 +30,4 @@ else:
         return getattr(found, name) if name in _HOMES else found
 
 
-__all__ = ["Diffutron", "GenerationConfig", "Step", "__version__"]
+__all__ = ["Completion", "Diffutron", "GenerationConfig", "Step", "__version__"]

@@ -1,37 +1,34 @@
 """The model as its users see it: text in, text out."""
 
-import ctypes
 import re
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
+from collections import abc
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeAlias, TypeGuard, overload
 
 from diffutron_ort.brief import brief
-from diffutron_ort.bundle.load import load_with_tokenizer
 from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.completion import LENGTH, STOP, Completion, Tally
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.errors import ContextError, DiffutronWarning, InputError, OptionError
+from diffutron_ort.loading import load
 from diffutron_ort.runtime.contract import Forward
-from diffutron_ort.runtime.session import Session, import_onnxruntime
-from diffutron_ort.sampler.canvas import Canvas, Span, for_generation, for_infilling
-from diffutron_ort.sampler.engine import Step, denoise
+from diffutron_ort.sampler.canvas import Canvas, for_generation, for_infilling
+from diffutron_ort.sampler.engine import Engine, run
+from diffutron_ort.sampler.sequence import Sequence, Step
 from diffutron_ort.text.chat_template import composed, is_blank, least_characters, render_chat
+from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.stopping import StopRule
 from diffutron_ort.text.tokenizer import MASK, Tokenizer, check_text
 from diffutron_ort.types import Ids
 
-First = TypeVar("First")
-Second = TypeVar("Second")
+Messages: TypeAlias = abc.Sequence[Mapping[str, str]]
+Prompt: TypeAlias = str | Messages
+"""What a model answers: a user's text, or messages."""
 
-BATCH_SIZE = 8
-# Seconds until ONNX Runtime, opening a graph, lets go of the interpreter; tokenizers holds it to the end.
-HEAD_START = 0.03
+BATCH_SIZE = 8  # sequences of a list that share passes
 FILL_IGNORES = ("max_new_tokens", "stop", "early_end")
 SUSPICIOUS = 16  # characters a token: texts with more are measured before they are worked on
 LIKE_A_MASK = re.compile(r"[\[<{(] ?mask ?[\])}>]|_{3,}", re.IGNORECASE)
@@ -44,12 +41,14 @@ class Diffutron:
         bundle: Where it comes from.
         tokenizer: Text to ids and back.
         forward: The running graph.
+        engine: Runs sequences through it.
     """
 
     def __init__(self, bundle: Bundle, tokenizer: Tokenizer, forward: Forward) -> None:
         self.bundle = bundle
         self.tokenizer = tokenizer
         self.forward = forward
+        self.engine = Engine(forward)
 
     @classmethod
     def from_pretrained(
@@ -57,7 +56,7 @@ class Diffutron:
         model: str | Path | None = None,
         *,
         variant: str | None = None,
-        providers: Sequence[str] | None = None,
+        providers: abc.Sequence[str] | None = None,
         revision: str | None = None,
         threads: int | None = None,
         spin: bool = True,
@@ -66,34 +65,27 @@ class Diffutron:
 
         Args:
             model: A bundle's folder, or a hub id such as `owner/name`; None is the embedded demonstration.
-            variant: Which of the bundle's graphs; None takes fp32 if it is there.
-            providers: `cpu`, `cuda`, or ONNX Runtime's own names, in order of preference; None takes CUDA where it is
-                there, else the CPU. One that is named and does not run is an error.
+            variant: Which of the bundle's graphs; None takes the bundle's default.
+            providers: `cpu`, `cuda`, or ONNX Runtime's own names, in order of preference; None takes CUDA if it is
+                available, else the CPU. One that is named and does not run is an error.
             revision: Of a hub id: a commit, tag or branch.
             threads: Within an operator; None takes as many as this process may use, or one for a small model on a busy
                 machine.
-            spin: Whether they wait for work by turning rather than by sleeping: faster, and busy without need.
+            spin: Whether idle threads busy-wait for work instead of blocking: lower latency, but they use the CPU.
 
         Raises:
-            BundleError: The bundle is not what its manifest says, or is missing.
+            BundleError: The bundle is missing, or is not what its manifest says.
             OptionError: An argument is not allowed.
             ProviderError: ONNX Runtime cannot run the model where it was asked to.
         """
-        bundle, content = load_with_tokenizer(model, revision, variant=variant)
-        variant = bundle.default_variant if variant is None else variant
-        import_onnxruntime(bundle.least_onnxruntime)  # now, for it needs the interpreter, as the tokenizer will
-        name = str(bundle.folder / "tokenizer.json")
-        tokenizer, forward = _at_once(
-            lambda: Tokenizer(content, name, bundle.vocab_size, bundle.special),
-            lambda: Session(bundle, variant, providers=providers, threads=threads, spin=spin),
-        )
-        _give_back_memory()
-        return cls(bundle, tokenizer, forward)
+        loaded = load(model, variant=variant, providers=providers, revision=revision, threads=threads, spin=spin)
+        return cls(*loaded)
 
     def config(self, preset_name: str | None = None, /, **options: Any) -> GenerationConfig:
         """Return the options of a generation.
 
-        Those of the package are overridden by the bundle's, these by what a named preset sets, and all by `options`.
+        The bundle's options override the package's, those of a preset that is named override the bundle's, and
+        `options` override them all.
 
         Raises:
             OptionError: A name is not an option's, or a value is not allowed.
@@ -110,20 +102,55 @@ class Diffutron:
         return config
 
     @overload
-    def generate(self, prompt: str, *, template: bool = ..., preset: str | None = ..., **options: Any) -> str: ...
+    def generate(
+        self,
+        prompt: str,
+        *,
+        details: Literal[False] = ...,
+        template: bool = ...,
+        preset: str | None = ...,
+        **options: Any,
+    ) -> str: ...
     @overload
     def generate(
-        self, prompt: Sequence[str], *, template: bool = ..., preset: str | None = ..., **options: Any
+        self,
+        prompt: abc.Sequence[str],
+        *,
+        details: Literal[False] = ...,
+        template: bool = ...,
+        preset: str | None = ...,
+        **options: Any,
     ) -> list[str]: ...
+    @overload
     def generate(
-        self, prompt: str | Sequence[str], *, template: bool = True, preset: str | None = None, **options: Any
-    ) -> str | list[str]:
+        self, prompt: str, *, details: Literal[True], template: bool = ..., preset: str | None = ..., **options: Any
+    ) -> Completion: ...
+    @overload
+    def generate(
+        self,
+        prompt: abc.Sequence[str],
+        *,
+        details: Literal[True],
+        template: bool = ...,
+        preset: str | None = ...,
+        **options: Any,
+    ) -> list[Completion]: ...
+    def generate(
+        self,
+        prompt: str | abc.Sequence[str],
+        *,
+        details: bool = False,
+        template: bool = True,
+        preset: str | None = None,
+        **options: Any,
+    ) -> str | list[str] | Completion | list[Completion]:
         """Answer a prompt, or each of a list of prompts.
 
         Args:
             prompt: What a user says. Prompt i of a list is answered as it would be alone with `seed` + i.
+            details: Whether to return a `Completion` instead of its text.
             template: Whether to put the prompt into the chat template, trimmed and in Unicode's form NFC. Without it,
-                raw text is continued as it is, which may be none.
+                raw text is continued as it is, and may be empty.
             preset: `short`, `long` or `fast`.
             **options: Any field of `GenerationConfig`.
 
@@ -134,36 +161,67 @@ class Diffutron:
             InputError: A prompt is not text, has none (with the template), or is too long for the model's context.
             OptionError: An option is unknown or not allowed.
             ProviderError: ONNX Runtime fails.
-            NumericsError: The model returned what is not finite.
+            NumericsError: The model returned a value that is not finite.
             BundleError: The graph returned what no denoiser can have predicted.
         """
         prompts = _texts("prompt", prompt)
-        config = self.config(preset, **options)
-        name = "the prompt" if isinstance(prompt, str) else "prompt {}"
-        canvases = [self._canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
-        texts = []
-        size = 1 if getattr(self.forward, "alone", False) else BATCH_SIZE
-        for first in range(0, len(canvases), size):
-            final = self._final(canvases[first : first + size], config)
-            texts += [self.answer(canvas.ids, canvas.start, config, template) for canvas in final]
-        return texts[0] if isinstance(prompt, str) else texts
+        found = self._complete(prompts, isinstance(prompt, str), template, self.config(preset, **options))
+        answers = found if details else [completion.text for completion in found]
+        return answers[0] if isinstance(prompt, str) else answers
+
+    @overload
+    def complete(
+        self, prompt: Prompt, *, template: bool = ..., preset: str | None = ..., **options: Any
+    ) -> Completion: ...
+    @overload
+    def complete(
+        self, prompt: abc.Sequence[Prompt], *, template: bool = ..., preset: str | None = ..., **options: Any
+    ) -> list[Completion]: ...
+    def complete(
+        self,
+        prompt: Prompt | abc.Sequence[Prompt],
+        *,
+        template: bool = True,
+        preset: str | None = None,
+        **options: Any,
+    ) -> Completion | list[Completion]:
+        """Answer a prompt or messages, or each of a list of these, and return the answer with its figures.
+
+        Arguments and errors are those of `generate`.
+        """
+        single = isinstance(prompt, str) or _is_chat(prompt)
+        prompts: abc.Sequence[Any] = [prompt] if single else _prompts(prompt)
+        found = self._complete(prompts, single, template, self.config(preset, **options))
+        return found[0] if single else found
 
     def stream(
-        self, prompt: str, *, template: bool = True, preset: str | None = None, **options: Any
+        self, prompt: Prompt, *, template: bool = True, preset: str | None = None, **options: Any
     ) -> Iterator[Step]:
-        """Answer a prompt step by step. The last step's `text` is what `generate` returns.
+        """Answer a prompt or messages step by step. The last step's `text` is what `generate` returns.
 
-        Arguments and errors are those of `generate`; those of arguments are raised before the first step.
+        Arguments and errors are those of `generate`; errors of arguments are raised before the first step.
         """
-        config = self.config(preset, **options)
-        canvas = self._canvas(prompt, template, config)
-        return (
-            replace(step, text=self.answer(step.ids, step.start, config, template))
-            for step in denoise(self.forward, [canvas], config, self.bundle.special, self._end_test(config))
-        )
+        sequence = self.sequence(prompt, template=template, preset=preset, **options)
+        return (step for _, step in run(self.engine, [sequence], 1))
 
-    def chat(self, messages: Sequence[Mapping[str, str]], *, preset: str | None = None, **options: Any) -> str:
+    @overload
+    def chat(
+        self, messages: Messages, *, stream: Literal[False] = ..., preset: str | None = ..., **options: Any
+    ) -> str: ...
+    @overload
+    def chat(
+        self, messages: Messages, *, stream: Literal[True], preset: str | None = ..., **options: Any
+    ) -> Iterator[Step]: ...
+    def chat(
+        self, messages: Messages, *, stream: bool = False, preset: str | None = None, **options: Any
+    ) -> str | Iterator[Step]:
         """Answer the last of `messages`, each with a `role` (system, user, assistant) and a `content`.
+
+        Args:
+            messages: The conversation. Only the first can be the system's, and the last must be the user's.
+            stream: Whether to return the steps, as `stream` does, instead of the answer.
+            preset: As of `generate`.
+            **options: As of `generate`.
 
         Raises:
             InputError: There is no message, one cannot be rendered, or all are too long for the model's context.
@@ -171,22 +229,42 @@ class Diffutron:
             DiffutronError: As of `generate`, while the model runs.
         """
         config = self.config(preset, **options)
-        [canvas] = self._final([self._chat_canvas(messages, config)], config)
-        return self.answer(canvas.ids, canvas.start, config, template=True)
+        sequence = self._sequence(self._chat_canvas(messages, config), config, template=True)
+        steps = (step for _, step in run(self.engine, [sequence], 1))
+        return steps if stream else _last(steps).text
+
+    def sequence(
+        self, prompt: Prompt, *, template: bool = True, preset: str | None = None, index: int = 0, **options: Any
+    ) -> Sequence:
+        """Return the sequence that answers a prompt or messages, to be taken through `engine` beside others.
+
+        Args:
+            prompt: As of `stream`.
+            template: As of `generate`.
+            preset: As of `generate`.
+            index: Of the prompt in a list: it is added to `seed`.
+            **options: As of `generate`.
+
+        Raises:
+            InputError: As of `generate`.
+            OptionError: As of `generate`.
+        """
+        config = self.config(preset, **options)
+        return self._sequence(self._canvas(prompt, template, config, index), config, template)
 
     @overload
     def fill(self, text: str, **options: Any) -> str: ...
     @overload
-    def fill(self, text: Sequence[str], **options: Any) -> list[str]: ...
-    def fill(self, text: str | Sequence[str], **options: Any) -> str | list[str]:
+    def fill(self, text: abc.Sequence[str], **options: Any) -> list[str]: ...
+    def fill(self, text: str | abc.Sequence[str], **options: Any) -> str | list[str]:
         """Put words where a text says `<mask>`; everything else stays as it is.
 
         Unless told otherwise, the whole text is one block, one mask is filled a step, and there is no repetition
-        penalty. A cache saves nothing then: it is for texts in several blocks.
+        penalty. A cache only saves time in a text of several blocks.
 
         Args:
             text: With any number of masks, each of which becomes one token. Text i of a list has `seed` + i. One
-                without a mask comes back with a warning.
+                without a mask is returned as it is, with a warning.
             **options: Any field of `GenerationConfig` that has a meaning here.
 
         Raises:
@@ -200,72 +278,93 @@ class Diffutron:
         texts, seed = _texts("text", text), self.config(**options).seed
         name = "the text" if isinstance(text, str) else "text {}"
         drafts = [self._draft(item, name.format(i)) for i, item in enumerate(texts)]
-        filled = [self._fill(*draft, options | {"seed": (seed + i) % 2**64}) for i, draft in enumerate(drafts)]
+        sequences = [self._infilling(draft, options | {"seed": (seed + i) % 2**64}) for i, draft in enumerate(drafts)]
+        tallies = self._tallies(sequences)
+        filled = [self._filled(*each) for each in zip(drafts, sequences, tallies, strict=True)]
         return filled[0] if isinstance(text, str) else filled
 
-    def answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
-        """Return the answer on a canvas [length] whose generated span begins at `start`, without what is still masked.
+    def extract_answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
+        """Return the answer on a canvas [length] whose generated span begins at `start`, without its masks.
 
-        It is cut where the stop string begins that is complete first; `StopRule` has the details.
+        It is truncated at the start of whichever stop string completes first; `StopRule` has the details.
         """
-        text = self._stop_rule(config).text(ids, start)
-        return text.strip() if template else text
+        return self._stop_rule(config, template).text(ids, start)
 
-    def _draft(self, text: str, name: str) -> tuple[list[int], list[str]]:
-        """Return the ids of a text that is to be filled, and its pieces between the masks."""
+    def _complete(
+        self, prompts: abc.Sequence[Prompt], single: bool, template: bool, config: GenerationConfig
+    ) -> list[Completion]:
+        """Return the completions of prompts, in order."""
+        name = "the prompt" if single else "prompt {}"
+        canvases = [self._canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
+        rule = self._stop_rule(config, template)
+        tallies = self._tallies([self._sequence(canvas, config, template) for canvas in canvases])
+        return [self._completion(tally, rule) for tally in tallies]
+
+    def _completion(self, tally: Tally, rule: StopRule) -> Completion:
+        last = tally.last
+        assert last is not None, "a canvas with masks takes a step"
+        tokens, stopped = rule.ending(last.ids, last.start)
+        return tally.completion(tokens, STOP if stopped else LENGTH, self.bundle.special.mask)
+
+    def _tallies(self, sequences: abc.Sequence[Sequence]) -> list[Tally]:
+        """Run sequences to their ends, the longest first, a bounded number at a time; return what each took."""
+        tallies = [Tally() for _ in sequences]
+        order = sorted(range(len(sequences)), key=lambda i: -sequences[i].canvas.length)
+        most = BATCH_SIZE if self.forward.batch_invariant else 1
+        for number, step in run(self.engine, [sequences[i] for i in order], most):
+            tallies[order[number]].add(step)
+        return tallies
+
+    def _sequence(self, canvas: Canvas, config: GenerationConfig, template: bool) -> Sequence:
+        return Sequence(canvas, config, self.bundle.special, self._stop_rule(config, template))
+
+    def _stop_rule(self, config: GenerationConfig, template: bool) -> StopRule:
+        bundle = self.bundle
+        return StopRule(self.tokenizer, bundle.special, bundle.stop_sequences, config.stop, strip=template)
+
+    def _draft(self, text: str, name: str) -> Draft:
+        """Take a text apart that is to be filled."""
         stretches = self.tokenizer.stretches(text)
         self._check_room(sum(map(len, stretches)), masks=len(stretches) - 1)
-        ids, pieces = self.tokenizer.encode_masked(text)
-        self._check_length(len(ids), 0)
+        draft = Draft(*self.tokenizer.encode_masked(text))
+        self._check_length(len(draft.ids), 0)
         _warn_of_form(text, name)
-        if len(pieces) == 1:
+        if not draft.masks:
             _warn(f"{name} has no {MASK}, so there is nothing to fill in{_like_a_mask(text)}")
-        return ids, pieces
+        return draft
 
-    def _fill(self, ids: Sequence[int], pieces: Sequence[str], options: Mapping[str, Any]) -> str:
-        masks = len(pieces) - 1
-        if not masks:
-            return pieces[0]
-        defaults = {"steps": masks, "block_length": len(ids), "repetition_penalty": 1.0}
+    def _infilling(self, draft: Draft, options: Mapping[str, Any]) -> Sequence:
+        """Return the sequence that fills a draft."""
+        defaults = {"steps": max(1, draft.masks), "block_length": max(1, len(draft.ids)), "repetition_penalty": 1.0}
         config = self.config(**(defaults | dict(options)))
-        canvas = for_infilling(ids, config.seed)
-        [filled] = self._final([canvas], config.replace(early_end=False))
-        return self._splice(pieces, filled.ids, canvas.candidates(Span(0, len(ids)), self.bundle.special.mask))
+        return Sequence(for_infilling(draft.ids, config.seed), config, self.bundle.special)
 
-    def _splice(self, pieces: Sequence[str], ids: Ids, masks: Ids) -> str:
-        """Return `pieces` with the text of one token between each and the next.
-
-        Neighbouring masks are decoded together, since letters can be spread over byte tokens. A text that follows
-        white space, or begins, needs none of its own.
-
-        Args:
-            pieces: Of the text, one more than there were masks.
-            ids: Of the text, the masks filled in, int64 [length].
-            masks: Where they were, ascending, int64 [n].
-        """
-        text, first = pieces[0], 0
-        for i, piece in enumerate(pieces[1:], 1):
-            if piece or i == len(masks):
-                run = masks[first:i]
-                previous = ids[run[0] - 1].item() if run[0] else None
-                filled = self.tokenizer.decode(ids[run].tolist(), previous)
-                text += (filled.removeprefix(" ") if not text or text[-1].isspace() else filled) + piece
-                first = i
-        return text
+    def _filled(self, draft: Draft, sequence: Sequence, tally: Tally) -> str:
+        """Return a draft's text with the tokens that its sequence came to."""
+        if tally.last is None:
+            return draft.pieces[0]
+        return draft.spliced(self.tokenizer, tally.last.ids, sequence.first.masks(self.bundle.special.mask))
 
     def _canvas(
-        self, prompt: str, template: bool, config: GenerationConfig, index: int = 0, name: str = "the prompt"
+        self, prompt: Prompt, template: bool, config: GenerationConfig, index: int = 0, name: str = "the prompt"
     ) -> Canvas:
-        check_text(prompt, name)
-        if template:
-            if is_blank(prompt):
-                raise InputError(f"{name} has no text: write a question")
-            return self._chat_canvas([{"role": "user", "content": prompt}], config, index)
-        self._check_room(len(prompt), config.max_new_tokens)
-        _warn_of_form(prompt, name)
-        return self._prompt_canvas(prompt, config, index)
+        """Return the canvas of a prompt, or of messages."""
+        if not template:
+            return self._raw_canvas(prompt, config, index, name)
+        if _is_chat(prompt):
+            return self._chat_canvas(prompt, config, index)
+        text = _text(prompt, name)
+        if is_blank(text):
+            raise InputError(f"{name} has no text: write a question")
+        return self._chat_canvas([{"role": "user", "content": text}], config, index)
 
-    def _chat_canvas(self, messages: Sequence[Mapping[str, str]], config: GenerationConfig, index: int = 0) -> Canvas:
+    def _raw_canvas(self, prompt: Prompt, config: GenerationConfig, index: int, name: str) -> Canvas:
+        text = _text(prompt, name)
+        self._check_room(len(text), config.max_new_tokens)
+        _warn_of_form(text, name)
+        return self._prompt_canvas(text, config, index)
+
+    def _chat_canvas(self, messages: Messages, config: GenerationConfig, index: int = 0) -> Canvas:
         template = self.bundle.chat_template
         self._check_room(least_characters(messages, template), config.max_new_tokens)
         prompt = render_chat(messages, template)
@@ -278,7 +377,7 @@ class Diffutron:
         return for_generation(ids, config.max_new_tokens, self.bundle.special.mask, (config.seed + index) % 2**64)
 
     def _check_room(self, characters: int, new: int = 0, masks: int = 0) -> None:
-        """Refuse a text that cannot fit by its length alone, before any work on it.
+        """Raise ContextError for a text that cannot fit, by its length alone, before any work on it.
 
         Args:
             characters: Of the text, or fewer.
@@ -289,66 +388,54 @@ class Diffutron:
             self._check_length(self.tokenizer.least_tokens(characters) + masks, new, "at least ")
 
     def _check_length(self, prompt: int, new: int, about: str = "") -> None:
-        """Refuse what the model was not trained for, before anything of that size is made."""
+        """Raise ContextError for more tokens than the model was trained with, before anything of that size is made."""
         context = self.bundle.context_length
         if prompt + new > context:
             length = f"{prompt} tokens of prompt and {new} new ones are {prompt + new}" if new else f"{prompt} tokens"
             remedy = "shorten the prompt, or lower max_new_tokens" if new else "shorten the text"
             raise ContextError(f"{about}{length}, the model's context is {context}: {remedy}")
 
-    def _stop_rule(self, config: GenerationConfig) -> StopRule:
-        return StopRule(self.tokenizer, self.bundle.special, self.bundle.stop_sequences, config.stop)
 
-    def _end_test(self, config: GenerationConfig) -> Callable[[Canvas], bool]:
-        """Return the test of whether everything that will be shown of a canvas is settled."""
-        rule = self._stop_rule(config)
-        return (lambda canvas: rule.is_settled(canvas.ids, canvas.start)) if config.early_end else lambda _: False
-
-    def _final(self, canvases: Sequence[Canvas], config: GenerationConfig) -> list[Canvas]:
-        """Denoise `canvases` and return them as they end."""
-        ids = [canvas.ids for canvas in canvases]
-        for step in denoise(self.forward, canvases, config, self.bundle.special, self._end_test(config)):
-            ids[step.row] = step.ids
-        return [replace(canvas, ids=last) for canvas, last in zip(canvases, ids, strict=True)]
+def _last(steps: Iterator[Step]) -> Step:
+    """Return the last of some steps."""
+    *_, last = steps
+    return last
 
 
-def _at_once(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-    """Call both, `first` a moment later and in a thread of its own, and return their results.
+def _is_chat(prompt: object) -> TypeGuard[Messages]:
+    """Return whether a prompt is messages."""
+    return isinstance(prompt, abc.Sequence) and bool(prompt) and all(isinstance(item, Mapping) for item in prompt)
 
-    Where both fail, the error is the first's.
+
+def _text(prompt: object, name: str) -> str:
+    """Return a prompt that is a text.
+
+    Raises:
+        InputError: It is none, or cannot be encoded.
     """
-
-    def later() -> First:
-        time.sleep(HEAD_START)
-        return first()
-
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            awaited = thread.submit(later)
-        except RuntimeError:  # the interpreter is ending and starts no thread, or the system has none left
-            return first(), second()
-        try:
-            result = second()
-        except Exception:
-            awaited.result()
-            raise
-        return awaited.result(), result
+    check_text(prompt, name)
+    return str(prompt)
 
 
-def _give_back_memory() -> None:
-    """Return to the system what loading has freed: glibc keeps it, 120 MB of a tokenizer with 256,000 pieces."""
-    with suppress(OSError, AttributeError, TypeError):  # another C library, or none by this name
-        ctypes.CDLL(None).malloc_trim(0)
+def _prompts(given: object) -> abc.Sequence[Prompt]:
+    """Return a list of prompts and messages.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not isinstance(given, abc.Sequence) or isinstance(given, bytes | bytearray) or not given:
+        raise InputError(f"prompt={brief(given)}: must be a string, messages, or a list of at least one of these")
+    return given
 
 
-def _texts(name: str, given: object) -> Sequence[str]:
+def _texts(name: str, given: object) -> abc.Sequence[str]:
     """Return one text or several as several.
 
     Raises:
         InputError: It is neither, or one of them cannot be encoded.
     """
     texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, Sequence) or isinstance(texts, bytes | bytearray) or not texts:
+    if not isinstance(texts, abc.Sequence) or isinstance(texts, bytes | bytearray) or not texts:
         raise InputError(f"{name}={brief(given)}: must be a string, or a list of at least one")
     for i, text in enumerate(texts):
         check_text(text, f"the {name}" if isinstance(given, str) else f"{name} {i}")
@@ -365,7 +452,7 @@ def _warn_of_form(text: str, name: str) -> None:
 
 
 def _like_a_mask(text: str) -> str:
-    """Return a hint where a text has something that was probably meant as a mask."""
+    """Return a hint if a text has something that was probably meant as a mask."""
     found = LIKE_A_MASK.search(text)
     return f"; {brief(found[0])} is text: a mask is written {MASK}" if found else ""
 

@@ -17,8 +17,8 @@ from diffutron_ort.bundle.conformance import Case
 from diffutron_ort.checks.replay import answered
 from diffutron_ort.errors import ContextError, OptionError
 from diffutron_ort.model import Diffutron
-from diffutron_ort.runtime.contract import Batch, Predictions
-from diffutron_ort.runtime.session import KeysValues, widened
+from diffutron_ort.runtime.contract import PassInput, Predictions
+from diffutron_ort.runtime.session import widened
 from diffutron_ort.sampler.random import uniform_hash
 from diffutron_ort.text.chat_template import render_chat
 from diffutron_ort_export.check.fidelity import OWN, predictions
@@ -125,24 +125,26 @@ def asked() -> Iterator[tuple[str, bool, Mapping[str, Any]]]:
 class Float64:
     """The denoiser in torch at float64, as the loop's model."""
 
+    batch_invariant = False  # it takes one sequence at a time
+
     def __init__(self, source: Source) -> None:
         self.source = source
         self.denoiser = build(source.shape, source.tensors, source.pieces).double()
         self.large = sum(parameter.numel() for parameter in self.denoiser.parameters()) > LARGE
 
-    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
+    def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
         """Runs a pass over one sequence."""
         given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN}
         if batch.past is None:
             key = value = torch.zeros(self.denoiser.layers, 1, 0, self.denoiser.hidden_size, dtype=torch.double)
             places = torch.zeros(1, 0, dtype=torch.long)
         else:
-            (key, value), places = batch.past.kept, torch.from_numpy(batch.past.position_ids)
+            [(key, value)], places = batch.past.caches, torch.from_numpy(batch.past.position_ids)
         with torch.inference_mode(), by_default(torch.double), threads(None if self.large else 1):
             found = self.denoiser(**given, past_position_ids=places, past_key=key, past_value=value)
         said = predictions({name: tensor.numpy() for name, tensor in found._asdict().items()}, logits)
         said = widened(said, self.source.pieces, self.source.shape.vocab_size)
-        return replace(said, kept=KeysValues(found.key, found.value)) if batch.keep else said
+        return replace(said, kv_caches=[(found.key, found.value)]) if batch.return_kv else said
 
 
 @contextlib.contextmanager

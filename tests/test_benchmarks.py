@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffutron_ort.runtime.contract import Batch
+from diffutron_ort.runtime.contract import PassInput
 from diffutron_ort.sampler.canvas import for_generation
 from diffutron_ort.sampler.schedule import commit_counts
 from tests.golden.hash_model import HashModel
@@ -52,7 +52,9 @@ def forward_of(case):
 
     def forward(ids):
         places = np.arange(len(ids))
-        return model.logits(Batch(np.asarray(ids)[None], places[None], places, np.zeros((1, 1), np.int64), ones, ones))
+        return model.logits(
+            PassInput(np.asarray(ids)[None], places[None], places, np.zeros((1, 1), np.int64), ones, ones)
+        )
 
     return forward
 

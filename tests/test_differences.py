@@ -14,7 +14,7 @@ from diffutron_ort.sampler.engine import denoise
 from diffutron_ort.sampler.sampling import penalise, reduce_logits
 from diffutron_ort.sampler.schedule import commit_counts
 from diffutron_ort.types import SpecialIds
-from tests.fakes import Says, scripted
+from tests.fakes import Says, invariant, scripted
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 
@@ -93,7 +93,7 @@ def test_2_1_masks_of_a_prompt_take_part_in_the_budget():
     """Kept from the reference: `<mask>` ids of a raw prompt are candidates, and left-over masks can end the canvas."""
     canvas = for_generation([4, 9], 2, mask=4)
     config = GenerationConfig(steps=2, max_new_tokens=2, block_length=2, temperature=0.0, repetition_penalty=1.0)
-    *_, last = denoise(Says(5, 5, 6, 7), [canvas], config, SPECIAL)
+    *_, (_, last) = denoise(Says(5, 5, 6, 7), [canvas], config, SPECIAL)
     np.testing.assert_array_equal(last.ids, [5, 9, 6, 4])
     assert last.masks_left == 1
 
@@ -102,7 +102,7 @@ def test_2_1_guidance_works_in_a_batch():
     """The reference does not repeat its attention mask for the unconditional half, and fails on its shape."""
     canvases = [for_generation(prompt, 3, mask=4) for prompt in ([7], [8, 9, 10])]
     config = GenerationConfig(steps=3, max_new_tokens=3, block_length=3, temperature=0.0, cfg_scale=1.5)
-    last = {step.row: step for step in denoise(Says(*range(5, 20)), canvases, config, SPECIAL)}
+    last = dict(denoise(Says(*range(5, 20)), canvases, config, SPECIAL))
     np.testing.assert_array_equal(last[0].ids, [7, 6, 7, 8])
     np.testing.assert_array_equal(last[1].ids, [8, 9, 10, 8, 9, 10])
 
@@ -111,6 +111,7 @@ def test_2_1_eos_in_a_prompt_is_seen_in_a_batch():
     """The reference's attention mask is (canvas != eos), but for batches alone; ours follows lengths."""
     seen = []
 
+    @invariant
     def spy(batch, *, logits=False):
         seen.append(batch.position_ids.copy())
         return Says(*[5] * 20)(batch, logits=logits)
@@ -157,7 +158,7 @@ def test_2_5_ties_are_broken_by_position_and_not_by_topk():
     """torch.topk's order among equals is undefined: of 64 equal values it picks 42, 43 and 44."""
     canvas = for_generation([9], 64, mask=4)
     config = GenerationConfig(steps=32, max_new_tokens=64, block_length=64, temperature=0.0, repetition_penalty=1.0)
-    first, *_ = denoise(Says(*[5] * 65), [canvas], config, SPECIAL)
+    (_, first), *_ = denoise(Says(*[5] * 65), [canvas], config, SPECIAL)
     np.testing.assert_array_equal(first.positions, [1, 2])
 
 
@@ -177,6 +178,7 @@ def test_2_5_large_logits_do_not_overflow():
 def test_2_5_nan_is_an_error_and_no_text():
     """In the reference argmax returns the NaN's index and topk prefers it."""
 
+    @invariant
     def broken(batch, *, logits=False):
         raw = np.full((len(batch.rows), 16), np.nan, np.float32)
         return reduce_logits(raw, 1.0)
@@ -189,6 +191,7 @@ def test_2_5_nan_is_an_error_and_no_text():
 def test_1_9_pad_is_penalised_once_seen_and_can_be_exempted():
     """Kept from the reference, where it pushes text after the answer's end; `penalty_exempt` spares it."""
 
+    @invariant
     def says(batch, *, logits=False):
         raw = np.tile(np.float32([2.0, 0, 0, 0, 0, 1.5]), (len(batch.rows), 1))
         return reduce_logits(penalise(raw, batch.seen_ids[0], float(batch.repetition_penalty[0])), 1.0)
@@ -196,7 +199,7 @@ def test_1_9_pad_is_penalised_once_seen_and_can_be_exempted():
     options = {"steps": 1, "max_new_tokens": 1, "temperature": 0.0, "repetition_penalty": 2.0}
     for exempt, token in [((), 5), ((0,), 0)]:
         config = GenerationConfig(**options, penalty_exempt=exempt)
-        [step] = denoise(says, [for_generation([0], 1, mask=4)], config, SPECIAL)
+        [(_, step)] = denoise(says, [for_generation([0], 1, mask=4)], config, SPECIAL)
         assert step.ids[-1] == token
 
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from diffutron_ort import Diffutron, GenerationConfig
 from diffutron_ort.errors import BundleError, ContextError, DiffutronWarning, InputError, OptionError, ProviderError
 from diffutron_ort.sampler.canvas import Canvas
+from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.tokenizer import Tokenizer
-from tests.fakes import Says, scripted
+from tests.fakes import Says, invariant, scripted
 
 QUESTION = "On iki artı beş kaç eder?"
 QUESTIONS = [QUESTION, "kitap sözcüğünün çoğulu nedir?", "Bugün salı, iki gün sonra hangi gündür?", "x"]
@@ -48,7 +49,7 @@ def test_the_last_step_of_a_stream_has_the_answer(model):
 def test_the_tokenizer_and_the_graph_are_loaded_at_the_same_time(monkeypatch):
     both = threading.Barrier(2, timeout=60)
     for name in ("Tokenizer", "Session"):
-        monkeypatch.setattr(f"diffutron_ort.model.{name}", lambda *_, name=name, **__: both.wait() >= 0 and name)
+        monkeypatch.setattr(f"diffutron_ort.loading.{name}", lambda *_, name=name, **__: both.wait() >= 0 and name)
     loaded = Diffutron.from_pretrained()
     assert (loaded.tokenizer, loaded.forward) == ("Tokenizer", "Session")
 
@@ -63,7 +64,7 @@ def test_what_fails_to_load_fails_as_it_does_alone_the_tokenizer_first(monkeypat
 
     errors = {"Tokenizer": BundleError("the tokenizer's"), "Session": ProviderError("the session's")}
     for name in fails:
-        monkeypatch.setattr(f"diffutron_ort.model.{name}", failing(errors[name]))
+        monkeypatch.setattr(f"diffutron_ort.loading.{name}", failing(errors[name]))
     with pytest.raises(type(errors[fails[0]])) as raised:
         Diffutron.from_pretrained()
     assert raised.value is errors[fails[0]]
@@ -73,7 +74,7 @@ def test_it_loads_where_no_thread_can_be_started(monkeypatch):
     def refuse(*_):
         raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
-    monkeypatch.setattr("diffutron_ort.model.ThreadPoolExecutor.submit", refuse)
+    monkeypatch.setattr("diffutron_ort.loading.ThreadPoolExecutor.submit", refuse)
     assert Diffutron.from_pretrained().tokenizer.decode([4]) == ""
 
 
@@ -168,7 +169,9 @@ def test_an_early_end_takes_the_passes_that_the_text_needs(model, question, opti
     texts = [committed_text(model, step) for step in late]
     for stops in stops_of(texts[-1], 3, seed=len(question)):
         early = list(model.stream(question, stop=stops, **options))
-        assert early[-1].text == model.answer(late[-1].ids, start, model.config(stop=stops), options["template"])
+        assert early[-1].text == model.extract_answer(
+            late[-1].ids, start, model.config(stop=stops), options["template"]
+        )
         needed = [any(stop in text for stop in (*stops, "[/Answer]")) for text in texts]
         assert len(early) == (needed.index(True) + 1 if any(needed) else len(late))
 
@@ -225,7 +228,7 @@ def test_raw_text_is_not_stripped(model):
 
 
 def spliced(model, pieces, tokens):
-    return model._splice(pieces, np.array(tokens), np.arange(len(tokens)))
+    return Draft((), pieces).spliced(model.tokenizer, np.array(tokens), np.arange(len(tokens)))
 
 
 def test_neighbouring_masks_are_decoded_together(model):
@@ -376,6 +379,7 @@ def test_fill_of_a_list_is_each_alone(model):
 def test_fill_takes_one_mask_a_step_unless_told_otherwise(model):
     passes = []
 
+    @invariant
     def forward(batch, **options):
         passes.append(len(batch.rows))
         return model.forward(batch, **options)

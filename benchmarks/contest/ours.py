@@ -50,7 +50,7 @@ class Ours:
     def _steps(self, options: dict[str, Any]) -> Any:
         special = self.model.bundle.special
         canvas = for_generation(prompt(PROMPT, self.model.bundle.vocab_size).tolist(), NEW, special.mask)
-        return denoise(self.model.forward, [canvas], self.config.replace(**options), special)
+        return (step for _, step in denoise(self.model.forward, [canvas], self.config.replace(**options), special))
 
     def _answer(self, options: dict[str, Any]) -> float:
         """Return the seconds of a whole answer, of every one of its steps: nothing ends it early."""
@@ -62,8 +62,8 @@ class Ours:
 
     def _cached_pass(self) -> float:
         """Time a pass that computes the last tokens against the kept keys and values of the others."""
-        full = self.model.forward(self._batch(np.arange(PASS), PASS, ROWS, keep=True))
-        batch = self._batch(np.arange(PASS - BLOCK, PASS), PASS, ROWS, kept=full.kept)
+        full = self.model.forward(self._batch(np.arange(PASS), PASS, ROWS, return_kv=True))
+        batch = self._batch(np.arange(PASS - BLOCK, PASS), PASS, ROWS, caches=full.kv_caches)
         return median_of(3, lambda: self.model.forward(batch))
 
     def _replayed(self) -> float:
@@ -77,17 +77,18 @@ class Ours:
 
         The tokens of a cached one are put right after the prompt. Every full pass keeps what it computed.
         """
-        length, kept = PROMPT + NEW, None
+        length, caches = PROMPT + NEW, None
         for made in trace:
             if made.full:
-                kept = self.model.forward(self._batch(np.arange(length), length, made.asked, keep=True)).kept
+                full = self._batch(np.arange(length), length, made.asked, return_kv=True)
+                caches = self.model.forward(full).kv_caches
             else:
                 computed = np.arange(PROMPT, PROMPT + made.computed)
-                self.model.forward(self._batch(computed, length, made.asked, kept=kept))
+                self.model.forward(self._batch(computed, length, made.asked, caches=caches))
 
-    def _batch(self, computed: Any, length: int, asked: int, *, kept: object = None, keep: bool = False) -> Any:
+    def _batch(self, computed: Any, length: int, asked: int, *, caches: Any = None, return_kv: bool = False) -> Any:
         """Return a pass over the places `computed` [seq] of a canvas, which asks for the last `asked` of them."""
-        from diffutron_ort.runtime.contract import Batch, Past
+        from diffutron_ort.runtime.contract import PassInput, Past
 
         ids = prompt(length, self.model.bundle.vocab_size)
         ids[length - NEW :] = self.model.bundle.special.mask
@@ -96,6 +97,6 @@ class Ours:
         penalty, temperature = one * self.config.repetition_penalty, one * self.config.temperature
         places = np.arange(length)
         places[computed] = -1
-        past = None if kept is None else Past(places[None], kept)
+        past = None if caches is None else Past(places[None], caches)
         rows = np.arange(len(computed) - asked, len(computed))
-        return Batch(ids[computed][None], computed[None], rows, seen, penalty, temperature, past, keep)
+        return PassInput(ids[computed][None], computed[None], rows, seen, penalty, temperature, past, return_kv)

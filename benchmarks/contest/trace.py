@@ -38,7 +38,7 @@ def record(count: int, seed: int = 1) -> dict[str, Any]:
     traces = []
     for exercise in islice(questions(seed, "held-out"), count):
         steps = model.stream(exercise.question, preset="fast")
-        traces.append([Pass(step.computed == len(step.ids), step.computed, step.asked) for step in steps])
+        traces.append([Pass(step.is_full, step.num_computed, step.num_predicted) for step in steps])
     config = model.config("fast")
     names = ("cache", "refresh_steps", "refresh_entropy", "commit", "commit_factor", "commit_entropy")
     return {"seed": seed, "options": {name: getattr(config, name) for name in names}, "traces": traces}

@@ -114,7 +114,7 @@ def answer(model: Diffutron, job: Job) -> Answer:
     steps = list(model.stream(job.question, preset="short", **job.options))
     last = steps[-1]
     tokens = Ends(model.bundle.special, []).answer(last.ids[last.start :]).tolist()
-    passes = [Pass(len(step.ids), step.computed, step.asked) for step in steps]
+    passes = [Pass(len(step.ids), step.num_computed, step.num_predicted) for step in steps]
     return Answer(last.text, tokens, passes)
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort.model import Diffutron
-from diffutron_ort.runtime.contract import Batch, Past
+from diffutron_ort.runtime.contract import PassInput, Past
 from diffutron_ort.runtime.session import Session
-from diffutron_ort.sampler.engine import Step
+from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.text.stopping import Ends
 from diffutron_ort.types import Ids
 
@@ -160,21 +160,21 @@ def _passes(model: Diffutron, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def _full(model: Diffutron, length: int) -> Batch:
+def _full(model: Diffutron, length: int) -> PassInput:
     """Return the batch of a canvas of `length` tokens that ends in a block of masks."""
     text, rows = model.tokenizer.encode(QUESTION), min(BLOCK, length)
     ids = np.resize(np.array(text, np.int64), length)
     ids[length - rows :] = model.bundle.special.mask
     one = np.ones(1, np.float32)
     places = np.arange(length)
-    return Batch(ids[None], places[None], places[length - rows :], np.unique(text)[None], one, one)
+    return PassInput(ids[None], places[None], places[length - rows :], np.unique(text)[None], one, one)
 
 
-def _pair(session: Session, full: Batch) -> tuple[Batch, Batch]:
+def _pair(session: Session, full: PassInput) -> tuple[PassInput, PassInput]:
     """Return a full pass, and the one that computes its rows alone against what it leaves."""
     rows, places = full.rows, full.position_ids.copy()
     places[:, rows] = -1
-    past = Past(places, session(replace(full, keep=True)).kept)
+    past = Past(places, session(replace(full, return_kv=True)).kv_caches or ())
     ids, positions = full.input_ids[:, rows], full.position_ids[:, rows]
     return full, replace(full, input_ids=ids, position_ids=positions, rows=np.arange(len(rows)), past=past)
 
@@ -192,7 +192,7 @@ def _answers(model: Diffutron, times: int) -> list[dict[str, Any]]:
 
 def _counted(name: str, steps: Sequence[Step], seconds: float, bundle: Bundle) -> dict[str, Any]:
     """Return what an answer took and gave; the same question has the same answer every time."""
-    full = sum(step.computed == len(step.ids) for step in steps)
+    full = sum(step.is_full for step in steps)
     tokens = _delivered(steps[-1].ids[steps[-1].start :], bundle)
     counts = {"steps": len(steps), "full": full, "cached": len(steps) - full, "tokens": tokens}
     return {"preset": name, **counts, "seconds": seconds, "rate": tokens / seconds}

@@ -99,7 +99,7 @@ def wrong_answer(case: Case, generation: Generation, model: Diffutron) -> tuple[
     found = generation(case.prompt_ids, case.config)
     start, end = len(case.prompt_ids), len(case.prompt_ids) + found.answer_length
     here, there = found.ids[start:end], case.canvas(model.bundle.special.mask)[start:end]
-    text = model.answer(found.ids, start, case.config, case.template)
+    text = model.extract_answer(found.ids, start, case.config, case.template)
     wrong = []
     if (differing := np.flatnonzero(here != there)).size:
         first = int(differing[0])

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffutron_ort.cli.terminal import drawing
 from diffutron_ort.model import Diffutron
-from diffutron_ort.sampler.engine import Step
+from diffutron_ort.sampler.sequence import Step
 
 if TYPE_CHECKING:
     from rich.panel import Panel

@@ -31,7 +31,7 @@ from diffutron_ort.cli.writing import check_writable
 from diffutron_ort.config import PRESETS, GenerationConfig
 from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.model import FILL_IGNORES, Diffutron
-from diffutron_ort.sampler.engine import Step
+from diffutron_ort.sampler.sequence import Step
 
 if TYPE_CHECKING:
     from diffutron_ort.checks.verify import Check
@@ -234,9 +234,10 @@ def _json(value: object) -> str:
 
 def _passes(steps: Sequence[Step]) -> dict[str, int]:
     """Return how many passes computed everything and how many a part, and what they computed and predicted in all."""
-    full = sum(step.computed == len(step.ids) for step in steps)
-    computed, asked = (sum(getattr(step, name) for step in steps) for name in ("computed", "asked"))
-    return {"full": full, "cached": len(steps) - full, "computed": computed, "asked": asked}
+    full = sum(step.is_full for step in steps)
+    computed = sum(step.num_computed for step in steps)
+    predicted = sum(step.num_predicted for step in steps)
+    return {"full": full, "cached": len(steps) - full, "computed": computed, "predicted": predicted}
 
 
 def _fill(arguments: argparse.Namespace) -> None:

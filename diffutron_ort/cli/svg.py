@@ -11,7 +11,7 @@ from diffutron_ort.cli.live import MASK, glyphs, unneeded
 from diffutron_ort.cli.terminal import STEERING
 from diffutron_ort.cli.writing import write_text
 from diffutron_ort.model import Diffutron
-from diffutron_ort.sampler.engine import Step
+from diffutron_ort.sampler.sequence import Step
 
 COLUMNS = 8
 CELL = (104, 40)  # width, height in pixels

@@ -1,40 +1,45 @@
 """What a pass is given and what it returns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort.types import Floats, Ids
 
+KVCache: TypeAlias = object
+"""Keys and values that a pass computed for one sequence: a handle that only the model which returned it can read."""
+
 
 @dataclass(frozen=True)
 class Past:
-    """What a pass knows of the tokens that it does not compute.
+    """The tokens that a pass attends to without computing them.
 
     Attributes:
-        position_ids: int64 [batch, past]; -1 is none.
-        kept: `Predictions.kept` of an earlier pass of the same `Forward`, with as many places.
+        position_ids: int64 [batch, past], their places in the canvas; -1 is none.
+        caches: For each sequence, what an earlier pass of the same `Forward` returned for it. Its first keys and values
+            are those of the places 0, 1, … of its canvas.
     """
 
     position_ids: Ids
-    kept: object
+    caches: Sequence[KVCache]
 
 
 @dataclass(frozen=True)
-class Batch:
+class PassInput:
     """The inputs of one pass, named as in the denoiser's graph.
 
     Attributes:
         input_ids: int64 [batch, seq], the tokens to compute; shorter sequences are padded on the right.
         position_ids: int64 [batch, seq], their places in the canvas; -1 is padding.
-        rows: int64 [n], flat indices into batch x seq, ascending.
+        rows: int64 [n], flat indices into batch x seq of the positions to predict, ascending.
         seen_ids: int64 [batch, u], the ids under repetition penalty, padded by repeating one.
         repetition_penalty: float32 [batch].
         temperature: float32 [batch].
         past: The other tokens; None where all are computed.
-        keep: Whether `Predictions.kept` is wanted.
+        return_kv: Whether `Predictions.kv_caches` is wanted.
     """
 
     input_ids: Ids
@@ -44,12 +49,12 @@ class Batch:
     repetition_penalty: NDArray[np.float32]
     temperature: NDArray[np.float32]
     past: Past | None = None
-    keep: bool = False
+    return_kv: bool = False
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a pass says of its rows, after the repetition penalty.
+    """What a pass predicts for its rows, after the repetition penalty.
 
     Attributes:
         top_ids: int64 [n, k], the best tokens, best first, the lower id first among equals.
@@ -57,9 +62,9 @@ class Predictions:
         rest: float [n], the sum of exp(logit - best) over all tokens but the best.
         rest_tempered: float [n], the sum of exp((logit - best) / temperature) over all tokens but the best.
         entropy: float [n], in nats.
-        logits: float32 [n, vocab] before the penalty, -inf for a piece that the graph cannot predict; None where they
-            were not asked for.
-        kept: Handle of the pass's keys and values, or None where they were not asked for.
+        logits: float32 [n, vocab] before the penalty, -inf for a token that the graph cannot predict; None unless
+            they were asked for.
+        kv_caches: One for each sequence of the pass; None unless they were asked for.
     """
 
     top_ids: Ids
@@ -68,15 +73,22 @@ class Predictions:
     rest_tempered: Floats
     entropy: Floats
     logits: Floats | None = None
-    kept: object = None
+    kv_caches: Sequence[KVCache] | None = None
 
 
 class Forward(Protocol):
-    """What the loop asks of a model."""
+    """A model, as the sampler calls it."""
 
-    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
-        """Return the predictions of `batch.rows`; with `logits`, the raw ones of the whole vocabulary too.
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a sequence's predictions are the same whatever else is in the pass.
 
-        `batch.past` and `batch.keep` need only be known to a model that runs with a cache.
+        If they are not, the engine gives the sequence a pass of its own, unpadded.
+        """
+
+    def __call__(self, given: PassInput, /, *, logits: bool = False) -> Predictions:
+        """Return the predictions of `given.rows`; with `logits`, the raw ones of the whole vocabulary too.
+
+        A model that runs without a cache can ignore `given.past` and `given.return_kv`.
         """
         ...

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from diffutron_ort.runtime.contract import Batch, Predictions
+from diffutron_ort.runtime.contract import PassInput, Predictions
 from diffutron_ort.types import Ids
 
-TOKENS = 32  # lengths of sequences and of what was kept of them are multiples of it
+TOKENS = 32  # lengths of sequences are multiples of it
 LEAST = 8  # rows, and seen ids, are so many or a doubling of it
 
 
-def padded(batch: Batch) -> Batch:
+def padded(batch: PassInput) -> PassInput:
     """Return a batch that predicts the same of its first rows, in shapes that come again.
 
     Sequences get tokens at position -1, which no token sees; the last row and the last seen id are repeated, or the
@@ -20,19 +20,17 @@ def padded(batch: Batch) -> Batch:
     seq = batch.input_ids.shape[1]
     longer = _multiple(seq) - seq
     rows = batch.rows // seq * (seq + longer) + batch.rows % seq
-    past = batch.past and replace(batch.past, position_ids=_widened(batch.past.position_ids, -1))
     return replace(
         batch,
         input_ids=_widened(batch.input_ids, 0),
         position_ids=_widened(batch.position_ids, -1),
         rows=_repeated(rows if rows.size else np.zeros(1, np.int64)),
         seen_ids=_repeated(batch.seen_ids),
-        past=past,
     )
 
 
 def cut(predictions: Predictions, rows: int) -> Predictions:
-    """Return the predictions of the first `rows` rows. Kept keys and values stay as long as the padded pass."""
+    """Return the predictions of the first `rows` rows. Caches stay as long as the padded pass."""
     names = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")
     logits = predictions.logits
     values = {name: getattr(predictions, name)[:rows] for name in names}

@@ -8,17 +8,18 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from diffutron_ort.brief import brief, in_brief
 from diffutron_ort.bundle.manifest import Bundle, Variant
 from diffutron_ort.errors import BundleError, DiffutronError, OptionError, ProviderError
-from diffutron_ort.runtime.contract import Batch, Predictions
+from diffutron_ort.runtime.contract import PassInput, Predictions
 from diffutron_ort.runtime.cpu import choose_threads
 from diffutron_ort.runtime.forks import fork_count, keep_in_children
 from diffutron_ort.runtime.graph_guard import DENOISER, Kind, checked_graph
+from diffutron_ort.runtime.kv_cache import SequenceCache, Store, caches_of, common_store
 from diffutron_ort.runtime.outputs import check_predictions
 from diffutron_ort.runtime.padding import cut, padded
 
@@ -57,18 +58,6 @@ OWN_INPUTS = tuple(name for name in INPUTS if not name.startswith("past_"))  # o
 DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider's values lie; all others' lie in the host's memory
 
 
-class KeysValues(NamedTuple):
-    """What a pass left for later ones, in ONNX Runtime's own memory: nothing here copies it to the host's.
-
-    Attributes:
-        key: OrtValue, float32 [layers, batch, seq, hidden], rotated.
-        value: OrtValue, float32 [layers, batch, seq, hidden].
-    """
-
-    key: Any
-    value: Any
-
-
 class Session:
     """The `Forward` of a bundle's variant. May be called from several threads, and after a fork."""
 
@@ -99,7 +88,7 @@ class Session:
         """
         self._bundle = replace(bundle, folder=bundle.folder.absolute())  # a child that opens it may be elsewhere
         self._variant = bundle.variant(variant)
-        self.alone = self._variant.alone
+        self.batch_invariant = not self._variant.alone
         self._providers = _full_names(providers)
         self.threads = choose_threads(threads, bundle.files[self._variant.weights].size)
         if type(spin) is not bool:
@@ -115,8 +104,8 @@ class Session:
         """Names of the execution providers in use."""
         return list(self._session.get_providers())
 
-    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
-        """Run one pass over the tokens of `batch`.
+    def __call__(self, given: PassInput, /, *, logits: bool = False) -> Predictions:
+        """Run one pass.
 
         Raises:
             ProviderError: ONNX Runtime fails.
@@ -124,55 +113,58 @@ class Session:
         """
         if self._forks != fork_count():  # threads do not survive a fork
             self._session, self._forks = self._open(), fork_count()
-        names, asked = (*REDUCTIONS, "logits") if logits else REDUCTIONS, len(batch.rows)
+        names = (*REDUCTIONS, "logits") if logits else REDUCTIONS
         with running(self._path):
-            batch = padded(batch) if self._in_buckets else batch
-            bound = batch.past or batch.keep or self._in_buckets
+            batch = padded(given) if self._in_buckets else given
+            bound = batch.past or batch.return_kv or self._in_buckets
             found = (self._run_bound if bound else self._run)(batch, names)
-            self._check(found, batch, logits)
-            return widened(cut(found, asked), self._bundle.output_vocabulary, self._bundle.vocab_size)
+            check_predictions(found, len(batch.rows), self._predictable, self._path, logits=logits)
+            return widened(cut(found, len(given.rows)), self._bundle.output_vocabulary, self._bundle.vocab_size)
 
-    def _run(self, batch: Batch, names: Sequence[str]) -> Predictions:
+    def _run(self, batch: PassInput, names: Sequence[str]) -> Predictions:
         """Run a pass that computes every token and leaves nothing."""
         feeds = _own_feeds(batch) | self._empty_past(len(batch.input_ids))
         return Predictions(*self._session.run(names, feeds))
 
-    def _run_bound(self, batch: Batch, names: Sequence[str]) -> Predictions:
+    def _run_bound(self, batch: PassInput, names: Sequence[str]) -> Predictions:
         """Run a pass whose keys and values come from an earlier one, or stay for later ones, where they are."""
         binding = self._session.io_binding()
-        feeds = _own_feeds(batch)
-        if batch.past is None:
-            feeds |= self._empty_past(len(batch.input_ids))
-        else:
-            feeds["past_position_ids"] = batch.past.position_ids
-            assert isinstance(batch.past.kept, KeysValues), "a past is what a pass of this session kept"
-            for name, value in zip(("past_key", "past_value"), batch.past.kept, strict=True):
-                binding.bind_ortvalue_input(name, value)
-        for name, array in feeds.items():
+        for name, array in (_own_feeds(batch) | self._bind_past(binding, batch)).items():
             binding.bind_cpu_input(name, array)
         for name in names:
             binding.bind_output(name)
-        for name in KeysValues._fields if batch.keep else ():
+        for name in Store._fields if batch.return_kv else ():
             binding.bind_output(name, self._device)
         self._session.run_with_iobinding(binding)
         outputs = binding.get_outputs()
-        kept = KeysValues(*map(keep_in_children, outputs[len(names) :])) if batch.keep else None
         read = dict(zip(names, (value.numpy() for value in outputs[: len(names)]), strict=True))
-        return Predictions(**read, kept=kept)
+        if not batch.return_kv:
+            return Predictions(**read)
+        store = Store(*map(keep_in_children, outputs[len(names) :]))
+        self._check_store(store, batch.input_ids.shape)
+        return Predictions(**read, kv_caches=caches_of(store))
 
-    def _check(self, found: Predictions, batch: Batch, logits: bool) -> None:
-        """Refuse what the denoiser of this bundle cannot have returned.
+    def _bind_past(self, binding: Any, batch: PassInput) -> dict[str, Any]:
+        """Bind the keys and values of earlier passes, if there are any, and return the feeds that go with them."""
+        past = batch.past
+        if past is None:
+            return self._empty_past(len(batch.input_ids))
+        caches = [cache for cache in past.caches if isinstance(cache, SequenceCache)]
+        assert len(caches) == len(past.caches), "a cache is what a pass of a session returned"
+        store = common_store(caches, self._device)
+        for name, value in zip(("past_key", "past_value"), store, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        missing = store.seq - past.position_ids.shape[1]
+        return {"past_position_ids": np.pad(past.position_ids, ((0, 0), (0, missing)), constant_values=-1)}
 
-        Raises:
-            BundleError: It names the output.
-        """
-        check_predictions(found, len(batch.rows), self._predictable, self._path, logits=logits)
-        shape = [self._bundle.layers, *batch.input_ids.shape, self._bundle.hidden_size]
-        for name, value in found.kept._asdict().items() if isinstance(found.kept, KeysValues) else ():
-            if (value.data_type(), value.shape()) != ("tensor(float)", shape):
+    def _check_store(self, store: Store, shape: Sequence[int]) -> None:
+        """Raise BundleError unless keys and values are of a pass over tokens of this shape, [batch, seq]."""
+        expected = [self._bundle.layers, *shape, self._bundle.hidden_size]
+        for name, value in store._asdict().items():
+            if (value.data_type(), value.shape()) != ("tensor(float)", expected):
                 said = f"{value.data_type()} {value.shape()}"
                 raise BundleError(
-                    f"{self._path} returned {name} as {said}, not float32 {shape}: export the model again"
+                    f"{self._path} returned {name} as {said}, not float32 {expected}: export the model again"
                 )
 
     @property
@@ -190,9 +182,11 @@ class Session:
 
     def _open(self) -> Any:
         ort = import_onnxruntime(self._bundle.least_onnxruntime)
-        if self.alone and PROVIDERS["cuda"] in self._providers:
+        if not self.batch_invariant and PROVIDERS["cuda"] in self._providers:
             raise OptionError("int8 has no products on CUDA (they would run on the CPU): use the variant fp16 or fp32")
-        providers = self._providers or _default_providers(ort, PROVIDERS["cpu"] if self.alone else PROVIDERS["cuda"])
+        providers = self._providers or _default_providers(
+            ort, PROVIDERS["cuda"] if self.batch_invariant else PROVIDERS["cpu"]
+        )
         missing = [name for name in providers if name not in ort.get_available_providers()]
         if missing:
             raise ProviderError(_no_provider(missing[0], ort.get_available_providers()))
@@ -275,7 +269,7 @@ def widened(predictions: Predictions, output_vocabulary: Sequence[int] | None, v
     return replace(predictions, logits=logits)
 
 
-def _own_feeds(batch: Batch) -> dict[str, Any]:
+def _own_feeds(batch: PassInput) -> dict[str, Any]:
     """Return the inputs that tell of the tokens which the pass computes."""
     return {name: getattr(batch, name) for name in OWN_INPUTS}
 

@@ -49,6 +49,10 @@ class Canvas:
         """The tokens from `start` on, int64 [length - start]."""
         return self.ids[self.start :]
 
+    def block_count(self, block_length: int) -> int:
+        """Return into how many blocks the generated span is divided."""
+        return -(-len(self.generated) // block_length)
+
     def block(self, index: int, block_length: int) -> Span:
         """Return the span of block `index`; it is empty beyond the end of the canvas."""
         start = self.start + index * block_length
@@ -58,6 +62,10 @@ class Canvas:
         """Return the positions [n] that can be committed while `block` is active, ascending."""
         first = block.start if self.infill else 0
         return first + np.flatnonzero(self.ids[first : block.end] == mask)
+
+    def masks(self, mask: int) -> Ids:
+        """Return the positions [n] of all masks, ascending."""
+        return np.flatnonzero(self.ids == mask)
 
     def commit(self, positions: Ids, tokens: Ids) -> Self:
         """Return the canvas with `tokens` [m] at `positions` [m]."""
@@ -81,8 +89,3 @@ def for_generation(prompt_ids: Sequence[int], max_new_tokens: int, mask: int, se
 def for_infilling(ids: Sequence[int], seed: int = 0) -> Canvas:
     """Return the canvas of a text that holds masks."""
     return Canvas(np.array(ids, np.int64), start=0, seed=seed, infill=True)
-
-
-def block_count(canvases: Sequence[Canvas], block_length: int) -> int:
-    """Return into how many blocks the longest generated span is divided."""
-    return max(-(-len(canvas.generated) // block_length) for canvas in canvases)

@@ -1,169 +1,113 @@
-"""The loop: canvases in, a `Step` for everything that is committed out. It knows ids and a callable, nothing else."""
+"""The loop: sequences in, a `Step` for each of them out. It knows ids and a callable, nothing else."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from collections import abc
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from diffutron_ort.config import GenerationConfig
+from diffutron_ort.errors import ProviderError
 from diffutron_ort.runtime.contract import Forward
-from diffutron_ort.sampler import random, sampling
-from diffutron_ort.sampler.cache import Passes, View
-from diffutron_ort.sampler.canvas import Canvas, block_count
-from diffutron_ort.sampler.predict import Guess, Predictor
-from diffutron_ort.sampler.random import Stream
-from diffutron_ort.sampler.schedule import commit_counts, drawn_counts, sure_count
-from diffutron_ort.types import Ids, SpecialIds
+from diffutron_ort.sampler.cache import PassPlan
+from diffutron_ort.sampler.canvas import Canvas
+from diffutron_ort.sampler.predict import Candidates, predict
+from diffutron_ort.sampler.sequence import Reader, Sequence, Step
+from diffutron_ort.types import SpecialIds
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What one denoising step did to one sequence.
+class Engine:
+    """Takes sequences through passes of one model.
+
+    Sequences share passes and nothing else: each takes the steps that it takes alone, whatever else is in the pass.
+    So a sequence can join or leave between any two steps; the engine itself remembers none of them.
 
     Attributes:
-        row: Which of the sequences.
-        index: Number of this step in its sequence, from 0.
-        block: Number of the active block, from 0.
-        positions: int64 [m], the committed positions, the most certain first.
-        confidence: float64 [m], the probability that the model gave to each committed token.
-        ids: int64 [length], the canvas after the step.
-        start: Where its generated span begins.
-        masks_left: Masks in that canvas.
-        computed: How many of its tokens the step's pass computed: all of them, but for a cached pass. (Under guidance
-            there are two such passes.)
-        asked: How many of those it predicted.
-        text: The text so far, without what is still masked.
+        forward: The model.
     """
 
-    row: int
-    index: int
-    block: int
-    positions: Ids
-    confidence: NDArray[np.float64]
-    ids: Ids
-    start: int
-    masks_left: int
-    computed: int
-    asked: int
-    text: str = ""
+    def __init__(self, forward: Forward) -> None:
+        self.forward = forward
+
+    def step(self, sequences: abc.Sequence[Sequence]) -> list[Step]:
+        """Take each of the sequences one step further, in as few passes as can be.
+
+        Those whose step computes every token share one pass, and those that read a cache another. If the model is not
+        batch-invariant, each has a pass of its own.
+
+        Args:
+            sequences: At any block and step, with any options; none of them finished, none twice.
+
+        Returns:
+            A step for each. If an error is raised, none of the sequences has changed.
+
+        Raises:
+            NumericsError: The model returned something that is not finite.
+            ProviderError: There is not enough memory for a pass.
+        """
+        plans = [sequence.plan() for sequence in sequences]
+        try:
+            candidates = self._predicted(plans)
+        except MemoryError as error:
+            raise ProviderError("there is not enough memory for a pass: give shorter or fewer texts at once") from error
+        return [s.commit(plan, found) for s, plan, found in zip(sequences, plans, candidates, strict=True)]
+
+    def _predicted(self, plans: abc.Sequence[PassPlan]) -> list[Candidates]:
+        """Return the candidates of each plan, in order."""
+        found: dict[int, Candidates] = {}
+        for group in self._groups(plans):
+            found |= zip(group, predict(self.forward, [plans[i] for i in group]), strict=True)
+        return [found[i] for i in range(len(plans))]
+
+    def _groups(self, plans: abc.Sequence[PassPlan]) -> list[list[int]]:
+        """Return which plans share a pass, by their indices."""
+        if not self.forward.batch_invariant:
+            return [[i] for i in range(len(plans))]
+        full = [i for i, plan in enumerate(plans) if plan.kv is None]
+        cached = [i for i, plan in enumerate(plans) if plan.kv is not None]
+        return [group for group in (full, cached) if group]
 
 
-@dataclass(eq=False)
-class _Row:
-    """A sequence in the loop."""
+def run(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[tuple[int, Step]]:
+    """Take sequences to their ends; yield each step with the number, from 0, of the sequence that took it.
 
-    index: int
-    canvas: Canvas
-    passes: Passes
-    counts: Sequence[int] = ()  # of the active block: how many tokens each step commits at least
-    steps: int = 0
-    ended: bool = False
+    Args:
+        engine: Runs the passes.
+        sequences: In the order in which they begin; each is asked for when there is room for it.
+        most: How many run at a time. When one ends, the next begins.
+
+    Raises:
+        DiffutronError: As of `Engine.step`.
+    """
+    waiting = ((number, sequence) for number, sequence in enumerate(sequences) if not sequence.finished)
+    running = dict(islice(waiting, most))
+    while running:
+        steps = engine.step(list(running.values()))
+        yield from zip(list(running), steps, strict=True)
+        running = {number: sequence for number, sequence in running.items() if not sequence.finished}
+        running |= islice(waiting, most - len(running))
 
 
 def denoise(
     forward: Forward,
-    canvases: Sequence[Canvas],
+    canvases: abc.Sequence[Canvas],
     config: GenerationConfig,
     special: SpecialIds,
-    has_ended: Callable[[Canvas], bool] = lambda _: False,
-) -> Iterator[Step]:
-    """Yield the steps that take `canvases` from masks to text, block by block from left to right.
+    reader: Reader | None = None,
+) -> Iterator[tuple[int, Step]]:
+    """Take canvases to their ends together, with the same options; yield each step with the index of its canvas.
 
-    Sequences that run together share passes, and nothing else: each takes the steps that it takes alone. (Only when
-    infilling texts of several lengths in several blocks, the reference shares the steps by the longest, and so does
-    this.) With a cache, they run one after the other.
+    Each canvas takes the steps that it takes alone. (Only when texts of different lengths are infilled in several
+    blocks, the reference shares the steps among as many blocks as the longest has, and so does this.)
 
     Args:
         forward: The model.
         canvases: At least one.
-        config: The options; `max_new_tokens`, `stop`, `seed` and `early_end` have done their part before this loop.
+        config: The options; `max_new_tokens`, `stop` and `seed` have done their part before.
         special: The control tokens.
-        has_ended: Whether what is shown of a canvas is settled, so that its sequence can leave.
+        reader: Reads the steps' text and, with `early_end`, tells when a canvas is done.
 
     Raises:
-        NumericsError: The model returned something that is not finite.
+        DiffutronError: As of `Engine.step`.
     """
-    predict = Predictor(forward, config, special)
-    numbered = list(enumerate(canvases))
-    for group in [[one] for one in numbered] if config.cache == "block" else [numbered]:
-        rows = [_Row(index, canvas, Passes(canvas, config, special.mask)) for index, canvas in group]
-        yield from _denoise_together(predict, rows, config, special.mask, has_ended)
-
-
-def _denoise_together(
-    predict: Predictor,
-    rows: Sequence[_Row],
-    config: GenerationConfig,
-    mask: int,
-    has_ended: Callable[[Canvas], bool],
-) -> Iterator[Step]:
-    """Yield the steps of `rows`, which share passes."""
-    blocks = block_count([row.canvas for row in rows], config.block_length)
-    steps = -(-config.steps // blocks)
-    for block in range(blocks):
-        for row in rows:
-            row.counts = _counts(row.canvas, block, steps, config, mask)
-        for step in range(max(len(row.counts) for row in rows)):
-            active = [row for row in rows if _goes_on(row, block, step, config, mask)]
-            if not active:
-                break
-            yield from _take_step(predict, active, block, step, config, mask)
-            for row in active:
-                row.ended = has_ended(row.canvas)
-
-
-def _counts(canvas: Canvas, block: int, steps: int, config: GenerationConfig, mask: int) -> list[int]:
-    """Return how many tokens each step of `block` commits at least."""
-    start, end = canvas.block(block, config.block_length)
-    masks = int((canvas.ids[start:end] == mask).sum())
-    if config.stochastic_transfer:
-        return drawn_counts(masks, steps, config.schedule, seed=canvas.seed, block=block)
-    return commit_counts(masks, steps, config.schedule)
-
-
-def _goes_on(row: _Row, block: int, step: int, config: GenerationConfig, mask: int) -> bool:
-    """Return whether there is a `step` for this row: one on the schedule, and something to commit in it."""
-    on_schedule = not row.ended and step < len(row.counts)
-    return on_schedule and row.canvas.candidates(row.canvas.block(block, config.block_length), mask).size > 0
-
-
-def _take_step(
-    predict: Predictor, rows: Sequence[_Row], block: int, step: int, config: GenerationConfig, mask: int
-) -> list[Step]:
-    """Run a pass and commit what is surest; nothing of the pass outlives it but what `Passes` holds."""
-    views = [row.passes.view(row.canvas, block) for row in rows]
-    taken = []
-    for row, view, guess in zip(rows, views, predict(views, block, step), strict=True):
-        order = _commit_order(guess, row.canvas.seed, block, step, config.remasking)
-        sure = sure_count(guess.doubts[order], guess.entropies[order], config)
-        taken.append(_commit(row, view, guess, order[: max(row.counts[step], sure)], block, mask))
-    return taken
-
-
-def _commit_order(guess: Guess, seed: int, block: int, step: int, remasking: str) -> NDArray[np.intp]:
-    """Return in which order [n] the candidates are committed: ties go to the lowest position."""
-    doubts = guess.doubts
-    if remasking == "random":
-        doubts = -random.uniform(seed, Stream.REMASKING, block, step, guess.positions)
-    return np.argsort(doubts, kind="stable")
-
-
-def _commit(row: _Row, view: View, guess: Guess, order: NDArray[np.intp], block: int, mask: int) -> Step:
-    """Put what `order` [m] picks of a guess onto the row's canvas, and say so."""
-    positions = guess.positions[order]
-    row.canvas = row.canvas.commit(positions, guess.tokens[order])
-    row.passes.committed(guess.kept, guess.entropies[order])
-    row.steps += 1
-    return Step(
-        row=row.index,
-        index=row.steps - 1,
-        block=block,
-        positions=positions,
-        confidence=sampling.confidence(guess.doubts[order]),
-        ids=row.canvas.ids,
-        start=row.canvas.start,
-        masks_left=int((row.canvas.ids == mask).sum()),
-        computed=len(view.computed),
-        asked=len(guess.positions),
-    )
+    blocks = max(canvas.block_count(config.block_length) for canvas in canvases)
+    sequences = [Sequence(canvas, config, special, reader, blocks=blocks) for canvas in canvases]
+    yield from run(Engine(forward), sequences, len(sequences))

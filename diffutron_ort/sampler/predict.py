@@ -1,198 +1,202 @@
-"""One pass: canvases in, a token and a doubt for every candidate position out."""
+"""One pass over several sequences: a token, and the odds against it, for every candidate position."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffutron_ort.config import GenerationConfig
-from diffutron_ort.errors import NumericsError, ProviderError
-from diffutron_ort.runtime.contract import Batch, Forward, Past, Predictions
+from diffutron_ort.errors import NumericsError
+from diffutron_ort.runtime.contract import Forward, PassInput, Past, Predictions
 from diffutron_ort.sampler import random, sampling
-from diffutron_ort.sampler.cache import Kept, View
-from diffutron_ort.sampler.random import Stream
-from diffutron_ort.types import Floats, Ids, SpecialIds
+from diffutron_ort.sampler.cache import KVPair, PassPlan
+from diffutron_ort.types import Floats, Ids
 
-# Where more draws than this are expected to fall beyond the candidates, the next pass fetches the whole logits at
-# once: copying them costs about a twentieth of the second pass that they save.
-LIKELY_MISS = 0.05
+ROWS = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")  # what every pass returns a line of for each row
 
 
-class Guess(NamedTuple):
+class Candidates(NamedTuple):
     """What a step could commit to one canvas.
 
     Attributes:
         positions: int64 [n], the candidates, ascending.
         tokens: int64 [n], one for each.
-        doubts: float64 [n], the odds against each.
+        odds_against: float64 [n], the odds against each token.
         entropies: float [n], of the distribution of each, in nats.
-        kept: What the pass left for later ones, if its view wanted that.
+        missing_mass: The number of draws expected to fall beyond the best tokens that a pass returns.
+        kv: The keys and values that the pass returned, if its plan asked for them.
     """
 
     positions: Ids
     tokens: Ids
-    doubts: NDArray[np.float64]
+    odds_against: NDArray[np.float64]
     entropies: Floats
-    kept: Kept | None
+    missing_mass: float
+    kv: KVPair | None
 
 
-class Predictor:
-    """Asks a model for the candidates of canvases, and draws from what it says."""
+def predict(forward: Forward, plans: Sequence[PassPlan]) -> list[Candidates]:
+    """Return the candidates of each plan, from one pass over them all; guidance takes a second one.
 
-    def __init__(self, forward: Forward, config: GenerationConfig, special: SpecialIds) -> None:
-        self._forward = forward
-        self._config = config
-        self._special = special
-        self._exempt = (special.mask, special.eos, *config.penalty_exempt)
-        self._temperature = float(np.float32(config.temperature or 1.0))  # as the graph has it: one number for all sums
-        self._miss_is_likely = False
+    Args:
+        forward: The model.
+        plans: Either all with a cache to read, or all without.
 
-    def __call__(self, views: Sequence[View], block: int, step: int) -> list[Guess]:
-        """Return a guess for each view of a canvas.
-
-        Args:
-            views: What to compute; one alone where a cache is read or kept.
-            block: Number of the active block.
-            step: Number of this step in it.
-
-        Raises:
-            NumericsError: The model returned something that is not finite.
-            ProviderError: There is not enough memory.
-        """
-        try:
-            return self._guesses(views, block, step)
-        except MemoryError as error:
-            raise ProviderError("there is not enough memory for a pass: give shorter or fewer texts at once") from error
-
-    def _guesses(self, views: Sequence[View], block: int, step: int) -> list[Guess]:
-        config, mask = self._config, self._special.mask
-        spans = [view.canvas.block(block, config.block_length) for view in views]
-        positions = [view.canvas.candidates(span, mask) for view, span in zip(views, spans, strict=True)]
-        batch = self._batch(views, positions)
-        predictions, kept = self._predict(batch, views)
-        _check_numbers(predictions, block, step)
-        if config.temperature:
-            pairs = zip(views, positions, strict=True)
-            u = [random.uniform(view.canvas.seed, Stream.TOKEN, block, step, p) for view, p in pairs]
-            tokens, logits = self._draw(predictions, batch, np.concatenate(u))
-        else:
-            tokens, logits = predictions.top_ids[:, 0], predictions.top_logits[:, 0]
-        doubts = sampling.doubt(logits, predictions.top_logits[:, 0], predictions.rest)
-        ends = np.cumsum([len(p) for p in positions])[:-1]
-        split = (np.split(values, ends) for values in (tokens, doubts, predictions.entropy))
-        return [Guess(p, t, d, e, kept) for p, t, d, e in zip(positions, *split, strict=True)]
-
-    def _batch(self, views: Sequence[View], positions: Sequence[Ids]) -> Batch:
-        """Pad what is computed to one batch that asks for `positions`."""
-        size, longest = len(views), max(len(view.computed) for view in views)
-        input_ids = np.full((size, longest), self._special.pad, np.int64)
-        position_ids = np.full((size, longest), -1, np.int64)
-        for i, view in enumerate(views):
-            input_ids[i, : len(view.computed)] = view.canvas.ids[view.computed]
-            position_ids[i, : len(view.computed)] = view.computed
-        places = [np.searchsorted(view.computed, p) for view, p in zip(views, positions, strict=True)]
-        rows = np.concatenate([i * longest + place for i, place in enumerate(places)])
-        seen_ids, penalties = self._seen(views)
-        temperatures = np.full(size, self._temperature, np.float32)
-        batch = Batch(input_ids, position_ids, rows, seen_ids, penalties, temperatures)
-        return _with_cache(batch, views)
-
-    def _seen(self, views: Sequence[View]) -> tuple[Ids, NDArray[np.float32]]:
-        """Return the ids under penalty [batch, u] and the penalty [batch] of each canvas."""
-        seen = [np.setdiff1d(view.canvas.ids, self._exempt) for view in views]
-        penalties = np.array([self._config.repetition_penalty if ids.size else 1 for ids in seen], np.float32)
-        width = max(1, *(ids.size for ids in seen))
-        filled = [ids if ids.size else np.zeros(1, np.int64) for ids in seen]
-        return np.stack([np.pad(ids, (0, width - ids.size), mode="edge") for ids in filled]), penalties
-
-    def _predict(self, batch: Batch, views: Sequence[View]) -> tuple[Predictions, Kept | None]:
-        """Run the pass or, under guidance, both, and reduce what they say where the graph cannot."""
-        config = self._config
-        if not config.cfg_scale and not config.suppress_tokens:
-            predictions = self._forward(batch, logits=self._miss_is_likely)
-            return predictions, _kept(batch, predictions.kept)
-        logits, conditional = _raw_logits(self._forward, batch)
-        unconditional = None
-        if config.cfg_scale:
-            blind, unconditional = _raw_logits(self._forward, self._unconditional(batch, views))
-            logits = sampling.guide(logits, blind, config.cfg_scale)
-        if config.suppress_tokens:
-            logits[:, config.suppress_tokens] = -np.inf
-        penalised = _penalise(logits, batch, np.arange(len(batch.rows)))
-        predictions = replace(sampling.reduce_logits(penalised, self._temperature), logits=logits)
-        return predictions, _kept(batch, conditional, unconditional)
-
-    def _unconditional(self, batch: Batch, views: Sequence[View]) -> Batch:
-        """Return the batch of the same places with a mask for each token that was given."""
-        input_ids, past = batch.input_ids.copy(), batch.past
-        for i, view in enumerate(views):
-            blind = view.canvas.unconditional(view.first, self._special.mask, self._config.cfg_keep_tokens)
-            input_ids[i, : len(view.computed)] = blind.ids[view.computed]
-            past = past and view.kept and replace(past, kept=view.kept.unconditional)
-        return replace(batch, input_ids=input_ids, past=past)
-
-    def _draw(self, predictions: Predictions, batch: Batch, u: NDArray[np.float64]) -> tuple[Ids, Floats]:
-        """Return a token [n] drawn for each row, and its logit [n]."""
-        temperature, last = self._temperature, predictions.top_ids.shape[1] - 1
-        choice = sampling.draw(predictions, temperature, u)
-        pick = np.minimum(choice, last)[:, None]
-        tokens = np.take_along_axis(predictions.top_ids, pick, axis=1)[:, 0]
-        logits = np.take_along_axis(predictions.top_logits, pick, axis=1)[:, 0]
-        beyond = np.flatnonzero(choice > last)
-        if beyond.size:
-            raw = predictions.logits
-            if raw is None:
-                raw, _ = _raw_logits(self._forward, replace(batch, keep=False))
-            for i, row in zip(beyond, _penalise(raw[beyond], batch, beyond), strict=True):
-                total = 1 + float(predictions.rest_tempered[i])
-                tokens[i] = sampling.draw_beyond(row, temperature, float(u[i]), total, predictions.top_ids[i])
-                logits[i] = row[tokens[i]]
-        self._miss_is_likely = float(sampling.missing_mass(predictions, temperature).sum()) > LIKELY_MISS
-        return tokens, logits
+    Raises:
+        NumericsError: The model returned something that is not finite.
+    """
+    shared = _Pass(forward, plans)
+    guided = [i for i, plan in enumerate(plans) if plan.config.cfg_scale]
+    blind = _Pass(forward, [plans[i].unconditional() for i in guided]) if guided else None
+    found = []
+    for i, plan in enumerate(plans):
+        place = guided.index(i) if i in guided else None
+        unconditional = None if blind is None or place is None else blind.logits(place)
+        kv = KVPair(shared.kv(i), blind and place is not None and blind.kv(place)) if plan.return_kv else None
+        found.append(_candidates(shared, i, unconditional, kv))
+    return found
 
 
-def _with_cache(batch: Batch, views: Sequence[View]) -> Batch:
-    """Return the batch of one view with the past that it wants to read or to leave; several have none."""
-    view = views[0]
-    if view.kept is None and not view.keep:
-        return batch
-    assert len(views) == 1, "a cache is one sequence's"
-    past = view.kept and Past(view.past_position_ids[None], view.kept.conditional)
-    return replace(batch, past=past, keep=view.keep)
+class _Pass:
+    """A pass, and what it predicts for each of its sequences."""
+
+    def __init__(self, forward: Forward, plans: Sequence[PassPlan]) -> None:
+        self._forward, self.plans = forward, plans
+        self._seen = [seen_ids(plan) for plan in plans]
+        self._given = _pass_input(plans, self._seen)
+        self._found = forward(self._given, logits=any(plan.wants_logits for plan in plans))
+        self._ends = np.cumsum([0, *(len(plan.positions) for plan in plans)])
+
+    def predictions(self, i: int) -> Predictions:
+        """Return the predictions of sequence `i`."""
+        own = slice(self._ends[i], self._ends[i + 1])
+        rows: dict[str, Any] = {name: getattr(self._found, name)[own] for name in ROWS}
+        return Predictions(**rows)
+
+    def logits(self, i: int) -> Floats:
+        """Return raw logits [n, vocab] of sequence `i`, writable; run the pass again if it did not return them."""
+        if self._found.logits is None:
+            again = self._forward(replace(self._given, return_kv=False), logits=True)
+            self._found = replace(self._found, logits=again.logits)
+        assert self._found.logits is not None, "a forward that is asked for logits returns them"
+        return np.array(self._found.logits[self._ends[i] : self._ends[i + 1]])
+
+    def penalised(self, i: int, logits: Floats) -> Floats:
+        """Return raw `logits` [n, vocab] after the repetition penalty of sequence `i`."""
+        ids, penalty = self._seen[i]
+        return sampling.penalise(logits, ids, float(penalty))
+
+    def kv(self, i: int) -> object:
+        """Return the cache of sequence `i`."""
+        caches = self._found.kv_caches
+        assert caches is not None, "a forward that is asked for caches returns them"
+        return caches[i]
 
 
-def _kept(batch: Batch, conditional: object, unconditional: object = None) -> Kept | None:
-    """Return what a pass left for later ones, None where it was not asked to leave anything."""
-    assert not batch.keep or conditional is not None, "a forward that is asked to keep something hands it back"
-    return Kept(conditional, unconditional) if batch.keep else None
+def _candidates(shared: _Pass, i: int, unconditional: Floats | None, kv: KVPair | None) -> Candidates:
+    """Return what sequence `i` of a pass could commit, drawn from what the pass predicts for it."""
+    plan, config = shared.plans[i], shared.plans[i].config
+    logits = _adjusted_logits(shared, i, unconditional)
+    predictions = (
+        shared.predictions(i)
+        if logits is None
+        else sampling.reduce_logits(shared.penalised(i, logits), tempering(config.temperature))
+    )
+    _check_numbers(predictions, plan)
+    best, missing = predictions.top_logits[:, 0], 0.0
+    tokens, chosen = predictions.top_ids[:, 0], best
+    if config.temperature:
+        tokens, chosen = _drawn(shared, i, predictions, logits)
+        missing = float(sampling.missing_mass(predictions, tempering(config.temperature)).sum())
+    odds = sampling.odds_against(chosen, best, predictions.rest)
+    return Candidates(plan.positions, tokens, odds, predictions.entropy, missing, kv)
 
 
-def _raw_logits(forward: Forward, batch: Batch) -> tuple[Floats, object]:
-    """Return the raw logits [n, vocab], as an array that may be written, and what the pass left for later ones."""
-    predictions = forward(batch, logits=True)
-    assert predictions.logits is not None, "a forward that is asked for logits returns them"
-    return np.array(predictions.logits), predictions.kept
+def _adjusted_logits(shared: _Pass, i: int, unconditional: Floats | None) -> Floats | None:
+    """Return logits [n, vocab] after guidance and suppression, before the penalty; None where there is neither."""
+    config = shared.plans[i].config
+    if unconditional is None and not config.suppress_tokens:
+        return None
+    logits = shared.logits(i)
+    if unconditional is not None:
+        logits = sampling.guide(logits, unconditional, config.cfg_scale)
+    logits[:, config.suppress_tokens] = -np.inf
+    return logits
 
 
-def _penalise(logits: Floats, batch: Batch, which: NDArray[np.intp]) -> Floats:
-    """Return `logits` [m, vocab] of the rows `which` [m] of a batch after their sequences' repetition penalties."""
-    penalised = np.empty_like(logits)
-    sequences = batch.rows[which] // batch.input_ids.shape[1]
-    for i in np.unique(sequences):
-        own = sequences == i
-        penalised[own] = sampling.penalise(logits[own], batch.seen_ids[i], float(batch.repetition_penalty[i]))
-    return penalised
+def _drawn(shared: _Pass, i: int, predictions: Predictions, logits: Floats | None) -> tuple[Ids, Floats]:
+    """Return a token [n] drawn for each row of sequence `i`, and its penalised logit [n]."""
+    plan = shared.plans[i]
+    temperature, last = tempering(plan.config.temperature), predictions.top_ids.shape[1] - 1
+    u = random.uniform(plan.canvas.seed, random.Stream.TOKEN, plan.block, plan.step, plan.positions)
+    choice = sampling.draw(predictions, temperature, u)
+    pick = np.minimum(choice, last)[:, None]
+    tokens = np.take_along_axis(predictions.top_ids, pick, axis=1)[:, 0]
+    chosen = np.take_along_axis(predictions.top_logits, pick, axis=1)[:, 0]
+    beyond = np.flatnonzero(choice > last)
+    if beyond.size:
+        raw = shared.logits(i) if logits is None else logits
+        for row, penalised in zip(beyond, shared.penalised(i, raw[beyond]), strict=True):
+            total = 1 + float(predictions.rest_tempered[row])
+            tokens[row] = sampling.draw_beyond(penalised, temperature, float(u[row]), total, predictions.top_ids[row])
+            chosen[row] = penalised[tokens[row]]
+    return tokens, chosen
 
 
-def _check_numbers(predictions: Predictions, block: int, step: int) -> None:
-    """Refuse what is not finite, and what no logits have: sums below 0, or a best token that is not the best."""
+def tempering(temperature: float) -> float:
+    """Return the temperature of the tempered sums, rounded as the graph has it; 1 where the best token is taken."""
+    return float(np.float32(temperature or 1.0))
+
+
+def seen_ids(plan: PassPlan) -> tuple[Ids, np.float32]:
+    """Return the ids [u] under repetition penalty, ascending and at least one, and the penalty."""
+    exempt = (plan.special.mask, plan.special.eos, *plan.config.penalty_exempt)
+    ids = np.setdiff1d(plan.canvas.ids, exempt)
+    return (ids, np.float32(plan.config.repetition_penalty)) if ids.size else (np.zeros(1, np.int64), np.float32(1))
+
+
+def _pass_input(plans: Sequence[PassPlan], seen: Sequence[tuple[Ids, np.float32]]) -> PassInput:
+    """Return the inputs of one pass over what the plans compute, the shorter sequences padded on the right."""
+    longest = max(len(plan.computed) for plan in plans)
+    rows = [i * longest + plan.rows for i, plan in enumerate(plans)]
+    most_seen = max(ids.size for ids, _ in seen)
+    return PassInput(
+        input_ids=_padded([plan.canvas.ids[plan.computed] for plan in plans], plans[0].special.pad),
+        position_ids=_padded([plan.computed for plan in plans], -1),
+        rows=np.concatenate(rows),
+        seen_ids=np.stack([np.pad(ids, (0, most_seen - ids.size), mode="edge") for ids, _ in seen]),
+        repetition_penalty=np.array([penalty for _, penalty in seen], np.float32),
+        temperature=np.array([tempering(plan.config.temperature) for plan in plans], np.float32),
+        past=_past(plans),
+        return_kv=any(plan.return_kv for plan in plans),
+    )
+
+
+def _past(plans: Sequence[PassPlan]) -> Past | None:
+    """Return what the pass reads of earlier ones."""
+    caches = [plan.kv.conditional for plan in plans if plan.kv is not None]
+    if not caches:
+        return None
+    assert len(caches) == len(plans), "full and cached passes do not mix"
+    return Past(_padded([plan.past_position_ids for plan in plans], -1), caches)
+
+
+def _padded(rows: Sequence[Ids], filler: int) -> Ids:
+    """Return rows of ids as one array [batch, longest], filled up on the right."""
+    padded = np.full((len(rows), max(map(len, rows))), filler, np.int64)
+    for line, ids in zip(padded, rows, strict=True):
+        line[: len(ids)] = ids
+    return padded
+
+
+def _check_numbers(predictions: Predictions, plan: PassPlan) -> None:
+    """Raise unless all is finite, no sum is below 0, and the best token is the best."""
     best, rest, tempered = predictions.top_logits[:, :1], predictions.rest, predictions.rest_tempered
     finite = all(np.isfinite(values).all() for values in (best, rest, tempered, predictions.entropy))
     if not (finite and (rest >= 0).all() and (tempered >= 0).all() and (predictions.top_logits <= best).all()):
         raise NumericsError(
-            f"the model returned logits that are not finite in step {step} of block {block}, or sums that no logits "
-            "have: its weights, or the precision it runs in, are broken; check the bundle's files, or use the variant "
-            "fp32"
+            f"the model returned logits that are not finite in step {plan.step} of block {plan.block}, or sums that no "
+            "logits have: its weights, or the precision it runs in, are broken; check the bundle's files, or use the "
+            "variant fp32"
         )

@@ -1,4 +1,4 @@
-"""Pure numpy over rows: uniforms, repetition penalty, reductions, sampling, confidence.
+"""Pure numpy over rows: repetition penalty, guidance, reductions, sampling, confidence.
 
 A row is one masked position whose next token is wanted. `n` rows, `k` candidates a row, `vocab` pieces.
 """
@@ -107,11 +107,11 @@ def _cumulative(top_logits: Floats, temperature: float) -> NDArray[np.float64]:
     return np.cumsum(np.exp((best_first - best_first[:, :1]) / temperature), axis=1)
 
 
-def doubt(chosen: Floats, best: Floats, rest: Floats) -> NDArray[np.float64]:
+def odds_against(chosen: Floats, best: Floats, rest: Floats) -> NDArray[np.float64]:
     """Return the odds [n] against the chosen tokens, from their logits, the best ones and `Predictions.rest`.
 
-    Commits are ordered by it, lowest first, since confidences of 1 - 1e-9 and 1 - 1e-8 are both 1 in float32 while
-    these odds are 1e-9 and 1e-8. A token may be so unlikely, at a high temperature, that they are infinite.
+    Commits are ordered by the odds, lowest first, because confidences of 1 - 1e-9 and 1 - 1e-8 are both 1 in float32
+    while these odds are 1e-9 and 1e-8. At a high temperature a token can be so unlikely that they are infinite.
     """
     likelihood = np.exp(chosen.astype(np.float64) - best)
     with np.errstate(divide="ignore", over="ignore"):
@@ -119,6 +119,6 @@ def doubt(chosen: Floats, best: Floats, rest: Floats) -> NDArray[np.float64]:
     return odds
 
 
-def confidence(doubts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probabilities [n] whose odds against are `doubts`, for people to read."""
-    return 1 / (1 + doubts)
+def confidence(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probabilities [n] whose odds against are `odds`, for people to read."""
+    return 1 / (1 + odds)

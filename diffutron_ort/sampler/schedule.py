@@ -1,15 +1,12 @@
-"""How many masks each step commits: by the clock, and by how sure the predictions are."""
+"""How many masks each step commits by the clock."""
 
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from diffutron_ort.config import GenerationConfig
 from diffutron_ort.sampler.random import Stream, uniform
-from diffutron_ort.types import Floats
 
 # alpha(t): the share of tokens that are not masked any more at time t (1 is all noise, 0 is text), in float32.
 ALPHAS: Mapping[str, Callable[[np.float32], np.float32]] = MappingProxyType(
@@ -51,36 +48,6 @@ def drawn_counts(masks: int, steps: int, schedule: str, *, seed: int, block: int
         if not masks:
             break
     return counts
-
-
-def sure_count(doubts: NDArray[np.float64], entropies: Floats, config: GenerationConfig) -> int:
-    """Return how many candidates [n], in commit order, are sure enough by the rule `config.commit` to go together."""
-    if config.commit == "factor":
-        return factor_count(doubts, config.commit_factor)
-    if config.commit == "entropy":
-        return entropy_count(entropies, config.commit_entropy)
-    return 0
-
-
-def factor_count(doubts: NDArray[np.float64], factor: float) -> int:
-    """Return the largest m with (m + 1)(1 - c) < `factor`, c the confidence of the m-th of `doubts` [n], ascending.
-
-    With a factor of 1 the best tokens one by one are the best tokens together (Fast-dLLM, arXiv:2505.22618).
-    """
-    odds = np.minimum(doubts, np.finfo(np.float64).max)  # an infinite one would be inf / inf
-    wrong = odds / (1 + odds)  # 1 - c, and precise where c is almost 1
-    number = np.arange(1, len(wrong) + 1)
-    return int(((number + 1) * wrong < factor).sum())  # the left side never falls
-
-
-def entropy_count(entropies: Floats, bound: float) -> int:
-    """Return the largest m for which the first m of `entropies` [n], in nats, less the largest sum to `bound` at most.
-
-    That sum bounds what the tokens know of one another (EB-Sampler, arXiv:2505.24857).
-    """
-    nats = entropies.astype(np.float64)
-    dependence = np.cumsum(nats) - np.maximum.accumulate(nats)  # never falls
-    return int((dependence <= bound).sum())
 
 
 def transfer_probability(step: int, steps: int, schedule: str) -> float:

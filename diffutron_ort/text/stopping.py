@@ -8,6 +8,7 @@ is what lets a generation end early.
 
 import codecs
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from diffutron_ort.types import Ids, SpecialIds
 
+MOST_BYTES = 4  # of a character in UTF-8
 BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what each byte of a run that is no UTF-8 is decoded to
 
@@ -60,6 +62,11 @@ class Ends:
         masks = np.flatnonzero(ids == self._mask)
         return ids[: masks[0]] if masks.size else ids
 
+    def begun(self, ids: Ids) -> int:
+        """Return how many tokens at the end of `ids` [m] may be the beginning of a stop sequence."""
+        begun = (n for s in self._sequences for n in range(1, len(s)) if ids[-n:].tolist() == list(s[:n]))
+        return max(begun, default=0)
+
     def answer(self, ids: Ids) -> Ids:
         """Return the tokens of `ids` [m] that are the answer's."""
         end = self.find(ids)
@@ -75,24 +82,57 @@ class StopRule:
         special: SpecialIds,
         own: Sequence[tuple[str, Sequence[int]]],
         strings: Sequence[str] = (),
+        *,
+        strip: bool = False,
     ) -> None:
-        """Combine the bundle's stop sequences, as text and as ids, with the user's stop strings."""
-        self._decoder, self._mask, self._strings = decoder, special.mask, strings
+        """Combine the bundle's stop sequences, as text and as ids, with the user's stop strings.
+
+        Args:
+            decoder: Ids to text.
+            special: The control tokens.
+            own: The bundle's stop sequences.
+            strings: The user's stop strings.
+            strip: Whether white space around the answer is left out.
+        """
+        self._decoder, self._mask, self._strings, self._strip = decoder, special.mask, strings, strip
         self._own = [text for text, _ in own]
         self._ends = Ends(special, [ids for _, ids in own])
 
     def text(self, ids: Ids, start: int) -> str:
-        """Return the answer on a canvas [length] whose generated span begins at `start`, without its masks.
+        """Return the answer on a canvas [length] whose generated span begins at `start`, without its masks."""
+        text = self._raw_text(*_generated(ids, start))
+        return text.strip() if self._strip else text
 
-        A stop string may overlap the stop sequence of the bundle's that ends the answer, so it is looked for in both.
+    def settled(self, ids: Ids, start: int) -> str:
+        """Return the beginning of `text` that stays, whatever becomes of the masks on a canvas [length].
+
+        It grows from step to step, and ends neither within a character nor with what may be the beginning of a stop
+        string, nor with white space.
         """
         generated, previous = _generated(ids, start)
-        end = self._ends.find(generated) or End(len(generated), len(generated))
-        answer, whole = (self._decode(generated[:stop], previous) for stop in (end.begin, end.complete))
-        cut = self._find(whole)
-        if cut is None or (cut.complete > len(answer) and self._is_own(whole, cut)):
-            return answer
-        return self._before(whole, cut)
+        if self.is_settled(ids, start) or not (generated == self._mask).any():
+            return self.text(ids, start)
+        committed = self._ends.committed(generated)
+        certain = committed[: len(committed) - self._ends.begun(committed)]
+        more = np.full(MOST_BYTES, self._mask)  # whatever follows may complete or break a character
+        text = _common_beginning(self._beginnings(np.concatenate([certain, more]), previous))
+        cut = self._find(text)
+        text = self._before(text, cut) if cut else text[: len(text) - self._begun(text)]
+        return text.strip() if self._strip else text.rstrip()
+
+    def ending(self, ids: Ids, start: int) -> tuple[int, bool]:
+        """Return how many tokens of a canvas [length] are the answer's, and whether something ended it.
+
+        Masks do not count. Of an answer that ends by its text, the tokens are those that it takes to spell it.
+        """
+        generated, previous = _generated(ids, start)
+        answer = self._ends.answer(generated)
+        text, whole = self._raw_text(generated, previous), self._decode(answer, previous)
+        stopped = len(answer) < len(generated)
+        if text != whole:
+            stopped = True
+            answer = answer[: self._spelling(text, answer, previous)]
+        return int((answer != self._mask).sum()), stopped
 
     def is_settled(self, ids: Ids, start: int) -> bool:
         """Return whether `text` is the same whatever becomes of the masks on a canvas [length].
@@ -104,6 +144,29 @@ class StopRule:
         if self._ends.has_ended(generated):
             return True
         return bool(self._strings) and self._is_cut(self._beginnings(generated, previous))
+
+    def _raw_text(self, generated: Ids, previous: int | None) -> str:
+        """Return the answer in the generated tokens [m].
+
+        A stop string may overlap the stop sequence of the bundle's that ends the answer, so it is looked for in both.
+        """
+        end = self._ends.find(generated) or End(len(generated), len(generated))
+        answer, whole = (self._decode(generated[:stop], previous) for stop in (end.begin, end.complete))
+        cut = self._find(whole)
+        if cut is None or (cut.complete > len(answer) and self._is_own(whole, cut)):
+            return answer
+        return self._before(whole, cut)
+
+    def _spelling(self, text: str, ids: Ids, previous: int | None) -> int:
+        """Return how many of `ids` [m] it takes to spell a text."""
+        counts = range(len(ids) + 1)
+        return bisect_left(counts, True, key=lambda n: self._decode(ids[:n], previous).startswith(text))
+
+    def _begun(self, text: str) -> int:
+        """Return how many letters at the end of a text may be the beginning of a stop string."""
+        strings = [s for s in (*self._own, *self._strings) if s]
+        begun = (n for s in strings for n in range(1, min(len(s), len(text) + 1)) if text.endswith(s[:n]))
+        return max(begun, default=0)
 
     def _is_cut(self, texts: Sequence[str]) -> bool:
         """Return whether every one of `texts` is cut, and to the same answer."""
@@ -180,6 +243,13 @@ class StopRule:
 
     def _decode(self, ids: Ids, previous: int | None = None) -> str:
         return self._decoder.decode(ids.tolist(), previous)
+
+
+def _common_beginning(texts: Sequence[str]) -> str:
+    """Return the longest text that each of `texts` begins with."""
+    first, last = min(texts), max(texts)  # which differ the most
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:same]
 
 
 def _generated(ids: Ids, start: int) -> tuple[Ids, int | None]:

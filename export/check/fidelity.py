@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import FidelityError
-from diffutron_ort.runtime.contract import Batch, Forward, Predictions
+from diffutron_ort.runtime.contract import Forward, PassInput, Predictions
 from diffutron_ort.sampler.canvas import Canvas, for_generation
-from diffutron_ort.sampler.engine import Step, denoise
+from diffutron_ort.sampler.engine import denoise
+from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.text.chat_template import CHAT_TEMPLATE, render_chat
 from diffutron_ort.types import SpecialIds
 from diffutron_ort_export.check.verify import Reference, Session
@@ -131,10 +132,10 @@ def encoded(source: Source, texts: Sequence[str]) -> Iterator[Ids]:
         yield np.array(source.tokenizer.encode(text), np.int64)
 
 
-def pass_over(ids: Ids, rows: Ids) -> Batch:
+def pass_over(ids: Ids, rows: Ids) -> PassInput:
     """A batch of one sequence [seq], without penalty."""
     one = np.ones(1, np.float32)
-    return Batch(ids[None], np.arange(ids.size)[None], rows, np.zeros((1, 1), np.int64), one, one)
+    return PassInput(ids[None], np.arange(ids.size)[None], rows, np.zeros((1, 1), np.int64), one, one)
 
 
 def logits_of(forward: Forward, canvas: Masked) -> Floats:
@@ -147,10 +148,12 @@ def logits_of(forward: Forward, canvas: Masked) -> Floats:
 class TorchForward:
     """The denoiser in torch, as the loop's model."""
 
+    batch_invariant = True
+
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
 
-    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
+    def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
         """Runs one pass over all tokens."""
         nothing = torch.zeros(self.denoiser.layers, len(batch.input_ids), 0, self.denoiser.hidden_size)
         given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN}
@@ -162,10 +165,12 @@ class TorchForward:
 class GraphForward:
     """A graph in ONNX Runtime, as the loop's model."""
 
+    batch_invariant = False  # not every variant is
+
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
+    def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
         """Runs one pass over all tokens."""
         own = {name: getattr(batch, name) for name in OWN}
         return predictions(self.session.run(own.pop("input_ids"), own.pop("position_ids"), **own), logits)
@@ -190,7 +195,7 @@ def trajectory(forward: Forward, source: Source, prompt: Ids) -> list[Step]:
     config = GenerationConfig(steps=ANSWER, max_new_tokens=ANSWER, block_length=ANSWER, temperature=0)
     special = SpecialIds(**source.tokenizer.special_ids)
     canvas: Canvas = for_generation(prompt.tolist(), ANSWER, special.mask)
-    return list(denoise(forward, [canvas], config, special))
+    return [step for _, step in denoise(forward, [canvas], config, special)]
 
 
 def prompts(source: Source) -> list[Ids]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffutron_ort.errors import DiffutronWarning, FidelityError
-from diffutron_ort.runtime.contract import Batch, Predictions
+from diffutron_ort.runtime.contract import PassInput, Predictions
 from diffutron_ort.sampler.engine import Step
 from diffutron_ort_export.check import fidelity
 from diffutron_ort_export.check.fidelity import ANSWER, LENGTH, RATIOS, ROWS, Rows, Yardstick, compare, divergence, join
@@ -129,10 +129,12 @@ def test_passages_are_cut_to_a_short_context_and_questions_that_do_not_fit_are_l
 class Fake:
     """Float32's own logits, with a change."""
 
+    batch_invariant = True
+
     def __init__(self, yardstick: Yardstick, change) -> None:
         self.logits, self.change = iter(yardstick.logits), change
 
-    def __call__(self, batch: Batch, *, logits: bool = False) -> Predictions:
+    def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
         none = np.zeros(0)
         return Predictions(none, none, none, none, none, self.change(next(self.logits).copy()))
 

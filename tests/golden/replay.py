@@ -4,18 +4,18 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.runtime.contract import Batch, Forward
+from diffutron_ort.runtime.contract import Forward, PassInput
 from diffutron_ort.sampler.canvas import for_generation, for_infilling
-from diffutron_ort.sampler.engine import Step, denoise
-from diffutron_ort.sampler.sampling import confidence, doubt, penalise, reduce_logits
+from diffutron_ort.sampler.engine import denoise
+from diffutron_ort.sampler.sampling import confidence, odds_against, penalise, reduce_logits
 from diffutron_ort.sampler.schedule import commit_counts
+from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.types import SpecialIds
 from tests.golden.hash_model import HashModel
 
@@ -36,8 +36,9 @@ class Checkpoint:
     def __init__(self, folder: Path, adapter: Path | None = None) -> None:
         self.folder, self.adapter = folder, adapter
         self._session: Any = None
+        self.batch_invariant = True
 
-    def __call__(self, batch: Batch, *, logits: bool = False) -> Any:
+    def __call__(self, batch: PassInput, *, logits: bool = False) -> Any:
         return self.session(batch, logits=logits)
 
     @property
@@ -102,8 +103,8 @@ def _check_rows(case: dict[str, Any]) -> None:
     if not temperature:
         np.testing.assert_array_equal(reduced.top_ids[:, 0], tokens)
     chosen = np.take_along_axis(penalised, tokens[:, None], axis=1)[:, 0]
-    doubts = doubt(chosen, reduced.top_logits[:, 0], reduced.rest)
-    np.testing.assert_allclose(confidence(doubts), case["confidence"], atol=CONFIDENCE_TOLERANCE)
+    odds = odds_against(chosen, reduced.top_logits[:, 0], reduced.rest)
+    np.testing.assert_allclose(confidence(odds), case["confidence"], atol=CONFIDENCE_TOLERANCE)
 
 
 def _hash_traces(name: str, recorded: list[dict[str, Any]]) -> Iterator[Case]:
@@ -143,23 +144,20 @@ def replay(case: dict[str, Any], forward: Forward, special: SpecialIds) -> Itera
         current[row, : canvas.length] = canvas.ids
     yield current.copy()
     for steps in passes(denoise(forward, canvases, config, special)):
-        for step in steps:
-            current[step.row, : len(step.ids)] = step.ids
+        for row, step in steps:
+            current[row, : len(step.ids)] = step.ids
         yield current.copy()
 
 
-def passes(steps: Iterator[Step]) -> Iterator[Sequence[Step]]:
-    """Group the steps of several rows by the pass that made them: rows ascend within one."""
-    last, number = (-1, -1), 0
-
-    def pass_of(step: Step) -> int:
-        nonlocal last, number
-        number += step.block != last[0] or step.row <= last[1]
-        last = step.block, step.row
-        return number
-
-    for _, group in groupby(steps, pass_of):
-        yield list(group)
+def passes(steps: Iterator[tuple[int, Step]]) -> Iterator[Sequence[tuple[int, Step]]]:
+    """Group the steps of several rows as the reference takes them: the same step of the same block together."""
+    groups: dict[tuple[int, int], list[tuple[int, Step]]] = {}
+    first: dict[tuple[int, int], int] = {}
+    for row, step in steps:
+        number = step.index - first.setdefault((row, step.block), step.index)
+        groups.setdefault((step.block, number), []).append((row, step))
+    for key in sorted(groups):
+        yield groups[key]
 
 
 def _logits(name: str, recorded: Any, checkpoint: Checkpoint) -> Iterator[Case]:
@@ -177,7 +175,7 @@ def _check_logits(checkpoint: Checkpoint, ids: np.ndarray, mask: np.ndarray, log
     position_ids = np.where(mask.reshape(ids.shape) > 0, np.arange(ids.shape[1]), -1)
     rows = np.flatnonzero(position_ids >= 0)
     ones = np.ones(size, np.float32)
-    batch = Batch(ids, position_ids, rows, np.zeros((size, 1), np.int64), ones, ones)
+    batch = PassInput(ids, position_ids, rows, np.zeros((size, 1), np.int64), ones, ones)
     actual = checkpoint(batch, logits=True).logits
     expected = logits.reshape(-1, logits.shape[-1])[rows]
     np.testing.assert_allclose(actual, expected, atol=LOGIT_TOLERANCE, rtol=0)

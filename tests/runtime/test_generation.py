@@ -17,6 +17,7 @@ from diffutron_ort.sampler.canvas import for_generation
 from diffutron_ort.sampler.engine import denoise
 from diffutron_ort.text.stopping import Ends
 from tests.bundle.test_load import edit_manifest
+from tests.fakes import Ending
 
 QUESTIONS = ["On iki artı beş kaç eder?", "Ters sırala: kitap, deniz, okul, elma", "neresi", "."]
 OPTIONS = st.fixed_dictionaries(
@@ -42,7 +43,7 @@ def check(model, generation, prompt_ids, config):
     special = model.bundle.special
     ends = Ends(special, [ids for _, ids in model.bundle.stop_sequences])
     canvas = for_generation(prompt_ids, config.max_new_tokens, special.mask, config.seed)
-    *_, last = denoise(model.forward, [canvas], config, special, lambda c: ends.has_ended(c.generated))
+    *_, (_, last) = denoise(model.forward, [canvas], config, special, Ending(ends))
     found = generation(prompt_ids, config)
     length = canvas.start + found.answer_length
     np.testing.assert_array_equal(found.ids[:length], last.ids[:length])

@@ -1,7 +1,6 @@
 """Graphs that return what no denoiser, and no generation, can return: errors of ours that name the output."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +11,9 @@ from diffutron_ort.errors import BundleError, DiffutronError, NumericsError, Pro
 from diffutron_ort.runtime import outputs
 from diffutron_ort.runtime.contract import Predictions
 from diffutron_ort.runtime.generation import Generation
-from diffutron_ort.runtime.session import KeysValues, Session
-from diffutron_ort.sampler.sampling import doubt
+from diffutron_ort.runtime.kv_cache import Store
+from diffutron_ort.runtime.session import Session
+from diffutron_ort.sampler.sampling import odds_against
 
 ROWS, K, COLUMNS, VOCABULARY = 31, 64, 2023, 2023
 
@@ -101,7 +101,7 @@ def test_candidates_may_be_fewer_but_not_more_than_there_are_pieces():
 @pytest.mark.filterwarnings("error")
 def test_a_token_may_be_so_unlikely_that_the_odds_against_it_are_infinite():
     chosen, best = np.array([-800.0, 0.0, -740.0], np.float32), np.zeros(3, np.float32)
-    assert doubt(chosen, best, np.full(3, 2e15)).tolist() == [np.inf, 2e15, np.inf]
+    assert odds_against(chosen, best, np.full(3, 2e15)).tolist() == [np.inf, 2e15, np.inf]
 
 
 @pytest.mark.filterwarnings("error")
@@ -136,19 +136,16 @@ class Value:
         ("tensor(float)", []),
     ],
 )
-@pytest.mark.parametrize("which", KeysValues._fields)
+@pytest.mark.parametrize("which", Store._fields)
 def test_keys_and_values_have_the_passes_shape(honest, monkeypatch, kind, shape, which):
-    real, length = Session._run_bound, None
+    real = Session._check_store
 
-    def run_bound(self, batch, names):
-        nonlocal length
-        length = batch.input_ids.shape[1]
-        found = real(self, batch, names)
-        sizes = [length + size - 40 if axis == 2 else size for axis, size in enumerate(shape)]
-        return replace(found, kept=found.kept._replace(**{which: Value(kind, sizes)}))
+    def check_store(self, store, tokens):
+        sizes = [tokens[1] + size - 40 if axis == 2 else size for axis, size in enumerate(shape)]
+        real(self, store._replace(**{which: Value(kind, sizes)}), tokens)
 
-    monkeypatch.setattr(Session, "_run_bound", run_bound)
-    with pytest.raises(BundleError, match=rf"returned {which} as tensor\(float.*, not float32 \[6, 1, {length or ''}"):
+    monkeypatch.setattr(Session, "_check_store", check_store)
+    with pytest.raises(BundleError, match=rf"returned {which} as tensor\(float.*, not float32 \[6, 1, "):
         honest.generate("x", cache="block", max_new_tokens=40, block_length=8)
 
 

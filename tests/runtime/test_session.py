@@ -13,12 +13,13 @@ from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
 from diffutron_ort.runtime import session as module
-from diffutron_ort.runtime.contract import Batch
+from diffutron_ort.runtime.contract import PassInput
 from diffutron_ort.runtime.generation import Generation
 from diffutron_ort.runtime.session import Session
 from diffutron_ort.sampler.canvas import for_generation
 from diffutron_ort.sampler.engine import denoise
 from diffutron_ort.sampler.sampling import penalise, reduce_logits
+from tests.fakes import invariant
 
 
 def batch(*rows, penalty=1.0, temperature=1.0, seen=(9,)):
@@ -27,7 +28,7 @@ def batch(*rows, penalty=1.0, temperature=1.0, seen=(9,)):
     ids = np.array([[*row, *[0] * (longest - len(row))] for row in rows])
     positions = np.array([[*range(len(row)), *[-1] * (longest - len(row))] for row in rows])
     size = len(rows)
-    return Batch(
+    return PassInput(
         ids,
         positions,
         np.flatnonzero(positions >= 0)[::2],
@@ -66,6 +67,7 @@ def most_bytes(forward, **options):
     config = GenerationConfig(steps=32, max_new_tokens=32, early_end=False, **options)
     canvas = for_generation(range(20, 40), 32, bundle.special.mask)
 
+    @invariant
     def noting(batch, **asked):
         said = forward(batch, **asked)
         handed.append(sum(value.nbytes for value in vars(said).values() if isinstance(value, np.ndarray)))

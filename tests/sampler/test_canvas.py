@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from diffutron_ort.sampler.canvas import Span, block_count, for_generation, for_infilling
+from diffutron_ort.sampler.canvas import Span, for_generation, for_infilling
 
 
 def test_a_prompt_is_followed_by_masks():
@@ -12,7 +12,7 @@ def test_a_prompt_is_followed_by_masks():
 
 def test_blocks_cover_the_generated_span_and_the_last_may_be_short():
     canvas = for_generation([7, 8], 5, mask=4)
-    assert block_count([canvas], 2) == 3
+    assert canvas.block_count(2) == 3
     assert [canvas.block(i, 2) for i in range(4)] == [Span(2, 4), Span(4, 6), Span(6, 7), Span(7, 7)]
 
 

@@ -7,27 +7,28 @@ from hypothesis import strategies as st
 
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import NumericsError
-from diffutron_ort.runtime.contract import Batch, Predictions
+from diffutron_ort.runtime.contract import PassInput, Predictions
 from diffutron_ort.sampler.canvas import for_generation, for_infilling
 from diffutron_ort.sampler.engine import denoise
 from diffutron_ort.sampler.sampling import penalise, reduce_logits
 from diffutron_ort.text.stopping import Ends
 from diffutron_ort.types import SpecialIds
+from tests.fakes import Ending, invariant
 from tests.golden.hash_model import HashModel
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 VOCAB = 90  # more than the 64 candidates
 
 
-def run(prompts, forward=None, ended=lambda _: False, first_seed=0, **options):
+def run(prompts, forward=None, reader=None, first_seed=0, **options):
     """Return the steps of each prompt."""
     config = GenerationConfig(**({"max_new_tokens": 12, "block_length": 5, "steps": 12} | options))
     canvases = [
         for_generation(prompt, config.max_new_tokens, SPECIAL.mask, config.seed + first_seed + i)
         for i, prompt in enumerate(prompts)
     ]
-    steps = list(denoise(forward or HashModel(VOCAB, 1), canvases, config, SPECIAL, ended))
-    return [[step for step in steps if step.row == row] for row in range(len(prompts))]
+    steps = list(denoise(forward or HashModel(VOCAB, 1), canvases, config, SPECIAL, reader))
+    return [[step for i, step in steps if i == row] for row in range(len(prompts))]
 
 
 prompt = st.lists(st.integers(5, VOCAB - 1), max_size=8)
@@ -108,6 +109,8 @@ def test_random_remasking_has_another_order_and_every_seed_its_own():
 class Fake:
     """A model that says one thing for every row, and counts its passes."""
 
+    batch_invariant = True
+
     def __init__(self, logits, candidates=64):
         self.row, self.candidates = np.array(logits, np.float32), candidates
         self.passes, self.rows, self.fetched = 0, [], 0
@@ -130,6 +133,7 @@ def test_only_candidate_rows_are_asked_for_once_a_step():
 
 
 def test_commits_are_ordered_where_float32_knows_one_confidence_alone():
+    @invariant
     def sure(batch, *, logits=False):
         raw = np.zeros((len(batch.rows), 8), np.float32)
         raw[:, 5] = 30 + batch.rows  # confidences of 1 - 1e-12 and less: the later, the surer
@@ -146,7 +150,7 @@ def test_confidence_is_the_probability_of_the_token_that_was_drawn_beyond_the_ca
     for step in run([[7]], model, suppress_tokens=suppressed, **options)[0]:
         positions = np.arange(len(before))
         one = np.ones(1, np.float32)
-        raw = model.logits(Batch(before[None], positions[None], step.positions, np.zeros((1, 1), int), one, one))
+        raw = model.logits(PassInput(before[None], positions[None], step.positions, np.zeros((1, 1), int), one, one))
         raw[:, list(suppressed)] = -np.inf
         wide = np.exp(raw.astype(np.float64))
         token = step.ids[step.positions]
@@ -216,6 +220,7 @@ def test_no_logits_are_fetched_while_the_candidates_hold_nearly_all_mass():
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_not_finite_are_an_error_naming_the_step(value, temperature):
+    @invariant
     def broken(batch, *, logits=False):
         n = len(batch.rows)
         ok = np.full(n, 0.5)
@@ -228,13 +233,9 @@ def test_logits_that_are_not_finite_are_an_error_naming_the_step(value, temperat
 
 def test_a_sequence_that_has_ended_leaves_and_shows_the_same():
     ends = Ends(SPECIAL, [])
-
-    def leaves(canvas):
-        return ends.has_ended(canvas.generated)
-
     model = HashModel(8, 5)  # few pieces, so that ends are common
     prompts = [[5, 6, 7, 5][:n] for n in (1, 2, 3, 4)]
-    whole, cut = (run(prompts, model, ended, max_new_tokens=30) for ended in (lambda _: False, leaves))
+    whole, cut = (run(prompts, model, reader, max_new_tokens=30) for reader in (None, Ending(ends)))
     assert sum(map(len, cut)) < sum(map(len, whole))
     for a, b in zip(whole, cut, strict=True):
         whole_span, cut_span = a[-1].ids[a[-1].start :], b[-1].ids[b[-1].start :]
@@ -245,7 +246,7 @@ def test_a_sequence_that_has_ended_leaves_and_shows_the_same():
 def test_infilling_changes_nothing_but_masks():
     config = GenerationConfig(steps=4, block_length=7, temperature=0.0, repetition_penalty=1.0)
     canvas = for_infilling([7, 4, 9, 4, 11, 4, 4])
-    steps = list(denoise(HashModel(VOCAB, 2), [canvas], config, SPECIAL))
+    steps = [step for _, step in denoise(HashModel(VOCAB, 2), [canvas], config, SPECIAL)]
     kept = canvas.ids != SPECIAL.mask
     np.testing.assert_array_equal(steps[-1].ids[kept], canvas.ids[kept])
     assert [len(step.positions) for step in steps] == [1, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""The loop against the oracle, canvas by canvas: how uniforms, doubts, counts and logits are wired together.
+"""The loop against the oracle, canvas by canvas: how uniforms, odds, counts and logits are wired together.
 
 What the hash model says of a token depends on tokens alone, so that a cache which recomputes all that can have changed
 is exact with it.
@@ -58,7 +58,7 @@ def test_generation_takes_the_oracles_steps(prompts, config, vocab, salt):
     steps = list(denoise(Caching(HashModel(vocab, salt)), canvases, config, SPECIAL))
     for i, (prompt, seed) in enumerate(zip(prompts, row_seeds, strict=True)):
         expected = list(trajectory(prompt, config, vocab, salt, seed, infill=False))
-        assert [step.ids.tolist() for step in steps if step.row == i] == expected
+        assert [step.ids.tolist() for row, step in steps if row == i] == expected
 
 
 @settings(max_examples=40)
@@ -70,4 +70,4 @@ def test_generation_takes_the_oracles_steps(prompts, config, vocab, salt):
 def test_infilling_takes_the_oracles_steps(text, config, salt):
     steps = denoise(Caching(HashModel(70, salt)), [for_infilling(text, config.seed)], config, SPECIAL)
     expected = list(trajectory(text, config, 70, salt, config.seed, infill=True))
-    assert [step.ids.tolist() for step in steps] == expected
+    assert [step.ids.tolist() for _, step in steps] == expected

@@ -7,11 +7,11 @@ from scipy import stats
 from diffutron_ort.sampler.random import UNIFORM_VECTORS, uniform, uniform_hash
 from diffutron_ort.sampler.sampling import (
     confidence,
-    doubt,
     draw,
     draw_beyond,
     guide,
     missing_mass,
+    odds_against,
     penalise,
     reduce_logits,
 )
@@ -66,10 +66,10 @@ def test_reductions_bear_suppressed_tokens():
     assert np.isfinite(reduced.entropy).all()
 
 
-def test_doubt_tells_confidences_apart_that_float32_cannot():
+def test_odds_tell_confidences_apart_that_float32_cannot():
     rest = np.float32([1e-9, 1e-8])
     best = np.float32([5.0, 5.0])
-    np.testing.assert_allclose(doubt(best, best, rest), [1e-9, 1e-8], rtol=1e-6)
+    np.testing.assert_allclose(odds_against(best, best, rest), [1e-9, 1e-8], rtol=1e-6)
 
 
 @given(st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=12), st.data())
@@ -78,8 +78,8 @@ def test_confidence_is_the_softmax_of_the_chosen(values, data):
     chosen = data.draw(st.integers(0, len(values) - 1))
     reduced = reduce_logits(logits, 1.0)
     wide = np.exp(logits[0].astype(np.float64) - logits.max())
-    doubts = doubt(logits[:, chosen], reduced.top_logits[:, 0], reduced.rest)
-    np.testing.assert_allclose(confidence(doubts), wide[chosen] / wide.sum(), rtol=1e-6)
+    odds = odds_against(logits[:, chosen], reduced.top_logits[:, 0], reduced.rest)
+    np.testing.assert_allclose(confidence(odds), wide[chosen] / wide.sum(), rtol=1e-6)
 
 
 def test_draw_walks_the_candidates_best_first():
