@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from diffutron_ort.config import CHOICES, GenerationConfig
+from diffutron_ort.config import GenerationConfig
 from diffutron_ort.sampler.predict import Candidates
 from diffutron_ort.sampler.random import Stream, uniform
 from diffutron_ort.types import Floats
@@ -75,4 +75,5 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 A rule is given the odds against them [n], their entropies [n] in nats, and the options.
 """
-assert tuple(RULES) == CHOICES["commit"], "a rule is a choice of the option `commit`"
+_CHOICES = GenerationConfig.__dataclass_fields__["commit"].metadata["choices"]
+assert tuple(RULES) == _CHOICES, "the rules are the choices of the option `commit`"
