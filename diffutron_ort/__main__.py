@@ -13,7 +13,10 @@ def main() -> int:
     from diffutron_ort.cli.terminal import FAILED, guarded, program, say
 
     try:
+        from diffutron_ort.cli.main import load
         from diffutron_ort.cli.main import main as run
+
+        load(sys.argv[1:])
     except Exception as error:  # a package is broken, or the machine has no memory or no descriptors left
         with guarded():
             say(f"cannot start, {type(error).__name__}: {error}")

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from diffutron_ort.cli.main import DEMONSTRATION
+from diffutron_ort.cli.loading import DEMONSTRATION
 
 NANO = Path(__file__).parent.parent / "models" / "nano"
 sys.path.append(str(NANO))

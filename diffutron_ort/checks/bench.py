@@ -26,7 +26,7 @@ QUESTION = "On iki artı beş kaç eder?"
 LENGTHS = (64, 128, 256)  # of those below the context; and the context
 BLOCK = 32  # tokens that are predicted, and that a cached pass computes
 PRESETS = ("short", "fast")
-CHILD = "import time; begun = time.perf_counter(); from diffutron_ort import bench; bench.start(begun)"
+CHILD = "import time; begun = time.perf_counter(); from diffutron_ort.checks import bench; bench.start(begun)"
 
 Report = dict[str, Any]
 

@@ -5,30 +5,31 @@ from collections.abc import Collection
 from dataclasses import Field, fields
 from typing import Any
 
-from diffutron_ort.cli.usage import filled, meant
+from diffutron_ort.cli.parser import filled, meant
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.runtime.session import PROVIDERS
 
+BUNDLE = "a bundle's folder or its hub id (default: the embedded demonstration)"
+REVISION = "commit, tag or branch of a hub id"
+
 
 def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any) -> None:
-    """Add what `from_pretrained` takes; `name` is the model's."""
+    """Add the arguments of `from_pretrained`; the model's own is called `name`."""
     group = parser.add_argument_group("model")
-    group.add_argument(
-        name, type=filled, help="a bundle's folder or a hub id (default: the embedded demonstration)", **how
-    )
-    group.add_argument("--revision", type=filled, help="commit, tag or branch of a hub id")
-    group.add_argument("--variant", type=filled, help="which of the bundle's graphs (default: fp32)")
-    group.add_argument(
-        "--provider", type=_provider, action="append", metavar="NAME", help="cpu or cuda; may be given several times"
-    )
-    group.add_argument("--threads", type=int, help="within an operator (default: as many as may be used)")
-    group.add_argument("--no-spin", dest="spin", action="store_false", help="let idle threads sleep, not turn")
+    group.add_argument(name, type=filled, help=BUNDLE, **how)
+    group.add_argument("--revision", type=filled, help=REVISION)
+    group.add_argument("--variant", type=filled, help="which of the bundle's variants to run (default: its default)")
+    providers = f"{' or '.join(PROVIDERS)}, or ONNX Runtime's name of another (may be given several times)"
+    group.add_argument("--provider", type=_provider, action="append", metavar="NAME", help=providers)
+    group.add_argument("--threads", type=int, metavar="N", help="threads of an operator (default: as many as allowed)")
+    group.add_argument("--no-spin", dest="spin", action="store_false", help="let idle threads sleep, not busy-wait")
 
 
 def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
     """Add the fields of `GenerationConfig` as flags, `without` some; the namespace holds only those that are given."""
     group = parser.add_argument_group(
-        "options", "An option that is not given comes from the preset, else from the model, else it has the default."
+        "options of the generation",
+        "One that is not given is taken from the preset; else from the model; else it is the default.",
     )
     for spec in fields(GenerationConfig):
         if spec.name not in without:
@@ -57,28 +58,16 @@ def _form(spec: Field[Any]) -> dict[str, Any]:
     return {"type": spec.type, "choices": choices} | ({} if choices else {"metavar": "N"})
 
 
-def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of `GenerationConfig` that were given, each with a value that it can have.
+def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `GenerationConfig` that were given, each checked by itself.
 
     Raises:
-        OptionError: One cannot; together they are checked when the bundle's own are known.
+        OptionError: A value is not allowed. Combinations are checked once the bundle's own options are known.
     """
     given = {name: value for name, value in vars(arguments).items() if name in OPTION_NAMES}
     for name, value in given.items():
         GenerationConfig(**{name: value})
     return given
-
-
-def loading(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained`."""
-    return {
-        "model": arguments.model,
-        "variant": arguments.variant,
-        "providers": arguments.provider,
-        "revision": arguments.revision,
-        "threads": arguments.threads,
-        "spin": arguments.spin,
-    }
 
 
 def _provider(name: str) -> str:

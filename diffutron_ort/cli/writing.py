@@ -1,5 +1,6 @@
-"""Files that are written whole or not at all."""
+"""Results: JSON on standard output, and files that are written whole or not at all."""
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -7,8 +8,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def print_json(value: object) -> None:
+    """Print a value as JSON, on one line."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
 def check_writable(path: str | Path) -> None:
-    """Find out whether a file can be written, and change nothing.
+    """Check that a file can be written, without changing anything.
 
     Raises:
         OSError: It cannot.
@@ -23,10 +29,10 @@ def check_writable(path: str | Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a file as UTF-8: beside its place, then in place of what is there. A pipe or a device is written to.
+    """Write a UTF-8 file beside its place, then move it there. A pipe or a device is written to directly.
 
     Raises:
-        OSError: It cannot be written; what was there is there still.
+        OSError: It cannot be written; an existing file is unchanged.
     """
     with _naming(path):
         if _is_replaced(path):

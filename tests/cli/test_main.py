@@ -7,7 +7,6 @@ import time
 import pytest
 
 from diffutron_ort import Diffutron
-from diffutron_ort.cli import main as cli
 from diffutron_ort.cli.main import main
 from diffutron_ort.config import OPTION_NAMES
 from diffutron_ort.text.chat_template import render_chat
@@ -96,7 +95,7 @@ def test_json_tells_what_the_passes_computed(capsys):
     result = json.loads(capsys.readouterr().out)
     length = len(Diffutron.from_pretrained().tokenizer.encode(render_chat([{"role": "user", "content": "x"}])))
     full = 2 * (length + 8)  # at the start of a block, and again before its fourth step
-    assert result["passes"] == {"full": 4, "cached": 4, "computed": 2 * full + 4 * 4, "asked": 2 * (4 + 3 + 2 + 1)}
+    assert result["passes"] == {"full": 4, "cached": 4, "computed": 2 * full + 4 * 4, "predicted": 2 * (4 + 3 + 2 + 1)}
 
 
 def test_the_fast_preset_answers(capsys):
@@ -108,8 +107,8 @@ def test_the_fast_preset_answers(capsys):
 
 def test_no_spin_reaches_onnxruntime(monkeypatch):
     asked = []
-    real = cli.Diffutron.from_pretrained
-    monkeypatch.setattr(cli.Diffutron, "from_pretrained", lambda *a, **k: asked.append(k["spin"]) or real(*a, **k))
+    real = Diffutron.from_pretrained
+    monkeypatch.setattr(Diffutron, "from_pretrained", lambda *a, **k: asked.append(k["spin"]) or real(*a, **k))
     for flags in ([], ["--no-spin"]):
         assert main(["generate", "x", "--steps", "1", *flags]) == 0
     assert asked == [True, False]
@@ -173,13 +172,13 @@ def test_fill(capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
 def test_an_interrupt_ends_between_two_steps_with_130():
     slow = (
-        "import sys, time; from diffutron_ort import cli, session; run = session.Session.__call__\n"
+        "import sys, time; from diffutron_ort.cli.main import main; from diffutron_ort.runtime.session import Session\n"
+        "run = Session.__call__\n"
         "def slowly(*a, **k):\n    print('pass', file=sys.stderr, flush=True); time.sleep(0.3); return run(*a, **k)\n"
-        f"session.Session.__call__ = slowly; sys.exit(cli.main(['generate', {QUESTION!r}]))"
+        f"Session.__call__ = slowly; sys.exit(main(['generate', {QUESTION!r}]))"
     )
     with subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while process.stderr.readline() != b"pass\n":
-            pass
+        assert b"pass\n" in iter(process.stderr.readline, b"")
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

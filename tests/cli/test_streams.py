@@ -194,7 +194,7 @@ def test_a_program_may_catch_both_streams(kind, monkeypatch):
 
 def test_a_program_finds_its_streams_as_they_were():
     code = (
-        "import sys; from diffutron_ort import cli; before = sys.stdout, sys.stderr\n"
+        "import sys; from diffutron_ort.cli import main as cli; before = sys.stdout, sys.stderr\n"
         "codes = [cli.main(['generate', 'x', '--model', 'nowhere']), cli.main(['generate', 'x', '--steps', '0'])]\n"
         "assert (sys.stdout, sys.stderr) == before\n"
         "print(codes, sys.stdout.encoding, sys.stdout.errors)"

@@ -108,7 +108,7 @@ def test_our_warnings_are_said_once_a_run(asked, monkeypatch, capsys):
 
 def test_warnings_of_libraries_are_for_those_who_ask():
     code = (
-        "import sys, warnings; from diffutron_ort import Diffutron, cli\n"
+        "import sys, warnings; from diffutron_ort import Diffutron; from diffutron_ort.cli import main as cli\n"
         "Diffutron.fill = lambda *_, **__: warnings.warn('old', FutureWarning) or 'done'; cli.main(['fill', 'x'])"
     )
     for asked, shown in ([], False), (["-W", "default"], True):
@@ -147,7 +147,7 @@ def test_every_error_is_one_line(error, found, monkeypatch, capsys):
 
 def test_a_developer_sees_where_an_error_is_from():
     code = (
-        "from diffutron_ort import Diffutron, cli\n"
+        "from diffutron_ort import Diffutron; from diffutron_ort.cli import main as cli\n"
         "def fill(*_, **__):\n    raise RuntimeError('ours')\n"
         "Diffutron.fill = fill; cli.main(['fill', 'x'])"
     )

@@ -1,0 +1,24 @@
+"""`diffutron-ort bench`: measure how fast a model runs on this machine."""
+
+import argparse
+
+from diffutron_ort.checks import bench
+from diffutron_ort.cli.flags import add_model
+from diffutron_ort.cli.loading import load_model, loading_arguments
+from diffutron_ort.cli.parser import Parser
+from diffutron_ort.cli.writing import print_json
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    add_model(parser, "model", nargs="?")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what was measured."""
+    report = bench.bench(load_model(arguments), loading_arguments(arguments))
+    if arguments.json:
+        print_json(report)
+    else:
+        print(bench.table(report))

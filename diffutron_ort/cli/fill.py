@@ -1,0 +1,25 @@
+"""`diffutron-ort fill`: replace each `<mask>` in a text."""
+
+import argparse
+
+from diffutron_ort.cli.flags import add_model, add_options, given_options
+from diffutron_ort.cli.loading import load_model
+from diffutron_ort.cli.parser import Parser
+from diffutron_ort.cli.reading import read_text
+from diffutron_ort.model import FILL_IGNORES
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments of the command."""
+    parser.text = "text"
+    text = "a text with <mask>s, in quotes, after -- if it begins with a dash; - reads standard input (default: -)"
+    parser.add_argument("text", nargs="?", default="-", help=text)
+    add_model(parser)
+    add_options(parser, without=FILL_IGNORES)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the text, filled in."""
+    options = given_options(arguments)
+    text = read_text(arguments.text, "text")
+    print(load_model(arguments, **options).fill(text, **options))
