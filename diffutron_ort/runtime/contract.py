@@ -1,13 +1,80 @@
-"""What a pass is given and what it returns."""
+"""The graphs' inputs and outputs, one row each; what a pass is given and what it returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort.types import Floats, Ids
+
+
+class Value(NamedTuple):
+    """An input or an output of a graph.
+
+    Attributes:
+        name: Its name in the graph.
+        dtype: Its element type, as numpy names it.
+        axes: The name of each axis, or its size where that is always the same; () for a scalar.
+        meaning: What it holds.
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[str | int, ...]
+    meaning: str
+
+
+MODEL_AXES = ("layers", "hidden", "k", "columns")
+"""The axes whose size the model fixes; the size of any other named axis can differ from pass to pass."""
+
+DENOISER_INPUTS = (
+    Value("input_ids", "int64", ("batch", "seq"), "the tokens to compute in this pass"),
+    Value("position_ids", "int64", ("batch", "seq"), "their places in the canvas; -1 is padding"),
+    Value("past_position_ids", "int64", ("batch", "past"), "places of the cached tokens, in any order; -1 is none"),
+    Value("past_key", "float32", ("layers", "batch", "past", "hidden"), "cached keys, after rotary embedding"),
+    Value("past_value", "float32", ("layers", "batch", "past", "hidden"), "cached values"),
+    Value("rows", "int64", ("n",), "flat indices into batch × seq of the positions to predict"),
+    Value("seen_ids", "int64", ("batch", "u"), "ids under repetition penalty, padded by repeating one"),
+    Value("repetition_penalty", "float32", ("batch",), "1 is none"),
+    Value("temperature", "float32", ("batch",), "of `rest_tempered`; 1 where it is not used"),
+)
+DENOISER_OUTPUTS = (
+    Value("top_ids", "int64", ("n", "k"), "the k = min(64, columns) best tokens, best first, lower id first if equal"),
+    Value("top_logits", "float32", ("n", "k"), "their logits, after the repetition penalty"),
+    Value("rest", "float32", ("n",), "Σ exp(logit − best) over all tokens but the best"),
+    Value("rest_tempered", "float32", ("n",), "Σ exp((logit − best) / temperature) over all tokens but the best"),
+    Value("entropy", "float32", ("n",), "of the penalised distribution, in nats"),
+    Value("logits", "float32", ("n", "columns"), "before the penalty; a column for each id that the graph can predict"),
+    Value("key", "float32", ("layers", "batch", "seq", "hidden"), "keys of the computed tokens"),
+    Value("value", "float32", ("layers", "batch", "seq", "hidden"), "values of the computed tokens"),
+)
+
+OWN_INPUTS = tuple(value.name for value in DENOISER_INPUTS if "past" not in value.axes)
+"""The denoiser's inputs that describe the tokens which the pass computes."""
+
+REDUCTIONS = tuple(value.name for value in DENOISER_OUTPUTS if value.axes[0] == "n" and "columns" not in value.axes)
+"""The denoiser's outputs that every pass fetches: a line for each predicted row."""
+
+GENERATION_INPUTS = (
+    Value("prompt_ids", "int64", (1, "length"), "the prompt; may be empty"),
+    Value("max_new_tokens", "int64", (), "at least 1; with the prompt at most the manifest's `context_length`"),
+    Value("steps", "int64", (), "at least 1"),
+    Value("block_length", "int64", (), "at least 1"),
+    Value("temperature", "float32", (), "0 takes the best token; otherwise at least 0.01"),
+    Value("repetition_penalty", "float32", (), "above 0; 1 is none"),
+    Value("seed", "int64", (), "the 64 bits of an unsigned number"),
+    Value("stop_ids", "int64", ("stops", "longest"), "sequences that end the answer, padded with -1"),
+)
+GENERATION_OUTPUTS = (
+    Value("ids", "int64", (1, "total"), "prompt and answer; `<pad>` after the answer's end"),
+    Value("answer_length", "int64", (), "number of tokens of the answer before its end"),
+    Value("steps_taken", "int64", (), "number of passes"),
+)
+
+GENERATION_OPTIONS = tuple(value.name for value in GENERATION_INPUTS if not value.axes)
+"""The options of `GenerationConfig` that the generation graph has."""
 
 KVCache: TypeAlias = object
 """Keys and values that a pass computed for one sequence: a handle that only the model which returned it can read."""
