@@ -4,7 +4,7 @@ import re
 import sys
 import warnings
 from collections import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, TypeGuard, overload
 
@@ -203,6 +203,15 @@ class Diffutron:
         """
         sequence = self.sequence(prompt, template=template, preset=preset, **options)
         return (step for _, step in run(self.engine, [sequence], 1))
+
+    def completion(
+        self, steps: Iterable[Step], /, *, template: bool = True, preset: str | None = None, **options: Any
+    ) -> Completion:
+        """Return the completion that all the steps of `stream` make; the other arguments are those given to it."""
+        tally = Tally()
+        for step in steps:
+            tally.add(step)
+        return self._completion(tally, self._stop_rule(self.config(preset, **options), template))
 
     @overload
     def chat(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -587,3 +588,10 @@ def test_fill_works_after_the_folder_has_gone(broken):
     copy = Diffutron.from_pretrained(broken)
     shutil.rmtree(broken)
     assert copy.fill("Bir <mask> iki.").startswith("Bir ")
+
+
+def test_the_steps_of_a_stream_make_its_completion(model):
+    options = {"steps": 8, "seed": 3, "temperature": 1.0, "stop": ["e"]}
+    made, whole = model.completion(model.stream("x", **options), **options), model.complete("x", **options)
+    assert made.ids.tolist() == whole.ids.tolist()
+    assert dataclasses.replace(made, ids=whole.ids).__dict__ == whole.__dict__

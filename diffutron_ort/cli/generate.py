@@ -3,14 +3,16 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any
 
 from diffutron_ort.cli.flags import add_model, add_options, given_options
 from diffutron_ort.cli.loading import load_model
 from diffutron_ort.cli.parser import Parser, filled
 from diffutron_ort.cli.reading import read_text
 from diffutron_ort.cli.writing import check_writable, print_json
+from diffutron_ort.completion import Completion
 from diffutron_ort.config import PRESETS, GenerationConfig
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler.sequence import Step
@@ -32,47 +34,45 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the answer, or all that is known of it as JSON, and write its picture."""
+    """Print the answer, or everything about it as JSON, and write its picture."""
     options = given_options(arguments)
     if arguments.svg:
         check_writable(arguments.svg)
     prompt = read_text(arguments.prompt, "prompt")
     model = load_model(arguments, arguments.preset, **options)
+    how = {"template": arguments.template, "preset": arguments.preset, **options}
     begun = time.perf_counter()
-    steps = model.stream(prompt, template=arguments.template, preset=arguments.preset, **options)
-    if arguments.show_steps:
-        from diffutron_ort.cli.live import show
-
-        steps = show(steps, model, sys.stderr)
-    taken = list(steps)
+    steps = list(_shown(model.stream(prompt, **how), model, arguments.show_steps))
     seconds = time.perf_counter() - begun
     if arguments.json:
-        print_json(_result(model, model.config(arguments.preset, **options), taken, seconds))
+        config = model.config(arguments.preset, **options)
+        print_json(_result(model.completion(steps, **how), seconds, model.bundle.source, config))
     else:
-        print(taken[-1].text, flush=True)  # before the picture, which may go to the same file
+        print(steps[-1].text, flush=True)  # before the picture, which may go to the same file
     if arguments.svg:
         from diffutron_ort.cli.svg import write_svg
 
-        write_svg(arguments.svg, taken, model, prompt)
+        write_svg(arguments.svg, steps, model, prompt)
 
 
-def _result(model: Diffutron, config: GenerationConfig, steps: Sequence[Step], seconds: float) -> dict[str, object]:
-    last = steps[-1]
+def _shown(steps: Iterator[Step], model: Diffutron, show_steps: bool) -> Iterator[Step]:
+    """Return `steps`, which show themselves on standard error as they are taken if `show_steps` is set."""
+    if not show_steps:
+        return steps
+    from diffutron_ort.cli.live import show
+
+    return show(steps, model, sys.stderr)
+
+
+def _result(
+    completion: Completion, seconds: float, source: Mapping[str, Any], config: GenerationConfig
+) -> dict[str, Any]:
+    """Return what `--json` prints."""
     return {
-        "text": last.text,
-        "ids": last.ids[last.start :].tolist(),
-        "steps": len(steps),
-        "passes": _passes(steps),
-        "masks_left": last.masks_left,
+        **{spec.name: getattr(completion, spec.name) for spec in fields(completion)},
+        "ids": completion.ids.tolist(),
+        "passes": completion.passes._asdict(),
         "seconds": round(seconds, 4),
-        "model": dict(model.bundle.source),
+        "model": dict(source),
         "options": asdict(config),
     }
-
-
-def _passes(steps: Sequence[Step]) -> dict[str, int]:
-    """Return the number of full and of cached passes, and of the tokens that they computed and predicted in all."""
-    full = sum(step.is_full for step in steps)
-    computed = sum(step.num_computed for step in steps)
-    predicted = sum(step.num_predicted for step in steps)
-    return {"full": full, "cached": len(steps) - full, "computed": computed, "predicted": predicted}

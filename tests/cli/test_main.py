@@ -40,6 +40,11 @@ def test_json_is_one_object_with_everything(capsys):
     assert result["steps"] <= 32
     assert result["passes"]["full"] == result["steps"]
     assert result["passes"]["cached"] == 0
+    assert result["finish_reason"] == "stop"
+    length = len(Diffutron.from_pretrained().tokenizer.encode(render_chat([{"role": "user", "content": QUESTION}])))
+    assert result["prompt_tokens"] == length
+    assert result["completion_tokens"] == len(Diffutron.from_pretrained().tokenizer.encode("on yedi\n"))
+    assert 0 < result["least_confidence"] <= result["mean_confidence"] <= 1
     assert result["seconds"] > 0
     assert result["masks_left"] == result["ids"].count(4)
     assert result["model"]["name"]
