@@ -1,4 +1,4 @@
-"""Files of others: what is read, and what is refused by name."""
+"""Read untrusted files: what is accepted, and what is refused with an error that names the file."""
 
 import os
 import threading
@@ -26,7 +26,7 @@ def test_one_byte_too_many_is_refused(tmp_path):
         read_bytes(tmp_path / "f", most=4)
 
 
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+def test_a_file_that_is_not_regular_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
     (tmp_path / "folder").mkdir()
@@ -45,13 +45,13 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["none", "none/inside", "file/inside", "\0", "n" * 300])
-def test_what_is_not_there_is_missing_or_cannot_be_read(tmp_path, name):
+def test_a_path_that_does_not_exist_is_refused(tmp_path, name):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BundleError):
         read_bytes(tmp_path / name)
 
 
-def test_the_error_is_of_whose_file_it_is(tmp_path):
+def test_the_error_depends_on_the_artifact(tmp_path):
     with pytest.raises(BundleFileError, match="x is missing; export the model again"):
         read_bytes(tmp_path / "x")
     with pytest.raises(CheckpointError, match="x is missing; take an unaltered copy"):
@@ -80,12 +80,12 @@ def test_the_error_is_of_whose_file_it_is(tmp_path):
         b'"text"',
     ],
 )
-def test_json_that_is_not_as_it_should_be_is_refused(content):
+def test_invalid_json_is_refused(content):
     with pytest.raises(BundleError, match=r"^x\.json "):
         parse_object(content, "x.json")
 
 
-def test_json_as_it_should_be_is_read(tmp_path):
+def test_valid_json_is_read(tmp_path):
     path = tmp_path / "x.json"
     path.write_bytes(b'{"a": {"b": [1, 2.5, "\\ud83d\\ude00", null, true]}, "c": []}')
     assert read_object(path).values == {"a": {"b": [1, 2.5, "\U0001f600", None, True]}, "c": []}
@@ -162,7 +162,7 @@ def test_any_other_value_is_an_error_that_names_the_file(ask):
         ask(fields())
 
 
-def test_null_is_as_good_as_missing():
+def test_null_counts_as_missing():
     assert [name in fields() for name in ("integer", "null", "missing")] == [True, False, False]
 
 
@@ -174,14 +174,14 @@ def test_an_error_says_where_in_the_file():
 
 
 @pytest.mark.parametrize("value", [b"{}", b"0", b'"a"', b"[0]"])
-def test_more_values_than_any_file_of_ours_has_are_refused_before_they_are_made(value):
+def test_too_many_values_are_refused_before_they_are_parsed(value):
     content = b'{"a": [' + b",".join([value] * (MOST_VALUES + 1)) + b"]}"
     with pytest.raises(BundleError, match=f"f has more than {MOST_VALUES} values"):
         parse_object(content, "f")
     assert parse_object(b'{"a": [' + b",".join([b"0"] * 10**5) + b"]}", "f").integers("a", 0, 0) == [0] * 10**5
 
 
-def test_a_message_is_as_long_as_anybody_reads():
+def test_a_long_message_is_shortened():
     for error in (BundleError("x" * 10**6), BundleFileError("x" * 10**6), CheckpointError("x" * 10**6)):
         assert len(str(error)) < 2100
     assert str(BundleFileError("short")) == "short"

@@ -1,4 +1,4 @@
-"""The cache: where it is, that it is written whole, and that nothing but our own is ever removed from it."""
+"""The user's cache: where it is, that writes are atomic, and that only our own folders are ever removed."""
 
 import os
 import stat
@@ -34,32 +34,34 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("win32", {user_cache.VARIABLE: "~/kept"}, "kept"),
     ],
 )
-def test_the_folder_is_the_platforms_or_the_variables(platform, variables, expected, tmp_path, monkeypatch):
+def test_the_folder_follows_the_platform_or_the_variable(platform, variables, expected, tmp_path, monkeypatch):
     for name in (user_cache.VARIABLE, "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": str(tmp_path), **variables}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert user_cache.folder() == tmp_path / expected
-    assert list(tmp_path.iterdir()) == []  # to ask makes nothing
+    assert list(tmp_path.iterdir()) == []  # asking for the folder does not make it
 
 
-def test_a_relative_one_is_made_absolute(tmp_path, monkeypatch):
+def test_a_relative_folder_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(user_cache.VARIABLE, "kept")
     assert user_cache.folder() == tmp_path / "kept"
 
 
-def test_no_home_at_all_is_an_error_that_says_what_to_set(monkeypatch):
+def test_without_a_home_folder_the_error_says_what_to_set(monkeypatch):
     for name in (user_cache.VARIABLE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the user is in no list
+    monkeypatch.setattr(
+        os.path, "expanduser", lambda path: path
+    )  # as for a user without an entry in the password database
     with pytest.raises(DiffutronError, match="set HOME, or DIFFUTRON_CACHE"):
         user_cache.folder()
 
 
 @pytest.mark.parametrize("place", ["/", "~", "~/..", "~/../linked-home"])
-def test_a_home_or_what_is_above_it_is_refused(place, tmp_path, monkeypatch, capsys):
+def test_the_home_folder_and_its_parents_are_refused(place, tmp_path, monkeypatch, capsys):
     (tmp_path / "home").mkdir()
     (tmp_path / "linked-home").symlink_to(tmp_path / "home")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -71,7 +73,7 @@ def test_a_home_or_what_is_above_it_is_refused(place, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are different there")
-def test_a_file_is_written_for_this_user_alone_and_replaced_whole(root):
+def test_a_file_is_private_and_replaced_atomically(root):
     path = root / "verified" / "a" / "b.json"
     user_cache.write(path, b"one")
     user_cache.write(path, b"two")
@@ -82,7 +84,7 @@ def test_a_file_is_written_for_this_user_alone_and_replaced_whole(root):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(root):
+def test_a_failed_write_leaves_no_temporary_file(root):
     (user_cache.make_folder(root / "verified") / "a" / "in the way").mkdir(parents=True)
     with pytest.raises(DiffutronError, match=r"a cannot be written: .*; set DIFFUTRON_CACHE"):
         user_cache.write(root / "verified" / "a", b"")
@@ -97,7 +99,7 @@ def test_a_cache_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
     assert user_cache.contents() == []
 
 
-def test_many_may_write_at_once(root):
+def test_threads_may_write_at_once(root):
     failures = []
 
     def work(i: int) -> None:
@@ -115,7 +117,7 @@ def test_many_may_write_at_once(root):
     assert {path.name for path in (root / "verified").iterdir()} == {"0", "1", "2", user_cache.MARKER}
 
 
-def test_a_folder_of_others_is_neither_written_to_nor_removed(root, capsys):
+def test_folders_of_other_programs_are_neither_written_nor_removed(root, capsys):
     (root / "verified").mkdir(parents=True)
     (root / "verified" / "theirs").write_text("1")
     (root / "notes.txt").write_text("2")
@@ -145,7 +147,7 @@ def test_links_are_removed_and_not_followed(root, tmp_path):
         user_cache.write(root / "linked" / "a", b"")
 
 
-def test_what_was_removed_in_part_is_still_ours(root, monkeypatch):
+def test_a_partly_removed_folder_is_still_recognized(root, monkeypatch):
     user_cache.write(root / "libraries" / "a", b"1")
     user_cache.write(root / "libraries" / "deep" / "b", b"1")
 
@@ -159,7 +161,7 @@ def test_what_was_removed_in_part_is_still_ours(root, monkeypatch):
     assert [path for path, _ in user_cache.contents()] == [root / "libraries"]
 
 
-def test_the_command_says_what_goes_and_asks_before(root):
+def test_the_command_lists_the_folders_and_asks_first(root):
     def run(*flags: str, **how):
         command = [sys.executable, "-m", "diffutron_ort.cli.main", "rm", *flags]
         return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, **how)
@@ -177,7 +179,7 @@ def test_the_command_says_what_goes_and_asks_before(root):
 
 
 @pytest.mark.parametrize(("said", "is_left"), [("y\n", False), ("yes\n", False), ("n\n", True), ("", True)])
-def test_on_a_terminal_only_yes_removes(said, is_left, root, monkeypatch):
+def test_on_a_terminal_only_yes_removes_them(said, is_left, root, monkeypatch):
     class Terminal:
         closed = False
 

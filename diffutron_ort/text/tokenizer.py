@@ -108,11 +108,11 @@ class Tokenizer:
         tag). Such a space is not part of the text, and is removed.
         """
         parts = []
-        is_stretch = previous in self._added
+        follows_added = previous in self._added
         for is_added, group in groupby(ids, self._added.__contains__):
             part = self._guard(self._decode, "cannot decode", list(group))
-            parts.append(self._without_prefix(part) if is_stretch else part)
-            is_stretch = is_added
+            parts.append(self._without_prefix(part) if follows_added else part)
+            follows_added = is_added
         return "".join(parts)
 
     def piece(self, token: int) -> str:
@@ -137,7 +137,7 @@ class Tokenizer:
 
     @cached_property
     def _absorbed(self) -> tuple[str, str]:
-        """The white space that a mask absorbs after and before it; characters of added tokens are never absorbed."""
+        """The white space that a mask absorbs after it and before it; before it, no character of an added token."""
         kept = {letter for token in self._added.values() for letter in token.content}
         space = "".join(letter for letter in WHITE_SPACE if letter not in kept)
         token = self._mask_token

@@ -1,4 +1,4 @@
-"""Bundles of the Hub: what is downloaded, and what is hashed when. `Hub` plays huggingface_hub and its cache."""
+"""Bundles on the Hub: which files are downloaded, and when they are hashed. `Hub` is a fake of huggingface_hub."""
 
 import fnmatch
 import sys
@@ -17,7 +17,7 @@ WEIGHTS, INT8 = "onnx/denoiser.onnx.data", "onnx/denoiser_int8.onnx.data"
 
 
 class Hub:
-    """A repository on the Hub, and its cache here, in which files are links into a folder of blobs."""
+    """A repository on the Hub, and its local cache, in which files are links into a folder of blobs."""
 
     def __init__(self, repository, cache):
         self.repository, self.cache = repository, cache
@@ -58,7 +58,7 @@ def hub(broken, tmp_path, monkeypatch):
 
 @pytest.fixture
 def hashed(monkeypatch):
-    """The names of the files of weights that are hashed, as it happens."""
+    """The names of the weights that are hashed, in order."""
     names = []
     sha256 = integrity.sha256
 
@@ -72,7 +72,7 @@ def hashed(monkeypatch):
 
 
 def damage(path):
-    """Change a file and leave it as large as it was."""
+    """Change a byte of a file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -81,11 +81,11 @@ def damage(path):
 def test_a_bundle_of_the_hub_runs_from_its_cache(hub):
     model = Diffutron.from_pretrained("owner/name", revision="v1")
     assert model.generate("On iki artı beş kaç eder?") == "on yedi"
-    # What comes after the manifest is of the same commit, though the branch may have moved.
+    # The files are of the manifest's commit, even if the branch has moved meanwhile.
     assert hub.asked == [("owner/name", "v1"), ("owner/name", COMMIT)]
 
 
-def test_only_the_files_of_the_variant_that_is_asked_for_are_downloaded(hub):
+def test_only_the_files_of_the_requested_variant_are_downloaded(hub):
     load_bundle("owner/name", variant="int8")
     assert {name for name in hub.fetched if name.startswith("onnx/")} == {
         "onnx/denoiser_int8.onnx",
@@ -118,7 +118,7 @@ def test_weights_that_another_program_fetched_are_hashed(hub, hashed):
     assert hashed == ["denoiser.onnx.data"]
 
 
-def test_weights_are_hashed_again_when_the_first_time_was_interrupted(hub, monkeypatch):
+def test_weights_are_hashed_again_after_an_interrupt(hub, monkeypatch):
     def interrupted(path):
         raise KeyboardInterrupt
 
@@ -131,14 +131,14 @@ def test_weights_are_hashed_again_when_the_first_time_was_interrupted(hub, monke
         load_bundle("owner/name")
 
 
-def test_weights_that_were_changed_since_are_hashed_again(hub):
+def test_weights_that_changed_are_hashed_again(hub):
     load_bundle("owner/name")
     damage(hub.blob(WEIGHTS))
     with pytest.raises(BundleError, match=r"denoiser\.onnx\.data was changed"):
         load_bundle("owner/name")
 
 
-def test_without_a_cache_to_write_to_they_are_hashed_every_time(hub, hashed, monkeypatch, tmp_path):
+def test_without_a_writable_cache_weights_are_hashed_every_time(hub, hashed, monkeypatch, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("DIFFUTRON_CACHE", str(tmp_path / "file"))
     load_bundle("owner/name")
@@ -147,7 +147,7 @@ def test_without_a_cache_to_write_to_they_are_hashed_every_time(hub, hashed, mon
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json", "config.json"])
-def test_a_broken_file_is_fetched_again_by_the_next_call(hub, name):
+def test_the_next_call_downloads_a_damaged_file_again(hub, name):
     for path in hub.repository.rglob("*.*"):
         hub.fetch(path.relative_to(hub.repository).as_posix())
     damage(hub.blob(name))
@@ -167,13 +167,13 @@ def test_a_link_out_of_the_repository_is_not_followed(hub, tmp_path):
     assert (tmp_path / "secret").exists()
 
 
-def test_a_checkpoint_on_the_hub_is_told_from_a_bundle(hub):
+def test_a_checkpoint_on_the_hub_is_recognized(hub):
     (hub.repository / MANIFEST).unlink()
     with pytest.raises(BundleFileError, match=r"owner/name on the Hub has no diffutron\.json.*diffutron-ort export"):
         load_bundle("owner/name")
 
 
-def test_a_download_that_fails_is_an_error_of_ours(monkeypatch, tmp_path):
+def test_a_failed_download_raises_a_bundle_file_error(monkeypatch, tmp_path):
     def snapshot_download(*_, **__):
         raise OSError("no route\n\n to host")
 

@@ -1,4 +1,4 @@
-"""A bundle passes, and every damage that loading does not see is told."""
+"""Verify passes an intact bundle, and reports damage that loading does not detect."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def failed(folder):
 
 
 def relist(folder, name):
-    """Have the manifest know a file as it is now."""
+    """Update a file's entry in the manifest."""
     path = folder / name
     now = {"size": path.stat().st_size, "sha256": sha256(path)}
     edit_manifest(folder, lambda manifest: manifest["files"].update({name: now}))
@@ -34,7 +34,7 @@ def edit_cases(folder, change):
     relist(folder, CONFORMANCE)
 
 
-def test_the_embedded_bundle_passes_and_shows_what_was_looked_at(capsys):
+def test_the_embedded_bundle_passes_and_lists_its_checks(capsys):
     assert main(["verify"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
@@ -42,7 +42,7 @@ def test_the_embedded_bundle_passes_and_shows_what_was_looked_at(capsys):
     assert names <= {check.name for check in verify() if check.total > 2}
 
 
-def test_it_records_what_ports_need():
+def test_the_recorded_cases_cover_what_ports_need():
     pack = read_pack(load_bundle())
     cases = pack.generations
     texts = "".join(case.text for case in pack.tokens)
@@ -65,12 +65,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_another_result_of_a_part_is_told(broken, name):
+def test_a_different_result_fails_its_check_only(broken, name):
     edit_cases(broken, DAMAGES[name])
     assert failed(broken) == [name]
 
 
-def test_what_a_text_comes_back_as_is_told(broken):
+def test_a_different_decoded_text_fails(broken):
     edit_cases(broken, lambda content: content["tokens"][3].update(decoded="başka"))
     assert failed(broken) == ["tokens"]
 
@@ -80,8 +80,8 @@ def of(variant, content):
 
 
 @pytest.mark.parametrize("part", ["tokens", "positions"])
-def test_another_step_is_told_of_the_loop_and_of_the_graph(broken, part):
-    """The other token is the answer's first, which both show."""
+def test_a_different_step_fails_in_the_loop_and_in_the_graph(broken, part):
+    """The changed token is the answer's first, which both compare."""
 
     def change(content):
         first = of("fp32", content)[0]
@@ -97,14 +97,14 @@ def test_another_step_is_told_of_the_loop_and_of_the_graph(broken, part):
     assert failed(broken) == (["loop, fp32", "graph, fp32"] if part == "tokens" else ["loop, fp32"])
 
 
-def test_another_text_and_another_number_of_steps_are_told(broken):
+def test_a_different_text_or_number_of_steps_fails(broken):
     edit_cases(broken, lambda content: of("fp32", content)[0].update(text="başka"))
     assert failed(broken) == ["loop, fp32", "graph, fp32"]
     edit_cases(broken, lambda content: of("fp32", content)[0].update(text="", steps=[]))
     assert failed(broken) == ["loop, fp32", "graph, fp32"]
 
 
-def test_a_variant_that_is_not_exact_is_judged_by_its_share(broken):
+def test_a_quantized_variant_is_judged_by_its_share_of_equal_tokens(broken):
     def one(content):
         case = of("int8", content)[0]
         case["steps"][-1]["tokens"][0] += 1
@@ -122,7 +122,7 @@ def test_a_variant_that_is_not_exact_is_judged_by_its_share(broken):
     assert failed(broken) == ["loop, int8", "graph, int8"]
 
 
-def test_the_two_ways_to_generate_are_told_apart(broken, model, monkeypatch):
+def test_the_loop_and_the_graph_are_checked_separately(broken, model, monkeypatch):
     monkeypatch.setattr(
         "diffutron_ort.runtime.generation.Generation.__call__", lambda self, ids, config: _other(ids, config)
     )
@@ -138,7 +138,7 @@ def _other(ids, config):
 
 
 @pytest.mark.parametrize(("variant", "figure"), [("fp32", "max_abs_over_std"), ("int8", "agreement")])
-def test_a_card_that_no_export_would_pass_is_told(broken, variant, figure):
+def test_a_fidelity_card_beyond_the_thresholds_fails(broken, variant, figure):
     edit_manifest(broken, lambda m: m["variants"][variant]["fidelity"].update({figure: 0.5}))
     assert failed(broken) == [f"fidelity of {variant}"]
     for odd in (float("nan"), "0.1", [], True, -1):
@@ -147,7 +147,7 @@ def test_a_card_that_no_export_would_pass_is_told(broken, variant, figure):
             failed(broken)
 
 
-def test_changed_weights_are_found_which_loading_does_not_read(broken):
+def test_changed_weights_are_found_although_loading_does_not_read_them(broken):
     path = broken / "onnx/denoiser.onnx.data"
     content = bytearray(path.read_bytes())
     content[1000] ^= 1
@@ -166,18 +166,18 @@ def test_a_malformed_pack_is_refused(broken, content):
 
 
 @pytest.mark.parametrize("name", ["tokens", "chats", "uniforms", "generations"])
-def test_no_case_at_all_is_a_failure(broken, name):
+def test_a_kind_without_cases_fails(broken, name):
     edit_cases(broken, lambda content: content.update({name: []}))
     parts = ["loop, fp32", "graph, fp32", "loop, int8", "graph, int8"]
     assert failed(broken) == (parts if name == "generations" else [name])
 
 
-def test_a_variant_without_cases_is_a_failure(broken):
+def test_a_variant_without_cases_fails(broken):
     edit_cases(broken, lambda content: content.update(generations=of("fp32", content)))
     assert failed(broken) == ["loop, int8", "graph, int8"]
 
 
-def test_a_pack_that_the_manifest_does_not_vouch_for_is_refused(broken):
+def test_a_pack_that_the_manifest_does_not_list_is_refused(broken):
     edit_manifest(broken, lambda manifest: manifest["files"].pop(CONFORMANCE))
     with pytest.raises(BundleFileError, match=r"conformance\.json is not among the files of the manifest"):
         failed(broken)
@@ -199,13 +199,13 @@ def test_a_pack_that_the_manifest_does_not_vouch_for_is_refused(broken):
         lambda c: c["uniforms"][0].update(hashes=[1.5]),
     ],
 )
-def test_a_case_without_a_meaning_is_refused_by_name(broken, change):
+def test_a_malformed_case_is_refused_by_name(broken, change):
     edit_cases(broken, change)
     with pytest.raises(BundleError, match=r"conformance\.json"):
         failed(broken)
 
 
-def test_a_variant_that_is_not_there_is_not_checked_and_said(broken):
+def test_a_missing_variant_is_reported_as_not_checked(broken):
     for path in (broken / "onnx").glob("*int8*"):
         path.unlink()
     checks = list(verify(broken))
@@ -232,7 +232,7 @@ def test_a_graph_that_reads_another_file_is_refused(broken, name):
         failed(broken)
 
 
-def test_a_difference_says_what_differs(broken):
+def test_a_difference_names_the_step_and_the_tokens(broken):
     def change(content):
         case = of("fp32", content)[0]
         case["steps"][1]["tokens"][0] = 99
@@ -244,14 +244,14 @@ def test_a_difference_says_what_differs(broken):
     assert any(re.search(r"it takes \d+ steps, not \d+", text) for text in said)
 
 
-def test_a_bundle_of_an_older_release_is_refused_with_what_to_do(broken):
+def test_a_bundle_without_cases_is_refused_with_a_remedy(broken):
     edit_manifest(broken, lambda manifest: manifest["files"].pop(CONFORMANCE))
     (broken / CONFORMANCE).unlink()
     with pytest.raises(BundleFileError, match="export the model again"):
         failed(broken)
 
 
-def test_the_command_says_what_failed_and_exits_with_1(broken, capsys):
+def test_the_command_reports_what_failed_and_exits_with_1(broken, capsys):
     edit_cases(broken, DAMAGES["chats"])
     assert main(["verify", str(broken)]) == 1
     said = capsys.readouterr()
@@ -261,7 +261,7 @@ def test_the_command_says_what_failed_and_exits_with_1(broken, capsys):
     assert main(["verify", "--variant", "int3"]) == 2
 
 
-def test_an_answer_is_the_same_whatever_the_bundles_own_options_are(model):
+def test_a_replay_ignores_the_bundles_own_options(model):
     cases = read_pack(model.bundle).generations
     case = next(case for case in cases if case.config.repetition_penalty != 1)
     assert answered(case, model) == case

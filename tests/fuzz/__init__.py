@@ -1,5 +1,5 @@
-"""Hostile files: mutants of every file that is read, and what may happen to them.
+"""Fuzzing: feed mutants of every file that may come from someone else to the code that reads it.
 
-A mutant is accepted or refused by a `DiffutronError`, within 10 seconds and 2 GB. `python -m tests.fuzz` tries them for
-a minute, `--seconds 3600` for an hour; the same seed and number make the same mutant again.
+Each mutant must be accepted, or refused with a `DiffutronError`, within 10 seconds and 2 GB of memory.
+`python -m tests.fuzz` runs for a minute, with `--seconds 3600` for an hour. A seed and a number reproduce a mutant.
 """

@@ -1,4 +1,4 @@
-"""What is fuzzed of a checkpoint: each of its files, handed to what the exporter reads it with."""
+"""The files of a checkpoint as fuzzing targets: each is fed to the exporter's reader."""
 
 import shutil
 import tempfile
@@ -17,11 +17,11 @@ LIKELY = {
     "generation_config.json": b'{"temperature": 0.5, "max_new_tokens": 64, "stop": ["x"], "eos_token_id": [1, 106]}',
     "special_tokens_map.json": b'{"mask_token": {"content": "<mask>", "lstrip": true}, "pad_token": "<pad>"}',
 }
-"""Seeds of the files that the tiny checkpoint has not."""
+"""Seeds for files that the tiny checkpoint lacks."""
 
 
 def checkpoint(name: str) -> Callable[[bytes], object]:
-    """Open a checkpoint with another file `name`, and make of it what an export does before there is a graph."""
+    """Open a checkpoint with a mutant of the file `name`, as an export does before it builds a graph."""
     import transformers
 
     from diffutron_ort_export.checkpoint.defaults import generation_defaults
@@ -35,13 +35,13 @@ def checkpoint(name: str) -> Callable[[bytes], object]:
         generation_defaults(source, 256)
         transformers.ModernBertConfig(**source.config)
 
-    # What is imported at the first use is not the first mutant's time.
+    # Trigger imports on first use here, so that the first mutant does not pay for them.
     transformers.ModernBertConfig(**open_source(str(folder)).config)
     return run
 
 
 def adapter(name: str) -> Callable[[bytes], object]:
-    """Merge an adapter with another file `name`."""
+    """Merge an adapter with a mutant of the file `name`."""
     from diffutron_ort_export.checkpoint.adapter import merge_adapter
     from diffutron_ort_export.checkpoint.source import open_source
 
@@ -56,13 +56,13 @@ def adapter(name: str) -> Callable[[bytes], object]:
 
 
 def likely(name: str) -> list[bytes]:
-    """Return what mutants of a file are made of."""
+    """Return the seeds for a file."""
     there = [path for path in (TINY / "checkpoint" / name, TINY / "adapter" / name) if path.exists()]
     return [*([LIKELY[name]] if name in LIKELY else []), *seeds(name, *there)]
 
 
 def target(name: str, mutate: Callable[[bytes, Random], bytes], file: str, prepare: Callable[..., Any]) -> Target:
-    """Return what is fed with mutants of a file of the tiny checkpoint or adapter."""
+    """Return the target for a file of the tiny checkpoint or adapter."""
     return Target(name, partial(likely, file), mutate, partial(prepare, file))
 
 

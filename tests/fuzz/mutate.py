@@ -1,4 +1,4 @@
-"""Mutants: a file with a few things changed, as an attacker or a broken disk would."""
+"""Make mutants: files with a few changes, as an attacker or a broken disk would make them."""
 
 import copy
 import json
@@ -61,7 +61,7 @@ TOKENS = (
 
 
 def mutated_json(content: bytes, random: Random) -> bytes:
-    """Return a JSON file with some of its values changed, moved or taken out, or with its bytes changed."""
+    """Return a JSON file with some values changed, moved or removed, or with some bytes changed."""
     if random.random() < 0.2:
         return mutated_bytes(content, random)
     value = json.loads(content)
@@ -71,7 +71,7 @@ def mutated_json(content: bytes, random: Random) -> bytes:
 
 
 def mutated_bytes(content: bytes, random: Random) -> bytes:
-    """Return a file with some bytes changed, cut out, put in or repeated."""
+    """Return a file with some bytes changed, removed, inserted or repeated."""
     changed = bytearray(content)
     for _ in range(random.choice((1, 1, 2, 4, 16))):
         place = random.randrange(len(changed) + 1)
@@ -92,7 +92,7 @@ def mutated_bytes(content: bytes, random: Random) -> bytes:
 
 
 def mutated_graph(content: bytes, random: Random) -> bytes:
-    """Return an ONNX file with other bytes, or with a name in it replaced by another one of the same length."""
+    """Return an ONNX file with some bytes changed, or a name replaced by another one of the same length."""
     if random.random() < 0.5:
         return mutated_bytes(content, random)
     name = random.choice(NAMES)
@@ -103,7 +103,7 @@ def mutated_graph(content: bytes, random: Random) -> bytes:
 
 
 def mutated_safetensors(content: bytes, random: Random) -> bytes:
-    """Return a safetensors file with another header, another length of the header, or other bytes."""
+    """Return a safetensors file with a changed header, header length, or other bytes."""
     (length,) = struct.unpack("<Q", content[:8])
     header, data = content[8 : 8 + length], content[8 + length :]
     kind = random.random()
@@ -125,7 +125,7 @@ def _other_piece(content: bytearray, random: Random) -> bytes:
 
 
 def _change(value: object, random: Random) -> None:
-    """Change one value somewhere in objects and lists."""
+    """Change one value in nested objects and lists."""
     holders = list(_holders(value))
     if not holders:
         return
@@ -136,7 +136,7 @@ def _change(value: object, random: Random) -> None:
         holder[key] = copy.deepcopy(random.choice(ODD))
     elif kind < 0.8:
         del holder[key]
-    elif kind < 0.9:  # what stands elsewhere in the file
+    elif kind < 0.9:  # a copy of another value of the file
         other = random.choice(holders)
         holder[key] = copy.deepcopy(random.choice(list(other.values() if isinstance(other, dict) else other)))
     elif isinstance(holder, dict):
@@ -146,7 +146,7 @@ def _change(value: object, random: Random) -> None:
 
 
 def _holders(value: object, most: int = 2000) -> list:
-    """Return the objects and lists in `value` that hold something; of very many, those near the top."""
+    """Return the objects and lists in `value` that are not empty; at most `most`, the outermost first."""
     found, level = [], [value]
     while level and len(found) < most:
         level = [item for item in level if isinstance(item, dict | list) and item]

@@ -1,4 +1,4 @@
-"""Runs mutants in another process, which may crash, hang or fill its memory."""
+"""Run mutants in another process, which may crash, hang or exhaust its memory."""
 
 import contextlib
 import multiprocessing
@@ -9,19 +9,19 @@ from multiprocessing.connection import Connection
 from random import Random
 from typing import NamedTuple
 
-SECONDS = 10.0  # that a mutant may take
-PREPARATION = 300.0  # and a process to begin
-BYTES = 2 * 2**30  # of memory that it may take
+SECONDS = 10.0  # time limit of a mutant
+PREPARATION = 300.0  # time limit, in seconds, for a process to start
+BYTES = 2 * 2**30  # memory limit of a mutant
 
 
 class Target(NamedTuple):
-    """What is fed with mutants.
+    """A reader of files to fuzz.
 
     Attributes:
-        name: As the command line has it.
-        seeds: The files that are mutated.
-        mutate: Makes a mutant of one.
-        prepare: Returns what a mutant is handed to, in the process that runs it.
+        name: Its name on the command line.
+        seeds: Returns the files to mutate.
+        mutate: Makes a mutant of a file.
+        prepare: Returns the function that a mutant is passed to; called in the process that runs the mutants.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What must not happen."""
+    """A mutant that was neither accepted nor properly refused."""
 
     target: str
     seed: int
@@ -40,7 +40,7 @@ class Failure(NamedTuple):
 
 
 def mutant(target: Target, seed: int, number: int) -> bytes:
-    """Return the mutant of that number, always the same; number 0 and following are the seeds themselves."""
+    """Return the mutant of a number, always the same; the first numbers are the seeds themselves."""
     seeds = target.seeds()
     if number < len(seeds):
         return seeds[number]
@@ -51,9 +51,9 @@ def mutant(target: Target, seed: int, number: int) -> bytes:
 def fuzz(
     target: Target, seed: int, *, seconds: float, most: int = 10**9, patience: float = SECONDS
 ) -> Iterator[int | Failure]:
-    """Yield the number of each mutant that fared as it should, and a `Failure` for each that did not.
+    """Yield the number of each mutant that passed, and a `Failure` for each that did not.
 
-    What a process takes to import and open what it needs is not of these seconds.
+    The time that a process needs to start does not count towards `seconds`.
     """
     left, number = seconds, 0
     while left > 0 and number < most:
@@ -70,10 +70,10 @@ def fuzz(
 def _outcomes(
     pipe: Connection, target: Target, seed: int, number: int, until: float, most: int, patience: float
 ) -> Iterator[int | Failure]:
-    """Yield what a worker says of each mutant, until one fails or the time is over."""
+    """Yield the outcome of each mutant from a worker, until one fails or the time is over."""
     while time.monotonic() < until and number < most:
         if not pipe.poll(patience):
-            yield Failure(target.name, seed, number, f"it takes more than {patience:g} seconds")
+            yield Failure(target.name, seed, number, f"it took more than {patience:g} seconds")
             return
         try:
             said = pipe.recv()
@@ -102,7 +102,7 @@ def _worker(target: Target, seed: int, number: int) -> Iterator[Connection]:
 
 
 def _work(target: Target, seed: int, number: int, pipe: Connection) -> None:
-    """Try one mutant after another, and say of each what was wrong, None if nothing was."""
+    """Run one mutant after another, and send the outcome of each: an error's text, or None if it passed."""
     run = target.prepare()
     _limit_memory()
     pipe.send(None)
@@ -112,14 +112,14 @@ def _work(target: Target, seed: int, number: int, pipe: Connection) -> None:
 
 
 def outcome(run: Callable[[bytes], object], content: bytes) -> str | None:
-    """Return what is wrong with how a mutant is met; None where it is accepted, or refused by an error of ours."""
+    """Return the traceback of a mutant's error; None if it was accepted, or refused with a `DiffutronError`."""
     from diffutron_ort.errors import DiffutronError
 
     try:
         run(content)
     except DiffutronError:
         return None
-    except BaseException:  # a Rust panic is one, too
+    except BaseException:  # includes a Rust panic
         return traceback.format_exc()
     return None
 

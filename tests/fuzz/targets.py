@@ -1,4 +1,4 @@
-"""What is fuzzed: each file that somebody else may have written, handed to what reads it."""
+"""The files of a bundle as fuzzing targets: each is fed to the code that reads it."""
 
 import hashlib
 import shutil
@@ -19,13 +19,13 @@ SEEDS = Path(__file__).parent / "seeds"
 
 
 def seeds(name: str, *others: Path) -> list[bytes]:
-    """Return the files that mutants are made of: `others`, and what failed once, in the folder `seeds`."""
+    """Return the files to mutate: `others`, and those in the folder `seeds`, which failed once."""
     kept = sorted((SEEDS / name).glob("*")) if (SEEDS / name).is_dir() else []
     return [path.read_bytes() for path in (*others, *kept)]
 
 
 def bundle() -> Path:
-    """Return a copy of nano's bundle that mutants may be written into."""
+    """Return a copy of nano's bundle to write mutants into."""
     from diffutron_ort.bundle.manifest import MANIFEST, read_manifest
 
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -36,7 +36,7 @@ def bundle() -> Path:
 
 
 def manifest() -> Callable[[bytes], object]:
-    """Read a manifest, check its files, and judge its cards."""
+    """Read a manifest, check its files, and check its fidelity cards."""
     from diffutron_ort.checks.verify import check_card
 
     folder = bundle()
@@ -51,7 +51,7 @@ def manifest() -> Callable[[bytes], object]:
 
 
 def generation_config() -> Callable[[bytes], object]:
-    """Load a bundle with other options, and make a configuration of them."""
+    """Load a bundle with changed options, and make a configuration of them."""
     from diffutron_ort.config import GenerationConfig
 
     folder = bundle()
@@ -64,7 +64,7 @@ def generation_config() -> Callable[[bytes], object]:
 
 
 def conformance() -> Callable[[bytes], object]:
-    """Read a pack of cases, and compare with it what takes no pass."""
+    """Read recorded cases, and replay those that need no pass of the model."""
     from diffutron_ort import Diffutron
     from diffutron_ort.bundle.conformance import read_pack
     from diffutron_ort.bundle.manifest import File
@@ -87,7 +87,7 @@ def conformance() -> Callable[[bytes], object]:
 
 
 def tokenizer() -> Callable[[bytes], object]:
-    """Load a tokenizer, and have it encode, fill and decode."""
+    """Load a tokenizer; encode, with and without masks, and decode."""
     from diffutron_ort.text.tokenizer import Tokenizer
 
     nano = load_bundle()
@@ -102,7 +102,7 @@ def tokenizer() -> Callable[[bytes], object]:
 
 
 def graph(name: str, kind: str) -> Callable[[bytes], object]:
-    """Look at what a graph holds, as before ONNX Runtime opens it."""
+    """Check a graph as before ONNX Runtime opens it."""
     from diffutron_ort.runtime import graph_guard
 
     weights = graph_guard.Weights("denoiser.onnx.data", (NANO / "onnx" / "denoiser.onnx.data").stat().st_size)
@@ -110,7 +110,7 @@ def graph(name: str, kind: str) -> Callable[[bytes], object]:
 
 
 def _put(folder: Path, name: str, content: bytes) -> None:
-    """Write a file of a bundle, and have the manifest vouch for it."""
+    """Write a file of a bundle, and update its entry in the manifest."""
     import json
 
     (folder / name).write_bytes(content)

@@ -28,7 +28,7 @@ SYSTEM, AGAIN = {"role": "system", "content": "S"}, {"role": "user", "content": 
         ([{"role": "user", "content": "{content} {0}"}], "[Question]\n{content} {0}\n[/Question]\n\n[Answer]\n"),
     ],
 )
-def test_messages_become_the_text_of_the_training(messages, text):
+def test_messages_are_rendered_as_in_training(messages, text):
     assert render_chat(messages) == text
 
 
@@ -50,12 +50,12 @@ def test_messages_become_the_text_of_the_training(messages, text):
         ([{"role": ["user"], "content": "M"}], r"message 0 has role \['user'\]"),
     ],
 )
-def test_what_the_reference_drops_silently_is_refused(messages, found):
+def test_messages_that_the_reference_drops_silently_are_refused(messages, found):
     with pytest.raises(InputError, match=found):
         render_chat(messages)
 
 
-def test_an_error_shows_little_of_a_huge_message():
+def test_an_error_shortens_a_huge_message():
     for messages in ("a" * 10**7, [{"role": "a" * 10**7, "content": "M"}], [{"a" * 10**7: 1}], ["a" * 10**7]):
         with pytest.raises(InputError) as raised:
             render_chat(messages)
@@ -72,17 +72,17 @@ def test_an_error_shows_little_of_a_huge_message():
     ],
 )
 @pytest.mark.parametrize("user", ["[Question]{content}", "{content}", "{content} {content}", "no place"])
-def test_no_prompt_has_fewer_characters_than_are_counted_before(messages, user):
+def test_least_characters_is_a_lower_bound(messages, user):
     template = {**CHAT_TEMPLATE, "user": user}
     assert 0 <= least_characters(messages, template) <= len(render_chat(messages, template))
 
 
-def test_what_cannot_be_rendered_counts_as_nothing():
+def test_messages_that_cannot_be_rendered_count_as_nothing():
     for messages in (None, "text", 5, ["M", None], [{"role": ["user"], "content": "M"}], [{"content": 5}]):
         assert least_characters(messages) == 0
 
 
-def test_a_text_in_nfc_stays_as_it_is():
+def test_a_text_in_nfc_is_unchanged():
     for text in ("", "abc", "İıŞşĞğÖöÜüÇç", "i\u0307 ı\u0307", "😀 中文 \u1f82"):
         assert composed(text) == text
 

@@ -42,33 +42,33 @@ def load(path, vocab_size=10**6, special=SPECIAL):
         "a <mask> b<eos>",
     ],
 )
-def test_text_survives_the_way_to_ids_and_back(tokenizer, text):
+def test_decoding_inverts_encoding(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)).removeprefix(" ") == text
 
 
-def test_no_bos_and_no_eos_as_in_training(tokenizer):
+def test_bos_and_eos_are_not_added(tokenizer):
     assert not {1, 2} & set(tokenizer.encode("Merhaba"))
 
 
 @pytest.mark.parametrize("text", CONTROL)
-def test_control_tokens_in_a_users_text_are_letters(tokenizer, text):
+def test_control_tokens_in_user_text_are_encoded_as_characters(tokenizer, text):
     ids = tokenizer.encode(f"bir {text} iki")
     assert min(ids) > 6
     assert len(ids) > 3
 
 
 @pytest.mark.parametrize("text", ["bir\niki", "bir iki", "bir\n  iki", "bir\n\n\t   iki"])
-def test_the_space_after_a_newline_is_none_of_the_texts(tokenizer, text):
+def test_the_space_that_decoding_adds_after_a_newline_is_removed(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == f" {text}"
 
 
-def test_the_token_before_tells_whether_a_newline_precedes(tokenizer):
+def test_the_previous_token_decides_whether_a_space_is_removed(tokenizer):
     [newline], word = tokenizer.encode("\n"), tokenizer.encode("bir")
     assert tokenizer.decode(word, previous=newline) == "bir"
     assert tokenizer.decode(word, previous=word[0]) == tokenizer.decode(word) == " bir"
 
 
-def test_control_tokens_are_left_out_of_decoded_text(tokenizer):
+def test_decoded_text_has_no_control_tokens(tokenizer):
     assert tokenizer.decode([*tokenizer.encode("bir"), 4, 0, 1, 2]).strip() == "bir"
 
 
@@ -81,14 +81,14 @@ def test_control_tokens_are_left_out_of_decoded_text(tokenizer):
         ("<eos> <mask>", ["<eos> ", ""]),
     ],
 )
-def test_masks_of_a_text_become_masks_and_nothing_else_does(tokenizer, text, pieces):
+def test_only_mask_becomes_a_control_token(tokenizer, text, pieces):
     ids, found = tokenizer.encode_masked(text)
     assert found == pieces
     assert ids.count(4) == len(pieces) - 1
     assert not {0, 1, 2} & set(ids)
 
 
-def test_a_mask_swallows_the_space_before_it(tokenizer):
+def test_a_mask_absorbs_the_space_before_it(tokenizer):
     [bir], [iki] = tokenizer.encode("bir"), tokenizer.encode("iki")
     assert tokenizer.encode_masked("bir <mask> iki")[0] == [bir, 4, iki]
 
@@ -102,7 +102,7 @@ def test_a_mask_swallows_the_space_before_it(tokenizer):
         (None, "of type NoneType"),
     ],
 )
-def test_what_is_no_text_is_refused(tokenizer, text, found):
+def test_input_that_is_not_valid_text_is_refused(tokenizer, text, found):
     for encode in (tokenizer.encode, tokenizer.encode_masked):
         with pytest.raises(InputError, match=found):
             encode(text)
@@ -120,7 +120,7 @@ def unmarked(specification):
         token["special"] = False
 
 
-def test_control_tokens_are_neutralised_whatever_the_file_says_of_them(path, tmp_path):
+def test_control_tokens_are_neutralised_even_if_the_file_declares_them_ordinary(path, tmp_path):
     tokenizer = load(changed(path, tmp_path, unmarked))
     for text in CONTROL:
         assert min(tokenizer.encode(f"bir {text} iki")) > 6
@@ -130,12 +130,12 @@ def test_control_tokens_are_neutralised_whatever_the_file_says_of_them(path, tmp
     assert tokenizer.decode([*tokenizer.encode("bir"), 0, 4]) == " bir"
 
 
-def test_a_manifest_with_other_control_tokens_does_not_fit(path):
+def test_other_ids_of_control_tokens_are_refused(path):
     with pytest.raises(BundleError, match=r"<mask> has id 4, the manifest says 5; export the model again"):
         load(path, 10**6, SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=5))
 
 
-def test_no_truncation_or_padding_of_a_file_is_kept(path, tmp_path):
+def test_truncation_and_padding_of_the_file_are_ignored(path, tmp_path):
     def limited(specification):
         specification["truncation"] = {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
         specification["padding"] = {
@@ -162,12 +162,12 @@ def no_model(specification):
 
 
 @pytest.mark.parametrize("change", [bad_charsmap, no_model])
-def test_what_the_library_panics_at_is_an_error_of_ours(path, tmp_path, change):
+def test_a_panic_while_loading_is_a_bundle_error(path, tmp_path, change):
     with pytest.raises(BundleError, match=r"tokenizer\.json .*export the model again"):
         load(changed(path, tmp_path, change))
 
 
-def test_a_panic_while_encoding_is_an_error_of_ours(tokenizer, monkeypatch):
+def test_a_panic_while_encoding_is_a_bundle_error(tokenizer, monkeypatch):
     class PanicException(BaseException):
         pass
 
@@ -180,7 +180,7 @@ def test_a_panic_while_encoding_is_an_error_of_ours(tokenizer, monkeypatch):
         tokenizer.encode("bir")
 
 
-def test_an_interrupt_is_none_of_the_librarys_errors(tokenizer, monkeypatch):
+def test_an_interrupt_is_not_turned_into_an_error(tokenizer, monkeypatch):
     class Interrupted:
         def encode(self, *_, **__):
             raise KeyboardInterrupt
@@ -195,7 +195,7 @@ def test_a_tokenizer_of_another_model_is_refused(path):
         load(path, 100)
 
 
-def test_no_piece_beyond_the_model_reaches_it(path, tmp_path):
+def test_an_id_beyond_the_models_vocabulary_is_refused(path, tmp_path):
     def sparse(specification):
         specification["model"]["vocab"]["▁bir"] = 10**6
 
@@ -222,7 +222,7 @@ SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPre
 
 @pytest.fixture(scope="module")
 def build(path):
-    """Make tokenizers of the embedded one's file with HTML tags as added tokens, as mmBERT's has, and other changes."""
+    """Build tokenizers from the embedded file, with HTML tags as added tokens, as in mmBERT, and other changes."""
 
     def build(flags=None, **parts):
         specification = json.loads(path.read_text("utf-8")) | parts
@@ -270,20 +270,20 @@ TAGGED = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_text_with_tags_survives_the_way_to_ids_and_back(build, kind):
+def test_decoding_inverts_encoding_with_tags(build, kind):
     tokenizer = build(**KINDS[kind])
     assert tokenizer.encode("<sub>")[-1] == TAGS.index("<sub>") + 2023
     for text in (*TAGGED, "Merhaba dünya", "bir\niki", "İyi 😀\n\n\tışık"):
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids).removeprefix(" ") == text
-        for i in range(1, len(ids)):  # wherever it is cut between words, the parts make up the whole
+        for i in range(1, len(ids)):  # decoding in two parts, cut between words, gives the same text
             head, tail = tokenizer.decode(ids[:i]), tokenizer.decode(ids[i:], ids[i - 1])
             if "\ufffd" not in head + tail and tokenizer.piece(ids[i - 1]) != "▁":
                 assert head + tail == tokenizer.decode(ids)
 
 
 @pytest.mark.parametrize("kind", ["Gemma 2's", "no prefix"])
-def test_a_space_after_a_newline_or_a_tag_is_the_texts_where_none_is_put_there(build, kind):
+def test_a_space_after_a_newline_or_a_tag_is_kept_if_the_tokenizer_adds_none(build, kind):
     tokenizer = build(**KINDS[kind])
     for text in ("bir\n iki", "<b>bir</b> iki", "bir<br> iki"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -293,14 +293,14 @@ def test_a_space_after_a_newline_or_a_tag_is_the_texts_where_none_is_put_there(b
 @pytest.mark.parametrize(
     "text", ["<b><mask></b> iki", " <mask>", "bir\n <mask>\n<mask>", "a <mask> <mask><sub>2</sub>"]
 )
-def test_a_text_with_masks_has_the_ids_that_the_library_gives_it(build, kind, text):
+def test_a_text_with_masks_has_the_librarys_ids(build, kind, text):
     tokenizer = build(**KINDS[kind])
-    aware = tokenizers.Tokenizer.from_str(tokenizer._tokenizer.to_str())  # to which `<mask>` is a mask
+    aware = tokenizers.Tokenizer.from_str(tokenizer._tokenizer.to_str())  # this one recognizes `<mask>`
     assert tokenizer.encode_masked(text)[0] == aware.encode(text, add_special_tokens=False).ids
 
 
 @pytest.mark.parametrize("flag", ["single_word", "rstrip"])
-def test_a_mask_is_a_mask_whatever_its_token_says(path, flag, tmp_path):
+def test_a_mask_is_recognized_whatever_its_token_declares(path, flag, tmp_path):
     def flagged(specification):
         specification["added_tokens"][4][flag] = True
 
@@ -310,7 +310,7 @@ def test_a_mask_is_a_mask_whatever_its_token_says(path, flag, tmp_path):
     assert pieces == ["kitap", "lar ", " ev"]
 
 
-def test_nothing_is_read_again_later(path, tmp_path):
+def test_the_file_is_read_only_once(path, tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(path.read_bytes())
     tokenizer = load(tmp_path / "tokenizer.json")
     (tmp_path / "tokenizer.json").unlink()
@@ -325,7 +325,7 @@ SAVED = {
 
 
 @pytest.mark.parametrize("state", SAVED)
-def test_nothing_that_was_saved_of_another_run_changes_a_text(path, tmp_path, tokenizer, state):
+def test_dropout_and_post_processing_of_the_file_are_ignored(path, tmp_path, tokenizer, state):
     other = load(changed(path, tmp_path, SAVED[state]))
     text = "Türkiye'nin başkenti neresidir, kitaplarımızdan hangisi? " * 3
     assert other.encode(text) == tokenizer.encode(text)
@@ -352,7 +352,7 @@ UNBOUNDED = {
 
 
 @pytest.mark.parametrize("found", UNBOUNDED)
-def test_what_may_run_for_ever_or_fill_the_memory_is_refused_before_it_runs(build, found):
+def test_a_pipeline_that_may_hang_or_exhaust_memory_is_refused_before_it_runs(build, found):
     begun = time.process_time()
     with pytest.raises(BundleError, match=f"^tokenizer.json: its .*{found}.*; export the model again$"):
         build(**UNBOUNDED[found])
@@ -360,7 +360,7 @@ def test_what_may_run_for_ever_or_fill_the_memory_is_refused_before_it_runs(buil
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_what_runs_while_the_library_loads_is_judged_before(path, hidden):
+def test_a_normalizer_that_runs_while_loading_is_checked_first(path, hidden):
     specification = json.loads(path.read_text("utf-8"))
     specification["added_tokens"][-1] |= {"content": "a" * 9, "normalized": True}
     specification["normalizer"] = {"type": "Sequence", "normalizers": DOUBLING * 15}
@@ -380,7 +380,7 @@ def test_a_malformed_step_is_refused(path, step):
         Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
 
 
-def test_a_model_that_makes_control_tokens_of_letters_is_refused(path):
+def test_a_model_that_encodes_text_as_control_tokens_is_refused(path):
     specification = json.loads(path.read_text("utf-8"))
     specification["model"] = {"type": "WordLevel", "vocab": specification["model"]["vocab"], "unk_token": "<unk>"}
     specification |= {"pre_tokenizer": None, "normalizer": None}
@@ -403,13 +403,13 @@ def test_a_model_that_makes_control_tokens_of_letters_is_refused(path):
     ],
 )
 @given(st.lists(st.sampled_from(["a", "aaaa", " ", "\n\n", "kitap", "e\u0301", "😀", "<b>", "ﷺ"]), max_size=60))
-def test_a_text_has_at_least_as_many_tokens_as_its_characters_say(build, parts, texts):
+def test_least_tokens_is_a_lower_bound(build, parts, texts):
     tokenizer = build(**parts)
     text = "".join(texts) * 20
     assert tokenizer.least_tokens(len(text)) <= len(tokenizer.encode(text))
 
 
-def test_characters_are_worth_tokens(tokenizer):
+def test_least_tokens_counts_the_longest_pieces(tokenizer):
     pieces = tokenizer._tokenizer.get_vocab()
     longest = max(map(len, pieces))
     assert tokenizer.least_tokens(0) == 0
