@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.completion import Completion
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.runtime.contract import PassInput, Past
 from diffutron_ort.runtime.session import Session
-from diffutron_ort.sampler.sequence import Step
-from diffutron_ort.text.stopping import Ends
-from diffutron_ort.types import Ids
 
 QUESTION = "On iki artı beş kaç eder?"
 LENGTHS = (64, 128, 256)  # of those below the context; and the context
@@ -181,27 +178,17 @@ def _pair(session: Session, full: PassInput) -> tuple[PassInput, PassInput]:
 
 def _answers(model: Diffutron, times: int) -> list[dict[str, Any]]:
     """Time whole answers, and count what they took and gave."""
-
-    def answer(name: str) -> list[Step]:
-        return list(model.stream(QUESTION, preset=name))
-
-    calls = [partial(answer, name) for name in PRESETS]
+    calls = [partial(model.complete, QUESTION, preset=name) for name in PRESETS]
     taken = _turns(calls, times)
-    return [_counted(name, answer(name), seconds, model.bundle) for name, seconds in zip(PRESETS, taken, strict=True)]
+    return [_counted(name, call(), seconds) for name, call, seconds in zip(PRESETS, calls, taken, strict=True)]
 
 
-def _counted(name: str, steps: Sequence[Step], seconds: float, bundle: Bundle) -> dict[str, Any]:
-    """Return what an answer took and gave; the same question has the same answer every time."""
-    full = sum(step.is_full for step in steps)
-    tokens = _delivered(steps[-1].ids[steps[-1].start :], bundle)
-    counts = {"steps": len(steps), "full": full, "cached": len(steps) - full, "tokens": tokens}
+def _counted(name: str, answer: Completion, seconds: float) -> dict[str, Any]:
+    """Return what an answer took; the same question has the same answer every time."""
+    full, cached, *_ = answer.passes
+    tokens = answer.completion_tokens
+    counts = {"steps": answer.steps, "full": full, "cached": cached, "tokens": tokens}
     return {"preset": name, **counts, "seconds": seconds, "rate": tokens / seconds}
-
-
-def _delivered(ids: Ids, bundle: Bundle) -> int:
-    """Return how many tokens of `ids` [m] stand before the end of the answer."""
-    answer = Ends(bundle.special, [stop for _, stop in bundle.stop_sequences]).answer(ids)
-    return int((answer != bundle.special.mask).sum())
 
 
 def _turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:

@@ -60,6 +60,7 @@ def cases(own: Any, seed: int) -> Iterator[dict[str, Any]]:
         rule = StopRule(TOKENIZER, SPECIAL, own, stop)
         canvas = np.array(ids, np.int64)
         said = {"text": rule.text(canvas, start), "settled": rule.is_settled(canvas, start)}
+        said["settled_text"] = rule.settled(canvas, start)
         yield {"ids": ids, "start": start, "stop": stop, **said}
 
 

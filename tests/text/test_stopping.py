@@ -1,5 +1,6 @@
 """The stop rule, against one that reads letter by letter, and against everything that the masks could become."""
 
+import time
 from functools import cache
 from itertools import product
 
@@ -117,6 +118,97 @@ def test_what_can_become_nothing_else_is_settled(ids, strings):
 
 A, C4, EF, BF, BD, F0, FF = (ID[f"<0x{byte}>"] for byte in ("41", "C4", "EF", "BF", "BD", "F0", "FF"))
 E, NEWLINE, CLOSING = ID["e"], ID["\n"], ID["▁[/Answer]"]
+
+
+def outcome_texts(ids, own, strings, tokens, strip):
+    """Yield every text that a canvas can end with, if its first two masks become any of `tokens`, or stay."""
+    masks = [place for place, token in enumerate(ids) if token == MASK][:2]
+    for fill in product([*tokens, MASK], repeat=len(masks)):
+        filled = list(ids)
+        for place, token in zip(masks, fill, strict=True):
+            filled[place] = token
+        text = shown(filled, 1, own, strings)
+        yield text.strip() if strip else text
+
+
+@settings(max_examples=300)
+@given(canvases(TOKENS), own_sequences, stop_strings, st.booleans())
+def test_settled_text_is_the_beginning_of_whatever_the_answer_becomes(ids, own, strings, strip):
+    settled = StopRule(TOKENIZER, SPECIAL, own, strings, strip=strip).settled(np.array(ids), 1)
+    for text in outcome_texts(ids, own, strings, TOKENS, strip):
+        assert text.startswith(settled)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.sampled_from([*TOKENS, *(ids[0] for _, ids in SPELLED)]), min_size=1, max_size=9),
+    own_sequences,
+    stop_strings,
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_settled_text_only_ever_grows_into_the_answer(tokens, own, strings, strip, chance):
+    stop = StopRule(TOKENIZER, SPECIAL, own, strings, strip=strip)
+    canvas, order = np.full(1 + len(tokens), MASK), list(range(1, 1 + len(tokens)))
+    canvas[0] = 9
+    chance.shuffle(order)
+    before = stop.settled(canvas, 1)
+    for place in order:
+        canvas[place] = tokens[place - 1]
+        now = stop.settled(canvas, 1)
+        assert now.startswith(before)
+        before = now
+    assert before == stop.text(canvas, 1)
+
+
+def test_settled_text_by_hand():
+    def stripping(own=OWN, strings=()):
+        return StopRule(TOKENIZER, SPECIAL, own, strings, strip=True)
+
+    word, space = TOKENIZER.encode("bir iki"), ID["▁"]
+    stop = stripping(strings=("ki z",))
+    begun = [9, *word]
+    assert stop.settled(np.array([*begun, MASK]), 1) == "bir i"  # "ki" may become "ki z"
+    assert stop.settled(np.array([*begun, ID["e"], MASK]), 1) == "bir ikie"
+    assert stop.settled(np.array([*begun, ID["e"], space, MASK]), 1) == "bir ikie"  # white space may be stripped
+    assert stop.settled(np.array([*begun, C4, MASK]), 1) == "bir i"  # half of a character
+    assert stripping().settled(np.array([*begun, C4, ID["<0x9F>"], MASK]), 1) == "bir iki"  # the next byte may break it
+    assert stripping().settled(np.array([*begun, C4, ID["<0x9F>"], ID["e"], MASK]), 1) == "bir ikiğe"
+    assert stripping(SPELLED).settled(np.array([*begun, *SPELLED[0][1][:3], MASK]), 1) == "bir iki"
+    assert stripping().settled(np.array([9, MASK, *word]), 1) == ""
+    assert stripping().settled(np.array([*begun, PAD, MASK]), 1) == "bir iki"
+
+
+def test_many_stop_strings_do_not_make_settled_text_slow():
+    strings = tuple(f"{number}{'x' * 9000}" for number in range(1000))
+    stop = rule(strings=strings)
+    begun = time.perf_counter()
+    stop.settled(np.array([9, *[ID["e"]] * 60, MASK]), 1)
+    assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("ids", "strings", "tokens", "stopped"),
+    [
+        ([PAD], (), 0, True),
+        ([569, PAD, PAD], (), 1, True),
+        ([569, 487, EOS, 569], (), 2, True),
+        ([569, 487], (), 2, False),
+        ([569, MASK, 487], (), 2, False),
+        ([569, MASK, 487, PAD], (), 2, True),
+    ],
+)
+def test_an_ending_counts_the_answers_tokens(ids, strings, tokens, stopped):
+    assert rule(strings=strings).ending(np.array([9, *ids]), 1) == (tokens, stopped)
+
+
+def test_an_ending_by_text_counts_the_tokens_that_spell_what_is_shown():
+    word = TOKENIZER.encode("bir iki bir")
+    assert len(word) == 3
+    assert rule(strings=(" iki",)).ending(np.array([9, *word]), 1) == (1, True)
+    assert rule(strings=("ki",)).ending(np.array([9, *word]), 1) == (2, True)  # "i" takes a part of the token
+    assert rule(strings=("bir",)).ending(np.array([9, *word]), 1)[1]
+    assert rule(strings=("zzz",)).ending(np.array([9, *word]), 1) == (3, False)
 
 
 @pytest.mark.parametrize(

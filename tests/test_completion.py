@@ -1,0 +1,128 @@
+"""Results: completions, streams of messages, and settled text as a client reads it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from diffutron_ort import Completion, Step
+from diffutron_ort.completion import Passes
+from diffutron_ort.errors import InputError, OptionError
+from tests.fakes import scripted
+
+QUESTION = "On iki artı beş kaç eder?"
+LIST = "Ters sırala: kitap, deniz, okul, elma"
+CHAT = [{"role": "system", "content": "Kısa yanıtla."}, {"role": "user", "content": QUESTION}]
+
+
+@pytest.mark.parametrize("options", [{}, {"preset": "fast"}, {"early_end": False}, {"cache": "block"}, {"steps": 5}])
+def test_a_completion_counts_what_the_steps_did(model, options):
+    found, steps = model.complete(QUESTION, **options), list(model.stream(QUESTION, **options))
+    last = steps[-1]
+    assert found.text == last.text == model.generate(QUESTION, **options)
+    np.testing.assert_array_equal(found.ids, last.ids[last.start :])
+    assert (found.prompt_tokens, found.steps) == (last.start, len(steps))
+    full = [step for step in steps if step.num_computed == len(step.ids)]
+    computed, predicted = (sum(getattr(s, name) for s in steps) for name in ("num_computed", "num_predicted"))
+    assert found.passes == Passes(len(full), len(steps) - len(full), computed, predicted)
+    assert found.masks_left == (found.ids == model.bundle.special.mask).sum()
+
+
+def test_it_says_why_the_answer_ended(model):
+    assert model.complete(QUESTION).finish_reason == "stop"
+    assert model.complete(LIST, max_new_tokens=3).finish_reason == "length"
+    cut = model.complete(LIST, stop=" okul")
+    assert (cut.text, cut.finish_reason) == ("elma,", "stop")
+    assert cut.completion_tokens == len(model.tokenizer.encode("elma,"))
+
+
+def test_its_tokens_and_confidence_are_the_answers(model):
+    scripted_model, says = scripted(model, "on yedi")
+    found = scripted_model.complete("x", temperature=0.0)
+    tokens = len(model.tokenizer.encode("on yedi"))
+    assert (found.text, found.completion_tokens) == ("on yedi", tokens)
+    assert says.passes == found.steps == found.passes.full
+    rest = (model.bundle.vocab_size - 1) * np.exp(-20.0)
+    assert found.mean_confidence == pytest.approx(1 / (1 + rest))
+    assert found.least_confidence == pytest.approx(1 / (1 + rest))
+
+
+def test_the_least_confidence_is_that_of_the_answers_least_certain_token(model):
+    steps = list(model.stream(LIST, early_end=False))
+    last, confidence = steps[-1], {}
+    for step in steps:
+        confidence |= zip(step.positions.tolist(), step.confidence.tolist(), strict=True)
+    found = model.complete(LIST, early_end=False)
+    own = [confidence[last.start + i] for i in range(found.completion_tokens)]
+    assert found.least_confidence == min(own)
+    assert found.mean_confidence == pytest.approx(sum(own) / len(own))
+
+
+def test_an_empty_answer_has_no_confidence(model):
+    empty, _ = scripted(model, "")
+    found = empty.complete("x", temperature=0.0)
+    assert (found.text, found.completion_tokens, found.finish_reason) == ("", 0, "stop")
+    assert found.mean_confidence is found.least_confidence is None
+
+
+def test_a_list_has_a_completion_each_in_order(model):
+    prompts = [LIST, QUESTION, CHAT, "x"]
+    found = model.complete(prompts, temperature=0.3, seed=4)
+    for i, (one, prompt) in enumerate(zip(found, prompts, strict=True)):
+        alone = model.complete(prompt, temperature=0.3, seed=4 + i)
+        assert (one.text, one.ids.tolist(), one.steps) == (alone.text, alone.ids.tolist(), alone.steps)
+
+
+def test_generate_gives_completions_when_asked_for_details(model):
+    found = model.generate(QUESTION, details=True)
+    assert isinstance(found, Completion)
+    assert [one.text for one in model.generate([QUESTION, LIST], details=True)] == model.generate([QUESTION, LIST])
+
+
+def test_messages_are_answered_alike_everywhere(model):
+    answer = model.chat(CHAT)
+    assert model.complete(CHAT).text == answer
+    steps, chat = list(model.stream(CHAT)), list(model.chat(CHAT, stream=True))
+    assert steps[-1].text == chat[-1].text == answer
+    assert [step.ids.tolist() for step in steps] == [step.ids.tolist() for step in chat]
+    assert all(isinstance(step, Step) for step in chat)
+
+
+@pytest.mark.parametrize("prompt", [None, 3, [], b"x", {"role": "user"}, [3], [QUESTION, 3], [[]]])
+def test_what_is_no_prompt_is_refused(model, prompt):
+    with pytest.raises(InputError):
+        model.complete(prompt)
+
+
+def test_messages_are_not_raw_text(model):
+    with pytest.raises(InputError, match="must be a string"):
+        model.stream(CHAT, template=False)
+
+
+def test_a_stream_refuses_before_its_first_step(model):
+    with pytest.raises(OptionError):
+        model.chat(CHAT, stream=True, steps=0)
+    with pytest.raises(InputError):
+        model.stream([{"role": "robot", "content": "x"}])
+
+
+@pytest.mark.parametrize("options", [{}, {"block_length": 4}, {"stop": ("niz", " okul, z")}, {"template": False}])
+def test_settled_text_is_appended_to_and_ends_as_the_answer(model, options):
+    for temperature in (0.0, 0.8):
+        shown = ""
+        for step in model.stream(LIST, temperature=temperature, **options):
+            assert step.settled.startswith(shown)
+            shown = step.settled
+            assert step.is_last or not shown.endswith(("\N{REPLACEMENT CHARACTER}", " "))
+        assert shown == model.generate(LIST, temperature=temperature, **options)
+
+
+def test_a_completion_cannot_be_changed_and_shows_itself(model):
+    found = model.complete(QUESTION)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.text = "x"
+    assert str(found) == "on yedi"
+    page = dataclasses.replace(found, text="<b>1 & 2</b>")._repr_html_()
+    assert "&lt;b&gt;1 &amp; 2&lt;/b&gt;" in page
+    assert "<b>" not in page
+    assert f"{found.prompt_tokens} + {found.completion_tokens} tokens" in page
