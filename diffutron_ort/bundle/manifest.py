@@ -1,5 +1,6 @@
-"""diffutron.json: what a bundle says of itself, read and checked."""
+"""Read and check diffutron.json, the manifest of a bundle."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,10 @@ from diffutron_ort.types import SpecialIds
 
 FORMAT = 1
 MANIFEST = "diffutron.json"
-PLAIN = "plain"  # the manifest's key, and the exporter's name, of a graph for other programs
+PLAIN = "plain"  # the manifest's key, and the exporter's name, for the graph that other programs run
 ALWAYS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
-# What no bundle exceeds: far beyond the real model, and small enough that nothing made in these sizes fills a memory.
+# Upper bounds: far beyond the real model, and small enough that arrays of these sizes cannot exhaust memory.
 MOST_CONTEXT = 2**17
 MOST_PIECES = 2**22
 MOST_LAYERS = 2**10
@@ -26,16 +27,18 @@ MOST_WIDTH = 2**16
 MOST_SIZE = 2**42
 MOST_FIGURE = 1e30  # of a fidelity card
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}){0,3}")
+EXACT = "max_abs_over_std"  # a fidelity card's largest error of a logit, relative; only exact variants have it
 VARIANT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+PROVIDER_NAME = re.compile(r"[a-z0-9_]{1,32}")
 RELEASE = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class File(NamedTuple):
-    """What a manifest says of a file.
+    """The size and hash of a file, as the manifest lists them.
 
     Attributes:
-        size: Bytes.
+        size: In bytes.
         sha256: In hexadecimal.
     """
 
@@ -45,21 +48,24 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Variant:
-    """One graph of the model.
+    """One form of the model: its graphs and their weights.
 
     Attributes:
-        graph: Its path, relative to the bundle.
-        weights: The path of its weights.
-        fidelity: How far it is from the checkpoint.
-        alone: Whether a pass has to compute one sequence, unpadded, and its candidates alone, since what else is in a
-            pass moves its predictions (activations quantized with one scale a tensor).
-        generate: The path of the whole of generation as one graph; None in a bundle of an older release.
+        graph: Path of the denoiser's graph, relative to the bundle.
+        weights: Path of the weights.
+        fidelity: Figures that say how close it is to the checkpoint.
+        batch_invariant: Whether a sequence's predictions are the same whatever else is in the pass. If they are not
+            (activations quantized with one scale a tensor), a pass must compute one sequence, unpadded, and predict
+            nothing but its candidates.
+        providers: Short names of the ONNX Runtime providers that can run it; None if all can.
+        generate: Path of the generation graph; None in a bundle of an older release.
     """
 
     graph: str
     weights: str
     fidelity: Mapping[str, Any]
-    alone: bool = False
+    batch_invariant: bool = True
+    providers: tuple[str, ...] | None = None
     generate: str | None = None
 
     @property
@@ -67,28 +73,37 @@ class Variant:
         """The paths of all its files, the weights last."""
         return (self.graph, *([self.generate] if self.generate else []), self.weights)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it was exported to predict what the checkpoint predicts at float32."""
+        return EXACT in self.fidelity
+
+    def runs_on(self, provider: str) -> bool:
+        """Return whether the provider with this short name can run it."""
+        return self.providers is None or provider in self.providers
+
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a manifest says of its folder.
+    """What a manifest says about its folder.
 
     Attributes:
-        folder: Where the files are, absolute.
+        folder: The folder with the files, absolute.
         source: Name, revision and adapter of the checkpoint that was exported.
-        context_length: The most tokens, prompt and answer together, that the model was trained with.
+        context_length: The largest number of tokens, prompt and answer together, that the model was trained with.
         vocab_size: Number of pieces.
         layers: Number of layers.
         hidden_size: Width of the residual stream.
         special: The control tokens.
-        chat_template: What each role's message becomes.
+        chat_template: How each role's message is rendered.
         stop_sequences: What ends an answer, as text and as ids.
         least_onnxruntime: The oldest release that runs the graphs.
-        files: Size and SHA-256 of each, by its path relative to the bundle.
+        files: Size and SHA-256 of each file, by its path relative to the bundle.
         variants: By name; at least one.
         options: The generation options in which this model differs from the package's defaults.
         output_vocabulary: The ids that the graphs can predict, ascending, one for each column of their `logits`; None
-            where that is all of them.
-        plain: The graph for other programs, which nothing here runs; None where there is none.
+            if they can predict all.
+        plain: The graph for other programs, which nothing here runs; None if there is none.
     """
 
     folder: Path
@@ -109,27 +124,27 @@ class Bundle:
 
     @property
     def weights(self) -> set[str]:
-        """The files of weights: they are hashed when they come from the Hub, not whenever they are opened."""
+        """The weight files: they are hashed when they are downloaded, not whenever they are opened."""
         return {variant.weights for variant in self._all_variants}
 
     @property
     def columns(self) -> int:
-        """How many pieces the graphs can predict."""
+        """The number of pieces that the graphs can predict."""
         return self.vocab_size if self.output_vocabulary is None else len(self.output_vocabulary)
 
     @property
     def first_variant(self) -> str:
-        """The name of the variant that is taken where all can be had: fp32, if the manifest lists it."""
+        """The name of the variant to take if all are available: the most exact one, else the first in the manifest."""
         return self._by_preference[0]
 
     @property
     def default_variant(self) -> str:
-        """The name of the variant that runs where none is asked for: the first of which something is in the folder."""
+        """The name of the variant to run if none is asked for: the most preferred one that has a file in the folder."""
         names = self._by_preference
         return next((name for name in names if self.is_here(self.variants[name])), names[0])
 
     def is_here(self, variant: Variant) -> bool:
-        """Return whether the folder has something of `variant`; one that was left out or deleted has nothing."""
+        """Return whether the folder has a file of `variant`; it has none if the variant was left out or deleted."""
         return any((self.folder / name).exists() for name in (variant.graph, variant.weights))
 
     def variant(self, name: str) -> Variant:
@@ -139,21 +154,22 @@ class Bundle:
             OptionError: The bundle has none of that name.
         """
         if not isinstance(name, str) or name not in self.variants:
-            there = ", ".join(sorted(self.variants))
+            names = ", ".join(sorted(self.variants))
             if name == PLAIN:
-                raise OptionError(f"variant={name!r}: it is for optimum and transformers.js; to run here, take {there}")
-            raise OptionError(f"variant={brief(name)}: {self.folder} has {there}; export it to add one")
+                raise OptionError(f"variant={name!r} is for optimum and transformers.js; to generate here, use {names}")
+            raise OptionError(f"variant={brief(name)}: {self.folder} has {names}; export the model again to add one")
         return self.variants[name]
 
     def needed(self, names: Iterable[str]) -> list[str]:
-        """Return the paths of the files that the variants called `names` need: theirs, and those of no variant."""
+        """Return the paths of the files that the variants `names` need: their own, and those of no variant."""
         others = {file for variant in self._all_variants for file in variant.files}
         own = {file for name in names for file in self.variant(name).files}
         return [file for file in self.files if file not in others or file in own]
 
     @property
     def _by_preference(self) -> list[str]:
-        return sorted(self.variants, key=lambda name: name != "fp32")  # which leaves the others in their order
+        """Names of the variants, the exact ones first, by their error; the others in the manifest's order."""
+        return sorted(self.variants, key=lambda name: self.variants[name].fidelity.get(EXACT, math.inf))
 
     @property
     def _all_variants(self) -> list[Variant]:
@@ -165,13 +181,13 @@ def read_manifest(folder: Path) -> Bundle:
 
     Raises:
         BundleFileError: There is no manifest.
-        BundleError: It is of another format, or says something that has no meaning.
+        BundleError: It has another format, or a value that is not allowed.
     """
     folder = folder.absolute()
     manifest = read_object(folder / MANIFEST)
     found = manifest.values.get("format")
     if (found != FORMAT or isinstance(found, bool)) and not is_own(folder, found):
-        raise manifest.refused(f" has format {brief(found)}: this release reads {FORMAT}")
+        raise manifest.refused(f" has format {brief(found)}; this release reads format {FORMAT}")
     files = _files(manifest)
     vocab_size = manifest.integer("vocab_size", 1, MOST_PIECES)
     special = _special(manifest, vocab_size)
@@ -193,7 +209,7 @@ def read_manifest(folder: Path) -> Bundle:
     )
     for name in files.keys() - bundle.weights:
         if files[name].size > MOST_BYTES:
-            raise manifest.refused(f": {name} has {files[name].size} bytes; {MOST_BYTES} are the most but for weights")
+            raise manifest.refused(f": {name} has {files[name].size} bytes; only weights may exceed {MOST_BYTES}")
     return bundle
 
 
@@ -202,13 +218,13 @@ def _files(manifest: Fields) -> dict[str, File]:
     for name, said in manifest.each("files").items():
         if not FILE_NAME.fullmatch(name):
             raise manifest.refused(
-                f": the file name {brief(name)} leaves the bundle's folder, or has other characters than letters, "
-                "digits and -_.+"
+                f": the file name {brief(name)} leads out of the bundle's folder, or has characters other than "
+                "letters, digits and -_.+"
             )
         files[name] = File(said.integer("size", 0, MOST_SIZE), _matching(said, "sha256", SHA256, "64 digits"))
     for name in ALWAYS:
         if name not in files:
-            raise manifest.refused(f": {name!r} is not among its files")
+            raise manifest.refused(f": {name!r} is not listed in its files")
     return files
 
 
@@ -250,7 +266,7 @@ def _variants(manifest: Fields, files: Mapping[str, File]) -> dict[str, Variant]
     variants = {}
     for name, said in manifest.each("variants").items():
         if not VARIANT_NAME.fullmatch(name):
-            raise manifest.refused(f": a variant is called {brief(name)}")
+            raise manifest.refused(f": {brief(name)} cannot be a variant's name")
         variants[name] = _variant(said, files)
     if not variants:
         raise manifest.wrong("variants", "at least one variant")
@@ -262,23 +278,44 @@ def _variant(said: Fields, files: Mapping[str, File]) -> Variant:
         graph=_listed(said, "graph", files),
         weights=_listed(said, "weights", files),
         fidelity=_card(said.fields("fidelity")) if "fidelity" in said else {},
-        alone=said.boolean("alone") if "alone" in said else False,
+        batch_invariant=_batch_invariant(said),
+        providers=_providers(said),
         generate=_listed(said, "generate", files) if "generate" in said else None,
     )
+
+
+def _batch_invariant(said: Fields) -> bool:
+    """Return whether a variant is batch-invariant; older manifests say the opposite, `alone`."""
+    return said.boolean("batch_invariant") if "batch_invariant" in said else not _is_alone(said)
+
+
+def _providers(said: Fields) -> tuple[str, ...] | None:
+    """Return the providers that can run a variant, None for all; a variant that is `alone` runs on the CPU only."""
+    if "providers" not in said:
+        return ("cpu",) if _is_alone(said) else None
+    names = said.texts("providers")
+    if not names or not all(map(PROVIDER_NAME.fullmatch, names)):
+        raise said.wrong("providers", "short names of providers, such as cpu")
+    return tuple(names)
+
+
+def _is_alone(said: Fields) -> bool:
+    """Return what a manifest of an older release says instead of `batch_invariant` and `providers`."""
+    return said.boolean("alone") if "alone" in said else False
 
 
 def _listed(said: Fields, name: str, files: Mapping[str, File]) -> str:
     value = said.text(name)
     if value not in files:
-        raise said.refused(f": {name} {brief(value)} is not among its files")
+        raise said.refused(f": {name} {brief(value)} is not listed in its files")
     if value in ALWAYS:
-        raise said.refused(f": {name} is {value!r}, which is no variant's")
+        raise said.refused(f": {name} is {value!r}, which belongs to no variant")
     return value
 
 
 def _card(said: Fields) -> Mapping[str, Any]:
-    """Return a fidelity card, of which the figures that it is judged by are numbers."""
-    for name in ("max_abs_over_std", "agreement"):
+    """Return a fidelity card; the figures that it is judged by are numbers."""
+    for name in (EXACT, "agreement"):
         if name in said:
             said.number(name, 0, MOST_FIGURE)
     return {name: value for name, value in said.values.items() if value is not None}

@@ -88,7 +88,7 @@ class Session:
         """
         self._bundle = replace(bundle, folder=bundle.folder.absolute())  # a child that opens it may be elsewhere
         self._variant = bundle.variant(variant)
-        self.batch_invariant = not self._variant.alone
+        self.batch_invariant = self._variant.batch_invariant
         self._providers = _full_names(providers)
         self.threads = choose_threads(threads, bundle.files[self._variant.weights].size)
         if type(spin) is not bool:

@@ -100,23 +100,29 @@ def test_an_altered_file_is_named(broken, name):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda m: m.update(format=2), "has format 2: this release reads 1"),
+        (lambda m: m.update(format=2), "has format 2; this release reads format 1"),
         (lambda m: m.pop("format"), "has format None"),
         (lambda m: m.pop("special_ids"), "has no special_ids"),
         (lambda m: m.update(files=[]), "files is \\[\\], expected an object"),
         (lambda m: m.update(context_length=0), "context_length is 0"),
         (lambda m: m.update(vocab_size="512"), "vocab_size is '512'"),
-        (lambda m: m["files"].pop("tokenizer.json"), "'tokenizer.json' is not among its files"),
-        (lambda m: m["variants"]["fp32"].update(graph="onnx/other.onnx"), "'onnx/other.onnx' is not among its files"),
+        (lambda m: m["files"].pop("tokenizer.json"), "'tokenizer.json' is not listed in its files"),
+        (
+            lambda m: m["variants"]["fp32"].update(graph="onnx/other.onnx"),
+            "'onnx/other.onnx' is not listed in its files",
+        ),
         *(
             (
                 lambda m, of=of, name=name: of(m).update(graph=name, weights=name),
-                f"graph is '{name}', which is no variant's",
+                f"graph is '{name}', which belongs to no variant",
             )
             for of in (lambda m: m["variants"]["int8"], lambda m: m.setdefault("plain", {}))
             for name in ("tokenizer.json", "generation_config.json")
         ),
-        (lambda m: m["files"]["config.json"].update(size=2**26 + 1), "config.json has 67108865 bytes; 67108864 are"),
+        (
+            lambda m: m["files"]["config.json"].update(size=2**26 + 1),
+            "config.json has 67108865 bytes; only weights may exceed 67108864",
+        ),
         (lambda m: m.update(variants={}), "variants is {}, expected at least one"),
         *(
             (lambda m, ids=ids: m["special_ids"].update(ids), "special_ids")
@@ -130,7 +136,7 @@ def test_an_altered_file_is_named(broken, name):
         *(
             (
                 lambda m, name=name: m["files"].update({name: {"size": 1, "sha256": "0" * 64}}),
-                "leaves the bundle's folder",
+                "leads out of the bundle's folder",
             )
             for name in ("../secret", "/etc/passwd", "onnx/../../x", "C:x", "a\\b", "")
         ),
@@ -243,6 +249,11 @@ def test_an_integer_may_be_written_as_a_float(broken):
         lambda m: m["special_ids"].update(extra=9),
         lambda m: m["stop_sequences"][0].update(ids=[10**6]),
         lambda m: m["variants"]["fp32"].update(alone="yes"),
+        lambda m: m["variants"]["fp32"].update(batch_invariant="yes"),
+        lambda m: m["variants"]["fp32"].update(providers="cpu"),
+        lambda m: m["variants"]["fp32"].update(providers=[]),
+        lambda m: m["variants"]["fp32"].update(providers=[None]),
+        lambda m: m["variants"]["fp32"].update(providers=["cp\x1bu"]),
         lambda m: m["variants"].update({"a\x1bb": m["variants"]["fp32"]}),
         lambda m: m.update(output_vocabulary=[4, 3]),
         lambda m: m.update(plain=[]),
@@ -257,3 +268,67 @@ def test_values_of_wrong_types_and_sizes_are_refused(broken, change):
 def test_an_unknown_variant_is_refused(broken):
     with pytest.raises(OptionError, match="variant='int3'.*fp32"):
         Diffutron.from_pretrained(broken, variant="int3")
+
+
+def keys(**said):
+    """Return a change of what the manifest says about int8, which in nano's is `alone`; None removes a key."""
+
+    def change(manifest):
+        variant = manifest["variants"]["int8"]
+        variant.update({"batch_invariant": None, "alone": None, "providers": None} | said)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("said", "batch_invariant", "providers"),
+    [
+        ({}, True, None),
+        ({"alone": False}, True, None),
+        ({"alone": True}, False, ("cpu",)),  # bundles of older releases
+        ({"batch_invariant": True}, True, None),
+        ({"batch_invariant": False}, False, None),
+        ({"batch_invariant": False, "alone": True, "providers": ["cpu", "openvino"]}, False, ("cpu", "openvino")),
+        ({"batch_invariant": True, "providers": ["cpu"]}, True, ("cpu",)),
+        ({"batch_invariant": True, "alone": True}, True, ("cpu",)),
+    ],
+)
+def test_a_variant_says_whether_it_is_batch_invariant_and_where_it_runs(broken, said, batch_invariant, providers):
+    edit_manifest(broken, keys(**said))
+    variant = load_bundle(broken).variants["int8"]
+    assert (variant.batch_invariant, variant.providers) == (batch_invariant, providers)
+    assert variant.runs_on("cpu")
+    assert variant.runs_on("cuda") == (providers is None)
+
+
+def cards(**errors):
+    """Return a change that leaves fp32's variant under other names, each with an error or with none."""
+
+    def change(manifest):
+        variant = manifest["variants"]["fp32"]
+        manifest["variants"] = {
+            name: variant | {"fidelity": {"agreement": 1.0} if error is None else {"max_abs_over_std": error}}
+            for name, error in errors.items()
+        }
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ({"first": None, "second": None}, "first"),
+        ({"quick": None, "exact": 1e-5}, "exact"),
+        ({"exact": 1e-5, "more_exact": 1e-6}, "more_exact"),
+        ({"one": 1e-5, "other": 1e-5}, "one"),
+    ],
+)
+def test_the_most_exact_variant_is_the_default_else_the_first(broken, errors, expected):
+    edit_manifest(broken, cards(**errors))
+    bundle = load_bundle(broken)
+    assert bundle.first_variant == bundle.default_variant == expected
+    assert bundle.variants[expected].is_exact == (errors[expected] is not None)
+
+
+def test_nanos_default_is_fp32(broken):
+    assert load_bundle(broken).default_variant == load_bundle(None).first_variant == "fp32"

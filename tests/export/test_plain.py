@@ -236,7 +236,7 @@ def test_it_is_not_run_here(foreign: Path) -> None:
     model = Diffutron.from_pretrained(foreign)
     assert model.generate("On iki artı beş kaç eder?") == "on yedi"
     assert model.bundle.plain.graph == "onnx/model.onnx"
-    with pytest.raises(OptionError, match="variant='plain': it is for optimum .* to run here, take fp32"):
+    with pytest.raises(OptionError, match="variant='plain' is for optimum .* to generate here, use fp32"):
         Diffutron.from_pretrained(foreign, variant="plain")
 
 
