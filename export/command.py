@@ -6,8 +6,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from diffutron_ort.bundle.manifest import PLAIN
-from diffutron_ort.cli.signals import told_to_end
 from diffutron_ort.errors import DiffutronError, OptionError
+from diffutron_ort.signals import told_to_end
 from diffutron_ort_export.progress import Report, progress, silent
 from diffutron_ort_export.request import FP32, LONG, SHORT, VARIANTS, Request, checked
 from diffutron_ort_export.staging import staged

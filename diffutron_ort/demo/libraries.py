@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diffutron_ort import user_cache as cache
-from diffutron_ort.cli.signals import told_to_end
 from diffutron_ort.errors import DiffutronError
+from diffutron_ort.signals import told_to_end
 
 PACKAGES = ("onnxruntime-web", "@huggingface/tokenizers")
 PURPOSE = "libraries"

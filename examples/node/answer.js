@@ -1,12 +1,11 @@
 /** Print a model's answer: node answer.js "On iki artı beş kaç eder?" [--model DIR] [--variant V] [--stream] ... */
 
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { findVariant } from "../js/bundle.js";
-import { Diffutron, DiffutronError, OptionError } from "../js/diffutron.js";
-import { Generator } from "../js/generator.js";
-import { NANO, nodeHost } from "./host.js";
+import { Diffutron, DiffutronError, OptionError, nodeHost } from "diffutron-ort";
 import { escaped, stripped } from "./terminal.js";
 
+const NANO = fileURLToPath(new URL("../../models/nano", import.meta.url)); // the embedded bundle
 const USAGE = `usage: node answer.js QUESTION [--model DIR] [--variant fp32|int8] [--preset short|long|fast] [--seed N]
                       [--temperature T] [--stream]
 
@@ -31,7 +30,7 @@ async function main(args) {
   try {
     const { help, question, model: folder, variant, stream, ...options } = parse(args);
     const load = () => Diffutron.load(nodeHost(folder), { variant });
-    const text = help ? USAGE : await answer(await load(), question, options, variant, stream);
+    const text = help ? USAGE : await answer(await load(), question, options, stream);
     process.stdout.write(`${process.stdout.isTTY ? stripped(text) : text}\n`);
     return 0;
   } catch (error) {
@@ -83,31 +82,17 @@ function parsed(args) {
 }
 
 /**
- * @param {Diffutron} model @param {string} question @param {import("../js/diffutron.js").Options} options
- * @param {string} [variant] @param {boolean} [stream] whether to show the steps
+ * @param {Diffutron} model @param {string} question @param {import("diffutron-ort").Options} options
+ * @param {boolean} stream whether to show the steps
  */
-function answer(model, question, options, variant, stream) {
+function answer(model, question, options, stream) {
   if (stream) return last(model.stream(question, options), show);
-  const { generate } = findVariant(model.bundle, variant);
-  const { preset, ...given } = options;
-  const isInGraph = generate && hasOptions(model.config(preset, given));
-  return isInGraph ? model.generate(question, options) : last(model.stream(question, options));
-}
-
-/** @param {import("../js/config.js").Config} config whether the graph of the whole generation has all of them */
-function hasOptions(config) {
-  try {
-    Generator.check(config);
-    return true;
-  } catch (error) {
-    if (error instanceof OptionError) return false;
-    throw error;
-  }
+  return model.canGenerate(options) ? model.generate(question, options) : last(model.stream(question, options));
 }
 
 /**
- * @param {AsyncIterable<import("../js/diffutron.js").Step>} steps
- * @param {(step: import("../js/diffutron.js").Step) => void} [look] at each
+ * @param {AsyncIterable<import("diffutron-ort").Step>} steps
+ * @param {(step: import("diffutron-ort").Step) => void} [look] at each
  * @returns {Promise<string>} the last one's text
  */
 async function last(steps, look = () => {}) {
@@ -119,7 +104,7 @@ async function last(steps, look = () => {}) {
   return text;
 }
 
-/** @param {import("../js/diffutron.js").Step} step */
+/** @param {import("diffutron-ort").Step} step */
 function show({ index, masksLeft, text }) {
   const line = `${String(index + 1).padStart(3)}  ${masksLeft} masks left  ${JSON.stringify(text)}`;
   process.stderr.write(`${escaped(line)}\n`);

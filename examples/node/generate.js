@@ -1,20 +1,23 @@
 /** An answer in one call: node generate.js "On iki artı beş kaç eder?" */
 
-import { renderChat } from "../js/prompt.js";
-import { Tokens } from "../js/tokens.js";
-import { NANO, nodeHost } from "./host.js";
+import { fileURLToPath } from "node:url";
+import { Tokens, nodeHost, renderChat } from "diffutron-ort";
 
-const { ort, Tokenizer, readText, openSession } = nodeHost(NANO);
-const int64 = (/** @type {any[]} */ values, /** @type {number[]} */ dims) =>
-  new ort.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
-const float32 = (/** @type {number} */ value) => new ort.Tensor("float32", Float32Array.of(value), []);
+const [question, ...more] = process.argv.slice(2);
+if (!question?.trim() || more.length) {
+  console.error('usage: node generate.js "QUESTION"');
+  process.exit(2);
+}
+const { ort, Tokenizer, readText, openSession } = nodeHost(fileURLToPath(new URL("../../models/nano", import.meta.url)));
+const int64 = (values, dims) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
+const float32 = (value) => new ort.Tensor("float32", Float32Array.of(value), []);
 
 const bundle = JSON.parse(await readText("diffutron.json"));
 const tokens = new Tokens(Tokenizer, JSON.parse(await readText("tokenizer.json")), bundle);
 const { generate, weights } = bundle.variants.fp32;
 const session = await openSession(generate, weights); // that is, ort.InferenceSession.create(path of generate)
 
-const prompt = tokens.encode(renderChat([{ role: "user", content: process.argv[2] }], bundle.chat_template));
+const prompt = tokens.encode(renderChat([{ role: "user", content: question }], bundle.chat_template));
 const [{ ids: stop }] = bundle.stop_sequences;
 const { ids, answer_length } = await session.run({
   prompt_ids: int64(prompt, [1, prompt.length]),

@@ -19,9 +19,11 @@ import pytest
 from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.cli import main as cli
+from diffutron_ort.demo import files, handler
 from diffutron_ort.demo import server as demo
+from diffutron_ort.demo.files import MODEL, PAGE, SCRIPTS, Pages, listed
 from diffutron_ort.demo.libraries import PACKAGES
-from diffutron_ort.demo.server import MODEL, PAGE, SCRIPTS, Server, listed
+from diffutron_ort.demo.server import Server
 from diffutron_ort.errors import DiffutronError
 
 RUNTIME, TOKENIZERS = (f"node_modules/{package}/dist/" for package in PACKAGES)
@@ -29,7 +31,7 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="signals, pipes and li
 
 
 @pytest.fixture
-def pages(tmp_path: Path) -> Path:
+def pages(tmp_path: Path) -> Pages:
     """A small page beside files that are none of its own."""
     names = json.dumps({"dependencies": dict.fromkeys(PACKAGES, "1.0")})
     files = {"web/index.html": "<title>Ş</title>", "web/app.mjs": "1", "js/core.js": "2", "secret.txt": "s"}
@@ -39,12 +41,12 @@ def pages(tmp_path: Path) -> Path:
     for name, text in files.items():
         (tmp_path / "pages" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "pages" / name).write_text(text, "utf-8")
-    return tmp_path / "pages"
+    return Pages(tmp_path / "pages" / "web", tmp_path / "pages" / "js")
 
 
 @contextmanager
-def running(pages: Path, model: Path | None = None) -> Iterator[Server]:
-    files = listed(pages, pages / "web" / "node_modules", load_bundle(model))
+def running(pages: Pages, model: Path | None = None) -> Iterator[Server]:
+    files = listed(pages, pages.web / "node_modules", load_bundle(model))
     with Server(files, 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -56,7 +58,7 @@ def running(pages: Path, model: Path | None = None) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(pages: Path) -> Iterator[Server]:
+def server(pages: Pages) -> Iterator[Server]:
     with running(pages) as server:
         yield server
 
@@ -122,8 +124,8 @@ def test_what_the_bundle_lists_is_served(server):
     ("path", "status"),
     [
         ("/secret.txt", 404),
-        ("/examples/secret.txt", 404),
-        ("/examples/web-secret.txt", 404),
+        ("/js/secret.txt", 404),
+        ("/web-secret.txt", 404),
         (PAGE[:-1], 404),
         (SCRIPTS, 404),
         (PAGE + RUNTIME, 404),
@@ -242,10 +244,10 @@ def test_the_root_leads_to_the_page_and_heads_are_answered(server):
 def test_links_that_lead_outside_and_what_is_no_file_are_not_served(pages, broken, tmp_path):
     (tmp_path / "secret.onnx").write_text("s")
     for folder, inside in (("web", "app.mjs"), ("js", "core.js"), (f"web/{RUNTIME}", "a.wasm")):
-        (pages / folder / "out.js").symlink_to(tmp_path / "secret.onnx")
-        (pages / folder / "in.js").symlink_to(inside)
-        (pages / folder / "folder.js").mkdir()
-        os.mkfifo(pages / folder / "pipe.js")
+        (tmp_path / "pages" / folder / "out.js").symlink_to(tmp_path / "secret.onnx")
+        (tmp_path / "pages" / folder / "in.js").symlink_to(inside)
+        (tmp_path / "pages" / folder / "folder.js").mkdir()
+        os.mkfifo(tmp_path / "pages" / folder / "pipe.js")
     graph = broken / "onnx" / "generate.onnx"
     sibling = broken / "onnx" / "same.onnx"
     with running(pages, broken) as server:
@@ -318,7 +320,7 @@ def test_contents_and_not_dates_decide_whether_a_browser_has_a_file(pages, broke
 
 def test_a_file_of_the_page_that_is_edited_is_sent_again(server, pages):
     _, headers, _ = get(server, PAGE + "app.mjs")
-    (pages / "web" / "app.mjs").write_text("3")
+    (pages.web / "app.mjs").write_text("3")
     assert get(server, PAGE + "app.mjs", headers={"If-None-Match": headers["ETag"]})[::2] == (200, b"3")
 
 
@@ -334,12 +336,12 @@ def test_many_idle_connections_keep_nobody_out(server):
 
 def test_idle_and_slow_connections_are_closed(server, monkeypatch, capfd):
     monkeypatch.setattr(demo, "SECONDS", 1)
-    monkeypatch.setattr(demo.Handler, "timeout", 1)
+    monkeypatch.setattr(handler.Handler, "timeout", 1)
     address = ("127.0.0.1", server.server_port)
     with socket.create_connection(address, timeout=20) as idle, socket.create_connection(address, timeout=20) as slow:
         begun = time.monotonic()
         with pytest.raises(OSError):  # noqa: PT012
-            for letter in b"GET /examples/web/?" + b"x" * 200:  # each within the limit, all of them not
+            for letter in b"GET /web/?" + b"x" * 200:  # each within the limit, all of them not
                 slow.sendall(bytes([letter]))
                 time.sleep(0.05)
         assert time.monotonic() - begun < 5
@@ -364,7 +366,7 @@ def test_a_body_is_not_read(server):
 
 
 def test_a_model_that_is_not_there_or_a_taken_port_is_an_error(server, pages, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "PAGES", (pages,))
+    monkeypatch.setattr(files, "PAGES", (pages,))
     assert cli.main(["demo", "nowhere", "--no-open"]) == 1
     assert "nowhere is not a folder" in capsys.readouterr().err
     assert cli.main(["demo", "--no-open", "--port", str(server.server_port)]) == 1
@@ -372,16 +374,16 @@ def test_a_model_that_is_not_there_or_a_taken_port_is_an_error(server, pages, mo
 
 
 def test_the_page_is_part_of_what_is_installed(monkeypatch, tmp_path):
-    [folder, *_] = [pages for pages in demo.PAGES if (pages / "web" / "index.html").is_file()]
-    assert (folder / "web" / "package-lock.json").is_file()
-    assert (folder / "js" / "diffutron.js").is_file()
-    monkeypatch.setattr(demo, "PAGES", (tmp_path,))
+    pages = files.find_pages()
+    assert (pages.web / "package-lock.json").is_file()
+    assert (pages.scripts / "web.js").is_file()
+    monkeypatch.setattr(files, "PAGES", (Pages(tmp_path, tmp_path),))
     with pytest.raises(DiffutronError, match="reinstall"):
         demo.serve()
 
 
 def test_the_page_is_told_the_variant_that_is_there(pages, broken, monkeypatch):
-    monkeypatch.setattr(demo, "PAGES", (pages,))
+    monkeypatch.setattr(files, "PAGES", (pages,))
     with demo.serve(broken) as server:
         assert server.address.endswith(PAGE)
     for name in load_bundle(broken).variants["fp32"].files:
@@ -394,8 +396,8 @@ STARTED = """
 import pathlib, sys, webbrowser
 from urllib.request import urlopen
 from diffutron_ort.cli import main as cli
-from diffutron_ort.demo import server as demo
-demo.PAGES = (pathlib.Path({pages!r}),)
+from diffutron_ort.demo import files
+files.PAGES = (files.Pages(pathlib.Path({web!r}), pathlib.Path({scripts!r})),)
 def browse(address):
     print('opened', address, urlopen(address, timeout=10).status, file=sys.stderr, flush=True)
 webbrowser.open = browse
@@ -405,7 +407,7 @@ sys.exit(cli.main(['demo', '--port', '0']))
 
 @unix
 def test_the_command_answers_a_browser_that_waits_and_an_interrupt_ends_it_with_130(pages):
-    command = [sys.executable, "-c", STARTED.format(pages=str(pages))]
+    command = [sys.executable, "-c", STARTED.format(web=str(pages.web), scripts=str(pages.scripts))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         address = process.stderr.readline().split()[1].decode()
         assert process.stderr.readline().decode() == f"opened {address} 200\n"

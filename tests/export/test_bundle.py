@@ -14,8 +14,8 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
+from diffutron_ort import signals
 from diffutron_ort.bundle.load import load_bundle
-from diffutron_ort.cli import signals
 from diffutron_ort.errors import CheckpointError, DiffutronError, FidelityError, OptionError
 from diffutron_ort.text.chat_template import CHAT_TEMPLATE
 from diffutron_ort_export import export, pipeline, recipes, variants

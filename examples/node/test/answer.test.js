@@ -74,6 +74,13 @@ test("the command tells what it is for", () => {
   }
 });
 
+test("the example of one graph says what it wants where no question is given", () => {
+  for (const args of [[], [""], [" "], [QUESTION, "more"]]) {
+    const { status, stdout, stderr } = run("generate.js", ...args);
+    assert.deepEqual([status, stdout, stderr], [2, "", 'usage: node generate.js "QUESTION"\n']);
+  }
+});
+
 test("the example of one graph answers, and is what the README shows", () => {
   const read = (/** @type {string} */ name) => readFileSync(new URL(`../${name}`, import.meta.url), "utf8");
   const [, shown] = read("generate.js").split(/(?=const bundle)/);

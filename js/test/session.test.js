@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BundleError, Diffutron, NumericsError } from "../src/diffutron.js";
+import { Session } from "../src/session.js";
+import { nodeHost } from "../src/node.js";
+import { NANO, QUIET } from "./python.js";
+
+const INPUTS = ["input_ids", "position_ids", "past_position_ids", "past_key", "past_value", "rows", "seen_ids"].concat([
+  "repetition_penalty",
+  "temperature",
+]);
+const OUTPUTS = ["top_ids", "top_logits", "rest", "rest_tempered", "entropy", "logits", "key", "value"];
+
+/** @typedef {(feeds: any, names: string[], run: () => Promise<any>) => Promise<any>} Around */
+
+/** @param {Around} around every pass @returns {Promise<Diffutron>} the embedded model */
+function modelWith(around) {
+  const host = nodeHost(NANO, QUIET);
+  const openSession = async (/** @type {string} */ graph, /** @type {string} */ weights) => {
+    const session = await host.openSession(graph, weights);
+    const run = (/** @type {any} */ feeds, /** @type {any} */ names) =>
+      around(feeds, names, () => session.run(feeds, names));
+    return { inputNames: session.inputNames, outputNames: session.outputNames, run };
+  };
+  return Diffutron.load({ ...host, openSession });
+}
+
+test("logits get a column for every piece", async () => {
+  const { ort } = nodeHost(NANO, QUIET);
+  const tensor = (/** @type {number[]} */ values, /** @type {number[]} */ dims) =>
+    new ort.Tensor("float32", Float32Array.from(values), dims);
+  const two = tensor([0, 0], [2]);
+  const outputs = {
+    top_ids: new ort.Tensor("int64", BigInt64Array.of(4n, 9n), [2, 1]),
+    top_logits: tensor([2, 6], [2, 1]),
+    rest: two,
+    rest_tempered: two,
+    entropy: two,
+    logits: tensor([1, 2, 3, 4, 5, 6], [2, 3]),
+  };
+  const graph = { inputNames: INPUTS, outputNames: OUTPUTS, run: async () => outputs };
+  const bundle = /** @type {any} */ ({ layers: 1, hidden_size: 2, vocab_size: 6, output_vocabulary: [0, 3, 5] });
+  const pass = {
+    inputIds: [4, 4],
+    positionIds: [0, 1],
+    rows: [0, 1],
+    seenIds: [0],
+    penalty: 1,
+    temperature: 1,
+    keep: false,
+  };
+  const { topIds, logits } = await new Session(ort, graph, bundle).run(pass, { logits: true });
+  assert.deepEqual(topIds, [[4], [9]]);
+  const [no, wide] = [-Infinity, logits?.map((row) => [...row])];
+  assert.deepEqual(wide, [
+    [1, no, no, 2, no, 3],
+    [4, no, no, 5, no, 6],
+  ]);
+  const renamed = { ...graph, outputNames: OUTPUTS.slice(1) };
+  assert.throws(() => new Session(ort, renamed, bundle), BundleError);
+});
+
+test("keys and values are handed from pass to pass as they are, and let go of", async () => {
+  /** @type {any[]} */
+  const kept = [];
+  const read = new Set();
+  let released = 0;
+  const model = await modelWith(async ({ past_key, past_value }, names, run) => {
+    if (past_key.dims[2]) [past_key, past_value].forEach((tensor) => read.add(tensor));
+    const outputs = await run();
+    assert.equal(names.includes("key"), !past_key.dims[2] && names.includes("value"));
+    for (const tensor of [outputs.key, outputs.value].filter(Boolean)) {
+      kept.push(tensor);
+      tensor.dispose = () => released++;
+    }
+    return outputs;
+  });
+  let cached = 0;
+  for await (const { computed, ids } of model.stream("On iki artı beş kaç eder?", {
+    cache: "block",
+    refresh_steps: 3,
+  })) {
+    cached += Number(computed < ids.length);
+  }
+  assert.ok(cached > 3);
+  assert.equal(released, kept.length);
+  for (const tensor of read) assert.ok(kept.includes(tensor));
+});
+
+test("what is left of an answer is let go of where its reader leaves", async () => {
+  let held = 0;
+  const model = await modelWith(async (_feeds, _names, run) => {
+    const outputs = await run();
+    for (const tensor of [outputs.key, outputs.value].filter(Boolean)) {
+      held++;
+      tensor.dispose = () => held--;
+    }
+    return outputs;
+  });
+  for await (const _ of model.stream("Merhaba", { preset: "fast", early_end: false })) {
+    assert.equal(held, 2);
+    break;
+  }
+  assert.equal(held, 0);
+});
+
+test("logits that are not finite are an error", async () => {
+  for (const name of ["top_logits", "rest", "rest_tempered", "entropy"]) {
+    const model = await modelWith(async (_feeds, _names, run) => {
+      const outputs = await run();
+      outputs[name].data[0] = NaN;
+      return outputs;
+    });
+    await assert.rejects(model.stream("Merhaba").next(), NumericsError);
+  }
+});
+
+test("a bundle of another format, or one that is no JSON, is refused", async () => {
+  const host = nodeHost(NANO, QUIET);
+  for (const text of ['{"format": 2}', "{"]) {
+    await assert.rejects(Diffutron.load({ ...host, readText: async () => text }), BundleError);
+  }
+});
+
+test("a bundle without the graph of the whole says so", async () => {
+  const host = nodeHost(NANO, QUIET);
+  const readText = async (/** @type {string} */ path) => {
+    const text = await host.readText(path);
+    return path === "diffutron.json" ? text.replaceAll('"generate":', '"other":') : text;
+  };
+  const model = await Diffutron.load({ ...host, readText });
+  await assert.rejects(model.generate("Merhaba"), /no generate graph.*use stream/);
+});
