@@ -44,8 +44,8 @@ export async function* denoise(session, canvas, config, special, isSettled) {
         ids: canvas.ids,
         start: canvas.start,
         masksLeft: canvas.candidates(canvas.length, special.mask).length,
-        computed: view.computed.length,
-        asked: positions.length,
+        numComputed: view.computed.length,
+        numPredicted: positions.length,
       };
       if (isSettled(canvas)) return;
     }

@@ -309,9 +309,8 @@ def stops() -> list[dict[str, Any]]:
     """Answers cut at stop strings; whether a generation ends early does not change them."""
     cases = []
     for prompt, options in STOPPED:
-        *_, last = nano().stream(prompt, early_end=False, **options)
         for stop in STOPS:
-            text = nano().answer(last.ids, last.start, nano().config(stop=stop), options.get("template", True))
+            text = nano().generate(prompt, stop=stop, early_end=False, **options)
             cases.append({"prompt": prompt, "options": options, "stop": stop, "text": text})
     return cases
 
@@ -334,8 +333,8 @@ def said(step: Step) -> dict[str, Any]:
         "ids": step.ids.tolist(),
         "start": step.start,
         "masksLeft": step.masks_left,
-        "computed": step.computed,
-        "asked": step.asked,
+        "numComputed": step.num_computed,
+        "numPredicted": step.num_predicted,
         "text": step.text,
     }
 

@@ -76,11 +76,11 @@ test("keys and values are handed from pass to pass as they are, and let go of", 
     return outputs;
   });
   let cached = 0;
-  for await (const { computed, ids } of model.stream("On iki artı beş kaç eder?", {
+  for await (const { numComputed, ids } of model.stream("On iki artı beş kaç eder?", {
     cache: "block",
     refresh_steps: 3,
   })) {
-    cached += Number(computed < ids.length);
+    cached += Number(numComputed < ids.length);
   }
   assert.ok(cached > 3);
   assert.equal(released, kept.length);

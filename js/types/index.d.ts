@@ -78,9 +78,9 @@ export interface Step {
   /** How many masks the canvas still has. */
   masksLeft: number;
   /** How many of its tokens the pass computed. */
-  computed: number;
+  numComputed: number;
   /** How many of those it predicted. */
-  asked: number;
+  numPredicted: number;
   /** The answer so far, without its masks; it may still change. */
   text: string;
 }
