@@ -1,5 +1,6 @@
+"""Encode and decode text; refuse files that do not match the model, and keep control tokens out of user text."""
+
 import json
-import time
 
 import pytest
 import tokenizers
@@ -10,14 +11,26 @@ from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.errors import BundleError, InputError
 from diffutron_ort.text.tokenizer import Tokenizer
 from diffutron_ort.types import SpecialIds
+from tests.text.tokenizer_files import (
+    DECODERS,
+    EMBEDDED,
+    METASPACE,
+    REPLACE,
+    SPECIAL,
+    SPLIT,
+    STRIP,
+    TAGS,
+    build,
+    specification,
+    tokenizer_of,
+)
 
-SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
 
 
 @pytest.fixture(scope="module")
 def path():
-    return load_bundle().folder / "tokenizer.json"
+    return EMBEDDED
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +122,10 @@ def test_input_that_is_not_valid_text_is_refused(tokenizer, text, found):
 
 
 def changed(path, tmp_path, change):
-    specification = json.loads(path.read_text("utf-8"))
-    change(specification)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(specification))
+    """Write a changed copy of a tokenizer.json, and return its path."""
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     return tmp_path / "tokenizer.json"
 
 
@@ -212,28 +226,6 @@ def test_a_malformed_file_is_refused(tmp_path, content):
         load(tmp_path / "tokenizer.json", 512)
 
 
-TAGS = ("<b>", "</b>", "<sub>", "</sub>", "<br>", "<i>", "</i>")
-METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-DECODERS = ({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"})
-STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
-REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
-
-
-@pytest.fixture(scope="module")
-def build(path):
-    """Build tokenizers from the embedded file, with HTML tags as added tokens, as in mmBERT, and other changes."""
-
-    def build(flags=None, **parts):
-        specification = json.loads(path.read_text("utf-8")) | parts
-        for number, tag in enumerate(TAGS, 2023):
-            plain = specification["added_tokens"][-1] | {"id": number, "content": tag}
-            specification["added_tokens"].append(plain | (flags or {}))
-        return Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
-
-    return build
-
-
 KINDS = {
     "mmBERT's": {},
     "normalized tags": {"flags": {"normalized": True}},
@@ -270,7 +262,7 @@ TAGGED = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_decoding_inverts_encoding_with_tags(build, kind):
+def test_decoding_inverts_encoding_with_tags(kind):
     tokenizer = build(**KINDS[kind])
     assert tokenizer.encode("<sub>")[-1] == TAGS.index("<sub>") + 2023
     for text in (*TAGGED, "Merhaba dünya", "bir\niki", "İyi 😀\n\n\tışık"):
@@ -283,7 +275,7 @@ def test_decoding_inverts_encoding_with_tags(build, kind):
 
 
 @pytest.mark.parametrize("kind", ["Gemma 2's", "no prefix"])
-def test_a_space_after_a_newline_or_a_tag_is_kept_if_the_tokenizer_adds_none(build, kind):
+def test_a_space_after_a_newline_or_a_tag_is_kept_if_the_tokenizer_adds_none(kind):
     tokenizer = build(**KINDS[kind])
     for text in ("bir\n iki", "<b>bir</b> iki", "bir<br> iki"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -293,7 +285,7 @@ def test_a_space_after_a_newline_or_a_tag_is_kept_if_the_tokenizer_adds_none(bui
 @pytest.mark.parametrize(
     "text", ["<b><mask></b> iki", " <mask>", "bir\n <mask>\n<mask>", "a <mask> <mask><sub>2</sub>"]
 )
-def test_a_text_with_masks_has_the_librarys_ids(build, kind, text):
+def test_a_text_with_masks_has_the_librarys_ids(kind, text):
     tokenizer = build(**KINDS[kind])
     aware = tokenizers.Tokenizer.from_str(tokenizer._tokenizer.to_str())  # this one recognizes `<mask>`
     assert tokenizer.encode_masked(text)[0] == aware.encode(text, add_special_tokens=False).ids
@@ -332,60 +324,11 @@ def test_dropout_and_post_processing_of_the_file_are_ignored(path, tmp_path, tok
     assert other.encode_masked(f"{text}<mask>") == tokenizer.encode_masked(f"{text}<mask>")
 
 
-DOUBLING = [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}]
-UNBOUNDED = {
-    "regular expression": {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}},
-    "regular expression, or": {"pre_tokenizer": SPLIT | {"pattern": {"Regex": "(a|a)*$"}}},
-    "has a Replace with a regular": {"decoder": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}},
-    "or an empty pattern": {"normalizer": REPLACE | {"pattern": {"String": ""}}},
-    "1e[+]06 times longer": {"normalizer": REPLACE | {"content": "▁" * 10**6}},
-    "normalizer can make a text 1.6": {"normalizer": {"type": "Sequence", "normalizers": DOUBLING * 14}},
-    "has 20 steps": {"normalizer": {"type": "Sequence", "normalizers": DOUBLING * 20}},
-    "has 24 steps": {
-        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": DOUBLING * 8}] * 3}
-    },
-    "a text 1e[+]05 times": {"normalizer": {"type": "Prepend", "prepend": "a" * 10**5}},
-    "decoder can make a text": {"decoder": REPLACE | {"pattern": {"String": "▁"}, "content": " " * 1000}},
-    "a step CTC": {"decoder": {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True}},
-    'prepend_scheme "first"': {"pre_tokenizer": METASPACE | {"prepend_scheme": "first"}},
-}
-
-
-@pytest.mark.parametrize("found", UNBOUNDED)
-def test_a_pipeline_that_may_hang_or_exhaust_memory_is_refused_before_it_runs(build, found):
-    begun = time.process_time()
-    with pytest.raises(BundleError, match=f"^tokenizer.json: its .*{found}.*; export the model again$"):
-        build(**UNBOUNDED[found])
-    assert time.process_time() - begun < 5
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-def test_a_normalizer_that_runs_while_loading_is_checked_first(path, hidden):
-    specification = json.loads(path.read_text("utf-8"))
-    specification["added_tokens"][-1] |= {"content": "a" * 9, "normalized": True}
-    specification["normalizer"] = {"type": "Sequence", "normalizers": DOUBLING * 15}
-    content = json.dumps(specification)
-    content = content.replace('"normalized"', '"norm\\u0061lized"') if hidden else content
-    begun = time.process_time()
-    with pytest.raises(BundleError, match="its normalizer can make a text 3.28e[+]04 times longer"):
-        Tokenizer(content.encode(), "tokenizer.json", 10**4, SPECIAL)
-    assert time.process_time() - begun < 5
-
-
-@pytest.mark.parametrize("step", [5, "x", {}, {"type": 5}, {"type": "Sequence"}, {"type": "Replace"}, [[]]])
-def test_a_malformed_step_is_refused(path, step):
-    specification = json.loads(path.read_text("utf-8")) | {"normalizer": step}
-    specification["added_tokens"][-1]["normalized"] = True
-    with pytest.raises(BundleError, match=r"^tokenizer\.json"):
-        Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
-
-
-def test_a_model_that_encodes_text_as_control_tokens_is_refused(path):
-    specification = json.loads(path.read_text("utf-8"))
-    specification["model"] = {"type": "WordLevel", "vocab": specification["model"]["vocab"], "unk_token": "<unk>"}
-    specification |= {"pre_tokenizer": None, "normalizer": None}
+def test_a_model_that_encodes_text_as_control_tokens_is_refused():
+    content = specification() | {"pre_tokenizer": None, "normalizer": None}
+    content["model"] = {"type": "WordLevel", "vocab": content["model"]["vocab"], "unk_token": "<unk>"}
     with pytest.raises(BundleError, match="encodes a typed <pad> as the control token"):
-        Tokenizer(json.dumps(specification).encode(), "tokenizer.json", 10**4, SPECIAL)
+        tokenizer_of(content)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +346,7 @@ def test_a_model_that_encodes_text_as_control_tokens_is_refused(path):
     ],
 )
 @given(st.lists(st.sampled_from(["a", "aaaa", " ", "\n\n", "kitap", "e\u0301", "😀", "<b>", "ﷺ"]), max_size=60))
-def test_least_tokens_is_a_lower_bound(build, parts, texts):
+def test_least_tokens_is_a_lower_bound(parts, texts):
     tokenizer = build(**parts)
     text = "".join(texts) * 20
     assert tokenizer.least_tokens(len(text)) <= len(tokenizer.encode(text))
