@@ -102,7 +102,7 @@ def read_pack(bundle: Bundle) -> Pack:
     """
     path = bundle.folder / CONFORMANCE
     if CONFORMANCE not in bundle.files:
-        raise BundleFileError(f"{path} is not among the files of the manifest: export the model again")
+        raise BundleFileError(f"{path} is not listed in the manifest; export the model again")
     content = parse_object(read_checked(bundle, CONFORMANCE), str(path))
     return Pack(
         [_text(row, bundle) for row in _rows(content, "tokens")],

@@ -8,7 +8,7 @@ from typing import Any
 from diffutron_ort.bundle.conformance import Case, Pack, read_pack
 from diffutron_ort.bundle.integrity import check_file, read_checked
 from diffutron_ort.bundle.load import TOKENIZER, load_bundle
-from diffutron_ort.bundle.manifest import PLAIN, Bundle
+from diffutron_ort.bundle.manifest import EXACT, PLAIN, Bundle
 from diffutron_ort.checks.replay import wrong_answer, wrong_chats, wrong_steps, wrong_tokens, wrong_uniforms
 from diffutron_ort.model import Diffutron
 from diffutron_ort.runtime.generation import Generation, missing_options
@@ -96,8 +96,8 @@ def _check_cards(bundle: Bundle) -> Iterator[Check]:
 
 def check_card(name: str, card: Mapping[str, Any]) -> Check:
     """Check the fidelity card of the variant called `name` against the thresholds."""
-    if "max_abs_over_std" in card:
-        error = card["max_abs_over_std"]
+    if EXACT in card:
+        error = card[EXACT]
         bad = [] if error <= MOST_ERROR else [f"a logit is {error:.2g} standard deviations off; allowed: {MOST_ERROR}"]
         return Check(f"fidelity of {name}", 1, bad, f"logits within {error:.2g} standard deviations")
     share = card.get("agreement", 0.0)

@@ -179,7 +179,7 @@ def test_a_variant_without_cases_fails(broken):
 
 def test_a_pack_that_the_manifest_does_not_list_is_refused(broken):
     edit_manifest(broken, lambda manifest: manifest["files"].pop(CONFORMANCE))
-    with pytest.raises(BundleFileError, match=r"conformance\.json is not among the files of the manifest"):
+    with pytest.raises(BundleFileError, match=r"conformance\.json is not listed in the manifest"):
         failed(broken)
 
 
