@@ -1,15 +1,12 @@
 """The result of a generation: the answer, why it ended, and what it took."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 from typing import NamedTuple
 
-import numpy as np
-
-from diffutron_ort.sampler.sequence import Step
+from diffutron_ort.sampler.sequence import LENGTH, Step
 from diffutron_ort.types import Ids
-
-STOP, LENGTH = "stop", "length"
 
 
 class Passes(NamedTuple):
@@ -42,7 +39,7 @@ class Completion:
         passes: The passes of the model that they took.
         mean_confidence: Mean probability of the answer's tokens when they were committed; None if it has none.
         least_confidence: The least of these probabilities; None if it has none.
-        masks_left: Masks in the generated span that no step committed.
+        masks_left: Masks on the canvas that no step filled.
     """
 
     text: str
@@ -54,7 +51,19 @@ class Completion:
     passes: Passes
     mean_confidence: float | None
     least_confidence: float | None
-    masks_left: int = 0
+    masks_left: int
+
+    @classmethod
+    def of(cls, steps: Iterable[Step]) -> "Completion":
+        """Return what all the steps of one sequence came to.
+
+        Raises:
+            DiffutronError: As of the steps.
+        """
+        tally = Tally()
+        for step in steps:
+            tally.add(step)
+        return tally.completion()
 
     def __str__(self) -> str:
         """Return the answer."""
@@ -71,44 +80,40 @@ class Completion:
 
 
 class Tally:
-    """Counts the steps of one sequence."""
+    """Counts the steps of one sequence, of which it keeps the last.
+
+    Attributes:
+        last: The last step; None if there was none.
+    """
 
     def __init__(self) -> None:
         self.last: Step | None = None
-        self._full = self._computed = self._predicted = 0
-        self._confidence = np.zeros(0)
+        self._steps = self._full = self._computed = self._predicted = 0
+        self._confidence: dict[int, float] = {}  # by position
 
     def add(self, step: Step) -> None:
         """Count a step; steps come in order."""
-        if self.last is None:
-            self._confidence = np.full(len(step.ids), np.nan)
         self.last = step
+        self._steps += 1
         self._full += step.is_full
         self._computed += step.num_computed
         self._predicted += step.num_predicted
-        self._confidence[step.positions] = step.confidence
+        self._confidence |= zip(step.positions.tolist(), step.confidence.tolist(), strict=True)
 
-    def completion(self, tokens: int, finish_reason: str, mask: int) -> Completion:
-        """Return the result of the steps.
-
-        Args:
-            tokens: How many of the generated tokens are the answer's; masks among them do not count.
-            finish_reason: Why it ended.
-            mask: The id of `<mask>`.
-        """
+    def completion(self) -> Completion:
+        """Return what the steps came to."""
         last = self.last
-        assert last is not None, "a sequence with masks takes a step"
-        ids, sure = last.ids[last.start :], self._confidence[last.start :]
-        answer = sure[ids != mask][:tokens]
+        assert last is not None, "a canvas with masks takes a step"
+        sure = [self._confidence[position] for position in last.answer.tolist()]
         return Completion(
             text=last.text,
-            ids=ids,
-            finish_reason=finish_reason,
+            ids=last.ids[last.start :],
+            finish_reason=last.finish_reason or LENGTH,
             prompt_tokens=last.start,
-            completion_tokens=tokens,
-            steps=last.index + 1,
-            passes=Passes(self._full, last.index + 1 - self._full, self._computed, self._predicted),
-            mean_confidence=float(answer.mean()) if answer.size else None,
-            least_confidence=float(answer.min()) if answer.size else None,
-            masks_left=int((ids == mask).sum()),
+            completion_tokens=len(sure),
+            steps=self._steps,
+            passes=Passes(self._full, self._steps - self._full, self._computed, self._predicted),
+            mean_confidence=sum(sure) / len(sure) if sure else None,
+            least_confidence=min(sure, default=None),
+            masks_left=last.masks_left,
         )

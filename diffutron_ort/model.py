@@ -1,37 +1,28 @@
 """The model as its users see it: text in, text out."""
 
-import re
-import sys
-import warnings
 from collections import abc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, TypeGuard, overload
+from typing import Any, Literal, Self, overload
 
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.manifest import Bundle
-from diffutron_ort.completion import LENGTH, STOP, Completion, Tally
+from diffutron_ort.completion import Completion, Tally
 from diffutron_ort.config import GenerationConfig, preset_options
-from diffutron_ort.errors import ContextError, DiffutronWarning, InputError, OptionError
+from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.loading import load
+from diffutron_ort.prompts import Messages, Prompt, Prompts, is_chat
 from diffutron_ort.runtime.contract import Forward
-from diffutron_ort.sampler.canvas import Canvas, for_generation, for_infilling
+from diffutron_ort.sampler.canvas import Canvas, for_infilling
 from diffutron_ort.sampler.engine import Engine, run
 from diffutron_ort.sampler.sequence import Sequence, Step
-from diffutron_ort.text.chat_template import composed, is_blank, least_characters, render_chat
 from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.stopping import StopRule
-from diffutron_ort.text.tokenizer import MASK, Tokenizer, check_text
+from diffutron_ort.text.tokenizer import Tokenizer, check_text
 from diffutron_ort.types import Ids
-
-Messages: TypeAlias = abc.Sequence[Mapping[str, str]]
-Prompt: TypeAlias = str | Messages
-"""What a model answers: a user's text, or messages."""
 
 BATCH_SIZE = 8  # sequences of a list that share passes
 FILL_IGNORES = ("max_new_tokens", "stop", "early_end")
-SUSPICIOUS = 16  # characters a token: texts with more are measured before they are worked on
-LIKE_A_MASK = re.compile(r"[\[<{(] ?mask ?[\])}>]|_{3,}", re.IGNORECASE)
 
 
 class Diffutron:
@@ -49,6 +40,7 @@ class Diffutron:
         self.tokenizer = tokenizer
         self.forward = forward
         self.engine = Engine(forward)
+        self._prompts = Prompts(bundle, tokenizer)
 
     @classmethod
     def from_pretrained(
@@ -189,7 +181,7 @@ class Diffutron:
 
         Arguments and errors are those of `generate`.
         """
-        single = isinstance(prompt, str) or _is_chat(prompt)
+        single = isinstance(prompt, str) or is_chat(prompt)
         prompts: abc.Sequence[Any] = [prompt] if single else _prompts(prompt)
         found = self._complete(prompts, single, template, self.config(preset, **options))
         return found[0] if single else found
@@ -203,15 +195,6 @@ class Diffutron:
         """
         sequence = self.sequence(prompt, template=template, preset=preset, **options)
         return (step for _, step in run(self.engine, [sequence], 1))
-
-    def completion(
-        self, steps: Iterable[Step], /, *, template: bool = True, preset: str | None = None, **options: Any
-    ) -> Completion:
-        """Return the completion that all the steps of `stream` make; the other arguments are those given to it."""
-        tally = Tally()
-        for step in steps:
-            tally.add(step)
-        return self._completion(tally, self._stop_rule(self.config(preset, **options), template))
 
     @overload
     def chat(
@@ -238,7 +221,7 @@ class Diffutron:
             DiffutronError: As of `generate`, while the model runs.
         """
         config = self.config(preset, **options)
-        sequence = self._sequence(self._chat_canvas(messages, config), config, template=True)
+        sequence = self._sequence(self._prompts.chat(messages, config), config, template=True)
         steps = (step for _, step in run(self.engine, [sequence], 1))
         return steps if stream else _last(steps).text
 
@@ -259,7 +242,7 @@ class Diffutron:
             OptionError: As of `generate`.
         """
         config = self.config(preset, **options)
-        return self._sequence(self._canvas(prompt, template, config, index), config, template)
+        return self._sequence(self._prompts.canvas(prompt, template, config, index), config, template)
 
     @overload
     def fill(self, text: str, **options: Any) -> str: ...
@@ -286,7 +269,7 @@ class Diffutron:
             raise OptionError(f"{', '.join(useless)}: fill has no such option; a text is as long as it is")
         texts, seed = _texts("text", text), self.config(**options).seed
         name = "the text" if isinstance(text, str) else "text {}"
-        drafts = [self._draft(item, name.format(i)) for i, item in enumerate(texts)]
+        drafts = [self._prompts.draft(item, name.format(i)) for i, item in enumerate(texts)]
         sequences = [self._infilling(draft, options | {"seed": (seed + i) % 2**64}) for i, draft in enumerate(drafts)]
         tallies = self._tallies(sequences)
         filled = [self._filled(*each) for each in zip(drafts, sequences, tallies, strict=True)]
@@ -304,16 +287,9 @@ class Diffutron:
     ) -> list[Completion]:
         """Return the completions of prompts, in order."""
         name = "the prompt" if single else "prompt {}"
-        canvases = [self._canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
-        rule = self._stop_rule(config, template)
+        canvases = [self._prompts.canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
         tallies = self._tallies([self._sequence(canvas, config, template) for canvas in canvases])
-        return [self._completion(tally, rule) for tally in tallies]
-
-    def _completion(self, tally: Tally, rule: StopRule) -> Completion:
-        last = tally.last
-        assert last is not None, "a canvas with masks takes a step"
-        tokens, stopped = rule.ending(last.ids, last.start)
-        return tally.completion(tokens, STOP if stopped else LENGTH, self.bundle.special.mask)
+        return [tally.completion() for tally in tallies]
 
     def _tallies(self, sequences: abc.Sequence[Sequence]) -> list[Tally]:
         """Run sequences to their ends, the longest first, a bounded number at a time; return what each took."""
@@ -331,17 +307,6 @@ class Diffutron:
         bundle = self.bundle
         return StopRule(self.tokenizer, bundle.special, bundle.stop_sequences, config.stop, strip=template)
 
-    def _draft(self, text: str, name: str) -> Draft:
-        """Take a text apart that is to be filled."""
-        stretches = self.tokenizer.stretches(text)
-        self._check_room(sum(map(len, stretches)), masks=len(stretches) - 1)
-        draft = Draft(*self.tokenizer.encode_masked(text))
-        self._check_length(len(draft.ids), 0)
-        _warn_of_form(text, name)
-        if not draft.masks:
-            _warn(f"{name} has no {MASK}, so there is nothing to fill in{_like_a_mask(text)}")
-        return draft
-
     def _infilling(self, draft: Draft, options: Mapping[str, Any]) -> Sequence:
         """Return the sequence that fills a draft."""
         defaults = {"steps": max(1, draft.masks), "block_length": max(1, len(draft.ids)), "repetition_penalty": 1.0}
@@ -354,76 +319,11 @@ class Diffutron:
             return draft.pieces[0]
         return draft.spliced(self.tokenizer, tally.last.ids, sequence.first.masks(self.bundle.special.mask))
 
-    def _canvas(
-        self, prompt: Prompt, template: bool, config: GenerationConfig, index: int = 0, name: str = "the prompt"
-    ) -> Canvas:
-        """Return the canvas of a prompt, or of messages."""
-        if not template:
-            return self._raw_canvas(prompt, config, index, name)
-        if _is_chat(prompt):
-            return self._chat_canvas(prompt, config, index)
-        text = _text(prompt, name)
-        if is_blank(text):
-            raise InputError(f"{name} has no text: write a question")
-        return self._chat_canvas([{"role": "user", "content": text}], config, index)
-
-    def _raw_canvas(self, prompt: Prompt, config: GenerationConfig, index: int, name: str) -> Canvas:
-        text = _text(prompt, name)
-        self._check_room(len(text), config.max_new_tokens)
-        _warn_of_form(text, name)
-        return self._prompt_canvas(text, config, index)
-
-    def _chat_canvas(self, messages: Messages, config: GenerationConfig, index: int = 0) -> Canvas:
-        template = self.bundle.chat_template
-        self._check_room(least_characters(messages, template), config.max_new_tokens)
-        prompt = render_chat(messages, template)
-        self._check_room(len(prompt), config.max_new_tokens)
-        return self._prompt_canvas(prompt, config, index)
-
-    def _prompt_canvas(self, prompt: str, config: GenerationConfig, index: int = 0) -> Canvas:
-        ids = self.tokenizer.encode(prompt)
-        self._check_length(len(ids), config.max_new_tokens)
-        return for_generation(ids, config.max_new_tokens, self.bundle.special.mask, (config.seed + index) % 2**64)
-
-    def _check_room(self, characters: int, new: int = 0, masks: int = 0) -> None:
-        """Raise ContextError for a text that cannot fit, by its length alone, before any work on it.
-
-        Args:
-            characters: Of the text, or fewer.
-            new: Tokens that are to follow it.
-            masks: Which it holds besides the characters.
-        """
-        if characters + masks > SUSPICIOUS * self.bundle.context_length:
-            self._check_length(self.tokenizer.least_tokens(characters) + masks, new, "at least ")
-
-    def _check_length(self, prompt: int, new: int, about: str = "") -> None:
-        """Raise ContextError for more tokens than the model was trained with, before anything of that size is made."""
-        context = self.bundle.context_length
-        if prompt + new > context:
-            length = f"{prompt} tokens of prompt and {new} new ones are {prompt + new}" if new else f"{prompt} tokens"
-            remedy = "shorten the prompt, or lower max_new_tokens" if new else "shorten the text"
-            raise ContextError(f"{about}{length}, the model's context is {context}: {remedy}")
-
 
 def _last(steps: Iterator[Step]) -> Step:
     """Return the last of some steps."""
     *_, last = steps
     return last
-
-
-def _is_chat(prompt: object) -> TypeGuard[Messages]:
-    """Return whether a prompt is messages."""
-    return isinstance(prompt, abc.Sequence) and bool(prompt) and all(isinstance(item, Mapping) for item in prompt)
-
-
-def _text(prompt: object, name: str) -> str:
-    """Return a prompt that is a text.
-
-    Raises:
-        InputError: It is none, or cannot be encoded.
-    """
-    check_text(prompt, name)
-    return str(prompt)
 
 
 def _prompts(given: object) -> abc.Sequence[Prompt]:
@@ -449,26 +349,3 @@ def _texts(name: str, given: object) -> abc.Sequence[str]:
     for i, text in enumerate(texts):
         check_text(text, f"the {name}" if isinstance(given, str) else f"{name} {i}")
     return texts
-
-
-def _warn_of_form(text: str, name: str) -> None:
-    """Warn of a text that is taken as it is and is not in NFC."""
-    if composed(text) != text:
-        _warn(
-            f"{name} has letters that are written as several characters (it is not in NFC), which the model hardly "
-            'knows: unicodedata.normalize("NFC", ...) joins them'
-        )
-
-
-def _like_a_mask(text: str) -> str:
-    """Return a hint if a text has something that was probably meant as a mask."""
-    found = LIKE_A_MASK.search(text)
-    return f"; {brief(found[0])} is text: a mask is written {MASK}" if found else ""
-
-
-def _warn(message: str) -> None:
-    """Warn about the line outside this package that called it."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "diffutron_ort":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, DiffutronWarning, stacklevel=level)

@@ -95,7 +95,7 @@ class Caching:
 
 def scripted(model, text):
     """Return a model that answers "x" with the tokens of `text`, and what it runs on."""
-    prompt = model._canvas("x", True, model.config())
+    prompt = model._prompts.canvas("x", True, model.config())
     answer = model.tokenizer.encode(f"[Answer]\n{text}")[2:]
     filler = [0] * (prompt.length - prompt.start - len(answer))
     says = Says(*[9] * prompt.start, *answer, *filler, vocab=model.bundle.vocab_size)

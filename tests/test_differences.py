@@ -27,7 +27,7 @@ def test_1_9_pad_and_eos_both_end_the_answer(model):
     for end in (0, 1):
         says = Says(*[9] * 64, vocab=model.bundle.vocab_size)
         copy = type(model)(model.bundle, model.tokenizer, says)
-        canvas = model._canvas("x", True, model.config())
+        canvas = model._prompts.canvas("x", True, model.config())
         [word], [other] = model.tokenizer.encode("kitap"), model.tokenizer.encode("ev")
         says.tokens = [9] * canvas.start + [word, end, other] + [9] * 64
         assert copy.generate("x") == "kitap"
@@ -69,7 +69,7 @@ def test_2_1_infilling_looks_for_no_end(model):
 @pytest.mark.parametrize("token", ["<mask>", "<eos>", "<pad>", "<bos>", "<start_of_turn>"])
 def test_control_tokens_in_user_text_are_neutralised(model, token):
     """In the reference `<mask>` in a question eats the budget, and `<eos>` is masked out of attention in a batch."""
-    canvas = model._canvas(f"bir {token} iki", True, model.config())
+    canvas = model._prompts.canvas(f"bir {token} iki", True, model.config())
     given = canvas.ids[: canvas.start]
     assert not {0, 1, 2, 4} & set(given.tolist())
     assert "bir " + token + " iki" in model.tokenizer.decode(given.tolist())
@@ -81,7 +81,7 @@ def test_fill_wants_masks_and_takes_them(model):
 
 def test_2_1_a_mask_that_is_predicted_stays_a_mask_and_is_left_out_of_the_text(model):
     """Nothing in the reference prevents it, or says so; here the last step tells."""
-    canvas = model._canvas("x", True, model.config())
+    canvas = model._prompts.canvas("x", True, model.config())
     [word] = model.tokenizer.encode("kitap")
     says = Says(*[9] * canvas.start, word, 4, word, *[0] * 61, vocab=model.bundle.vocab_size)
     steps = list(type(model)(model.bundle, model.tokenizer, says).stream("x", early_end=False))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffutron_ort import Diffutron, GenerationConfig
+from diffutron_ort import Completion, Diffutron, GenerationConfig
 from diffutron_ort.errors import BundleError, ContextError, DiffutronWarning, InputError, OptionError, ProviderError
 from diffutron_ort.sampler.canvas import Canvas
 from diffutron_ort.text.infill import Draft
@@ -280,7 +280,7 @@ def test_suppressing_everything_is_refused(model):
 
 @pytest.mark.parametrize("call", ["generate", "stream"])
 def test_the_whole_context_may_be_used(model, call):
-    prompt = model._canvas(QUESTION, True, model.config()).start
+    prompt = model._prompts.canvas(QUESTION, True, model.config()).start
     getattr(model, call)(QUESTION, max_new_tokens=256 - prompt, steps=1)
     with pytest.raises(ContextError):
         getattr(model, call)(QUESTION, max_new_tokens=257 - prompt, steps=1)
@@ -457,13 +457,13 @@ FORMS = [
 @pytest.mark.parametrize(("composed", "typed"), FORMS)
 def test_what_a_user_types_is_composed(model, composed, typed):
     config = model.config()
-    expected = model._canvas(composed, True, config).ids.tolist()
-    assert model._canvas(typed, True, config).ids.tolist() == expected
+    expected = model._prompts.canvas(composed, True, config).ids.tolist()
+    assert model._prompts.canvas(typed, True, config).ids.tolist() == expected
     assert expected[: -config.max_new_tokens] == model.tokenizer.encode(
         f"[Question]\n{composed}\n[/Question]\n\n[Answer]\n"
     )
     chat = [{"role": "system", "content": typed}, {"role": "user", "content": typed}]
-    assert model._chat_canvas(chat, config).ids.tolist() == [
+    assert model._prompts.chat(chat, config).ids.tolist() == [
         *model.tokenizer.encode(f"[SYS]\n{composed}\n[/SYS]\n\n"),
         *expected,
     ]
@@ -513,7 +513,7 @@ def test_what_cannot_fit_is_refused_before_it_is_worked_on(model, monkeypatch, t
 
 @pytest.mark.parametrize("content", ["x", "x " * 50])
 def test_more_messages_than_fit_are_refused_before_they_are_joined(model, monkeypatch, content):
-    monkeypatch.setattr("diffutron_ort.model.render_chat", lambda *_: pytest.fail("the messages were rendered"))
+    monkeypatch.setattr("diffutron_ort.prompts.render_chat", lambda *_: pytest.fail("the messages were rendered"))
     messages = [{"role": "user", "content": content}] * 10**5
     with pytest.raises(ContextError, match="^at least "):
         model.chat(messages)
@@ -529,7 +529,7 @@ def test_what_fits_is_not_refused_however_much_of_it_is_white_space(model):
 def test_what_just_fits_is_not_refused(model):
     pieces = model.tokenizer._tokenizer.get_vocab()
     longest = max((piece for piece in pieces if piece.startswith("▁")), key=len).replace("▁", " ")
-    room = 256 - model._canvas("x", False, model.config(max_new_tokens=1)).start
+    room = 256 - model._prompts.canvas("x", False, model.config(max_new_tokens=1)).start
     assert len(model.tokenizer.encode(longest * room)) == room
     [*_, last] = model.stream(longest * (room - 1), template=False, max_new_tokens=1)
     assert last.start == room - 1
@@ -592,6 +592,6 @@ def test_fill_works_after_the_folder_has_gone(broken):
 
 def test_the_steps_of_a_stream_make_its_completion(model):
     options = {"steps": 8, "seed": 3, "temperature": 1.0, "stop": ["e"]}
-    made, whole = model.completion(model.stream("x", **options), **options), model.complete("x", **options)
+    made, whole = Completion.of(model.stream("x", **options)), model.complete("x", **options)
     assert made.ids.tolist() == whole.ids.tolist()
     assert dataclasses.replace(made, ids=whole.ids).__dict__ == whole.__dict__

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     seconds = time.perf_counter() - begun
     if arguments.json:
         config = model.config(arguments.preset, **options)
-        print_json(_result(model.completion(steps, **how), seconds, model.bundle.source, config))
+        print_json(_result(Completion.of(steps), seconds, model.bundle.source, config))
     else:
         print(steps[-1].text, flush=True)  # before the picture, which may go to the same file
     if arguments.svg:

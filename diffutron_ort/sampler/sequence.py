@@ -20,6 +20,9 @@ from diffutron_ort.types import Ids, SpecialIds
 LIKELY_MISS = 0.05
 
 
+STOP, LENGTH = "stop", "length"
+
+
 class Reader(Protocol):
     """Reads the answer off a canvas [length] whose generated span begins at `start`.
 
@@ -34,6 +37,9 @@ class Reader(Protocol):
 
     def is_settled(self, ids: Ids, start: int) -> bool:
         """Return whether the whole answer can change no more."""
+
+    def ending(self, ids: Ids, start: int) -> tuple[Ids, bool]:
+        """Return the positions [n] of the answer's tokens, and whether something ended it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +81,24 @@ class Step:
     def text(self) -> str:
         """The whole answer so far, without what is still masked; later steps may change it."""
         return self._reader.text(self.ids, self.start) if self._reader else ""
+
+    @cached_property
+    def answer(self) -> Ids:
+        """The positions of the answer's tokens so far, int64 [n]."""
+        return self._ending[0]
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the sequence ended, None before its last step.
+
+        It is `stop` if a stop sequence, `<pad>` or `<eos>` ended the answer, and `length` if nothing did.
+        """
+        return (STOP if self._ending[1] else LENGTH) if self.is_last else None
+
+    @cached_property
+    def _ending(self) -> tuple[Ids, bool]:
+        nothing = np.zeros(0, np.int64), False
+        return self._reader.ending(self.ids, self.start) if self._reader else nothing
 
     @cached_property
     def settled(self) -> str:

@@ -120,10 +120,10 @@ class StopRule:
         text = self._before(text, cut) if cut else text[: len(text) - self._begun(text)]
         return text.strip() if self._strip else text.rstrip()
 
-    def ending(self, ids: Ids, start: int) -> tuple[int, bool]:
-        """Return how many tokens of a canvas [length] are the answer's, and whether something ended it.
+    def ending(self, ids: Ids, start: int) -> tuple[Ids, bool]:
+        """Return which positions [n] of a canvas [length] hold the answer's tokens, and whether something ended it.
 
-        Masks do not count. Of an answer that ends by its text, the tokens are those that it takes to spell it.
+        Masks are left out. If a stop string ends the answer, its tokens are those that it takes to spell it.
         """
         generated, previous = _generated(ids, start)
         answer = self._ends.answer(generated)
@@ -132,7 +132,7 @@ class StopRule:
         if text != whole:
             stopped = True
             answer = answer[: self._spelling(text, answer, previous)]
-        return int((answer != self._mask).sum()), stopped
+        return start + np.flatnonzero(answer != self._mask), stopped
 
     def is_settled(self, ids: Ids, start: int) -> bool:
         """Return whether `text` is the same whatever becomes of the masks on a canvas [length].

@@ -55,7 +55,7 @@ def test_float64_is_float64_and_its_cache_is_exact(tiny_bundle: Path) -> None:
     model = Diffutron.from_pretrained(tiny_bundle)
     forward = Float64(open_source(str(CHECKPOINT), revision=None, adapter=None))
     config = model.config(**OPTIONS[-1])
-    canvas = model._canvas("deniz", True, config)
+    canvas = model._prompts.canvas("deniz", True, config)
     steps = [step for _, step in denoise(forward, [canvas], config, model.bundle.special)]
     assert any(step.num_computed < len(step.ids) for step in steps)
     refreshed = config.replace(refresh_steps=1)

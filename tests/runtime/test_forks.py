@@ -24,7 +24,7 @@ question, said = "On iki artı beş kaç eder?", "on yedi"
 cached = dict(cache="block", max_new_tokens=64, block_length=16, early_end=False)
 
 def graph():
-    ids = model._canvas(question, True, model.config()).ids[:-64]
+    ids = model._prompts.canvas(question, True, model.config()).ids[:-64]
     return generation(ids, model.config()).answer_length
 
 def right(model=model):

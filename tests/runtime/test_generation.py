@@ -57,7 +57,7 @@ def check(model, generation, prompt_ids, config):
 def test_the_graph_gives_what_the_loop_gives(variant, question, template, options):
     model, generation = both(variant)
     config = model.config(**options)
-    prompt = model._canvas(question, template, config)
+    prompt = model._prompts.canvas(question, template, config)
     check(model, generation, prompt.ids[: prompt.start].tolist(), config)
 
 
@@ -82,7 +82,7 @@ def test_prompts_may_be_empty_and_hold_masks_and_control_tokens(prompt):
 
 def test_the_answer_ends_where_its_stop_sequence_begins_or_at_pad_or_eos(model):
     generation = both("fp32")[1]
-    prompt = model._canvas(QUESTIONS[0], True, model.config())
+    prompt = model._prompts.canvas(QUESTIONS[0], True, model.config())
     ids = prompt.ids[: prompt.start].tolist()
     found = generation(ids, model.config())
     answer = found.ids[prompt.start : prompt.start + found.answer_length].tolist()

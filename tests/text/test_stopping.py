@@ -188,27 +188,33 @@ def test_many_stop_strings_do_not_make_settled_text_slow():
 
 
 @pytest.mark.parametrize(
-    ("ids", "strings", "tokens", "stopped"),
+    ("ids", "expected", "stopped"),
     [
-        ([PAD], (), 0, True),
-        ([569, PAD, PAD], (), 1, True),
-        ([569, 487, EOS, 569], (), 2, True),
-        ([569, 487], (), 2, False),
-        ([569, MASK, 487], (), 2, False),
-        ([569, MASK, 487, PAD], (), 2, True),
+        ([PAD], [], True),
+        ([569, PAD, PAD], [1], True),
+        ([569, 487, EOS, 569], [1, 2], True),
+        ([569, 487], [1, 2], False),
+        ([569, MASK, 487], [1, 3], False),
+        ([569, MASK, 487, PAD], [1, 3], True),
+        ([569, CLOSING, MASK], [1], True),
     ],
 )
-def test_an_ending_counts_the_answers_tokens(ids, strings, tokens, stopped):
-    assert rule(strings=strings).ending(np.array([9, *ids]), 1) == (tokens, stopped)
+def test_an_ending_names_the_answers_tokens(ids, expected, stopped):
+    assert ending([9, *ids]) == (expected, stopped)
+
+
+def ending(ids, strings=()):
+    positions, stopped = rule(strings=strings).ending(np.array(ids), 1)
+    return positions.tolist(), stopped
 
 
 def test_an_ending_by_text_counts_the_tokens_that_spell_what_is_shown():
     word = TOKENIZER.encode("bir iki bir")
     assert len(word) == 3
-    assert rule(strings=(" iki",)).ending(np.array([9, *word]), 1) == (1, True)
-    assert rule(strings=("ki",)).ending(np.array([9, *word]), 1) == (2, True)  # "i" takes a part of the token
-    assert rule(strings=("bir",)).ending(np.array([9, *word]), 1)[1]
-    assert rule(strings=("zzz",)).ending(np.array([9, *word]), 1) == (3, False)
+    assert ending([9, *word], (" iki",)) == ([1], True)
+    assert ending([9, *word], ("ki",)) == ([1, 2], True)  # "i" takes a part of the token
+    assert ending([9, *word], ("bir",))[1]
+    assert ending([9, *word], ("zzz",)) == ([1, 2, 3], False)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +372,7 @@ def test_an_early_end_shows_the_same_and_comes_at_the_first_step_that_it_can(
 ):
     options = {"max_new_tokens": len(answer), "block_length": block_length, "steps": steps, "stop": strings} | order
     model = Diffutron(BUNDLE, TOKENIZER, Says(vocab=BUNDLE.vocab_size))
-    start = model._canvas("x", template, model.config(**options)).start
+    start = model._prompts.canvas("x", template, model.config(**options)).start
     model.forward.tokens = [9] * start + answer
     early, late = (list(model.stream("x", template=template, early_end=end, **options)) for end in (True, False))
     assert early[-1].text == late[-1].text == model.generate("x", template=template, **options)

@@ -1,0 +1,150 @@
+"""Prompts, messages and texts with masks, made into canvases; what cannot fit is refused before any work on it."""
+
+import re
+import sys
+import warnings
+from collections import abc
+from collections.abc import Mapping
+from typing import TypeAlias, TypeGuard
+
+from diffutron_ort.brief import brief
+from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.config import GenerationConfig
+from diffutron_ort.errors import ContextError, DiffutronWarning, InputError
+from diffutron_ort.sampler.canvas import Canvas, for_generation
+from diffutron_ort.text.chat_template import composed, is_blank, least_characters, render_chat
+from diffutron_ort.text.infill import Draft
+from diffutron_ort.text.tokenizer import MASK, Tokenizer, check_text
+
+Messages: TypeAlias = abc.Sequence[Mapping[str, str]]
+Prompt: TypeAlias = str | Messages
+"""What a model answers: a user's text, or messages."""
+
+SUSPICIOUS = 16  # characters a token: texts with more are measured before they are worked on
+LIKE_A_MASK = re.compile(r"[\[<{(] ?mask ?[\])}>]|_{3,}", re.IGNORECASE)
+
+
+class Prompts:
+    """Makes the canvases of one model."""
+
+    def __init__(self, bundle: Bundle, tokenizer: Tokenizer) -> None:
+        self._bundle, self._tokenizer = bundle, tokenizer
+
+    def canvas(
+        self, prompt: Prompt, template: bool, config: GenerationConfig, index: int = 0, name: str = "the prompt"
+    ) -> Canvas:
+        """Return the canvas of a prompt, or of messages.
+
+        Args:
+            prompt: What a user says, or messages.
+            template: Whether to put a text into the chat template.
+            config: The options.
+            index: Of the prompt in a list: it is added to the seed.
+            name: What the prompt is called in errors.
+
+        Raises:
+            InputError: It is not text, has none (with the template), or is too long for the model's context.
+        """
+        if not template:
+            return self._raw_canvas(prompt, config, index, name)
+        if is_chat(prompt):
+            return self.chat(prompt, config, index)
+        text = _text(prompt, name)
+        if is_blank(text):
+            raise InputError(f"{name} has no text: write a question")
+        return self.chat([{"role": "user", "content": text}], config, index)
+
+    def _raw_canvas(self, prompt: Prompt, config: GenerationConfig, index: int, name: str) -> Canvas:
+        text = _text(prompt, name)
+        self._check_room(len(text), config.max_new_tokens)
+        _warn_of_form(text, name)
+        return self._prompt_canvas(text, config, index)
+
+    def chat(self, messages: Messages, config: GenerationConfig, index: int = 0) -> Canvas:
+        """Return the canvas of messages.
+
+        Raises:
+            InputError: There is no message, one cannot be rendered, or all are too long for the model's context.
+        """
+        template = self._bundle.chat_template
+        self._check_room(least_characters(messages, template), config.max_new_tokens)
+        prompt = render_chat(messages, template)
+        self._check_room(len(prompt), config.max_new_tokens)
+        return self._prompt_canvas(prompt, config, index)
+
+    def _prompt_canvas(self, prompt: str, config: GenerationConfig, index: int = 0) -> Canvas:
+        ids = self._tokenizer.encode(prompt)
+        self._check_length(len(ids), config.max_new_tokens)
+        return for_generation(ids, config.max_new_tokens, self._bundle.special.mask, (config.seed + index) % 2**64)
+
+    def _check_room(self, characters: int, new: int = 0, masks: int = 0) -> None:
+        """Raise ContextError for a text that cannot fit, by its length alone, before any work on it.
+
+        Args:
+            characters: Of the text, or fewer.
+            new: Tokens that are to follow it.
+            masks: Which it holds besides the characters.
+        """
+        if characters + masks > SUSPICIOUS * self._bundle.context_length:
+            self._check_length(self._tokenizer.least_tokens(characters) + masks, new, "at least ")
+
+    def _check_length(self, prompt: int, new: int, about: str = "") -> None:
+        """Raise ContextError for more tokens than the model was trained with, before anything of that size is made."""
+        context = self._bundle.context_length
+        if prompt + new > context:
+            length = f"{prompt} tokens of prompt and {new} new ones are {prompt + new}" if new else f"{prompt} tokens"
+            remedy = "shorten the prompt, or lower max_new_tokens" if new else "shorten the text"
+            raise ContextError(f"{about}{length}, the model's context is {context}: {remedy}")
+
+    def draft(self, text: str, name: str) -> Draft:
+        """Take a text with masks apart.
+
+        Raises:
+            InputError: It is not text, or is too long for the model's context.
+        """
+        stretches = self._tokenizer.stretches(text)
+        self._check_room(sum(map(len, stretches)), masks=len(stretches) - 1)
+        draft = Draft(*self._tokenizer.encode_masked(text))
+        self._check_length(len(draft.ids), 0)
+        _warn_of_form(text, name)
+        if not draft.masks:
+            _warn(f"{name} has no {MASK}, so there is nothing to fill in{_like_a_mask(text)}")
+        return draft
+
+
+def is_chat(prompt: object) -> TypeGuard[Messages]:
+    """Return whether a prompt is messages."""
+    return isinstance(prompt, abc.Sequence) and bool(prompt) and all(isinstance(item, Mapping) for item in prompt)
+
+
+def _text(prompt: object, name: str) -> str:
+    """Return a prompt that is a text.
+
+    Raises:
+        InputError: It is none, or cannot be encoded.
+    """
+    check_text(prompt, name)
+    return str(prompt)
+
+
+def _warn_of_form(text: str, name: str) -> None:
+    """Warn of a text that is taken as it is and is not in NFC."""
+    if composed(text) != text:
+        _warn(
+            f"{name} has letters that are written as several characters (it is not in NFC), which the model hardly "
+            'knows: unicodedata.normalize("NFC", ...) joins them'
+        )
+
+
+def _like_a_mask(text: str) -> str:
+    """Return a hint if a text has something that was probably meant as a mask."""
+    found = LIKE_A_MASK.search(text)
+    return f"; {brief(found[0])} is text: a mask is written {MASK}" if found else ""
+
+
+def _warn(message: str) -> None:
+    """Warn about the line outside this package that called it."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "diffutron_ort":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, DiffutronWarning, stacklevel=level)
