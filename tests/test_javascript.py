@@ -1,7 +1,9 @@
 """The JavaScript package says what the Python package says."""
 
+import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -10,7 +12,7 @@ from diffutron_ort import __version__
 ROOT = Path(__file__).parents[1]
 JS = ROOT / "js"
 
-if not JS.exists():
+if not (JS / "package.json").exists():
     pytest.skip("the JavaScript package is in a checkout alone", allow_module_level=True)
 
 
@@ -32,3 +34,29 @@ def test_the_page_has_the_releases_that_the_package_is_tested_with():
     assert tested["devDependencies"][runtime] == page["onnxruntime-web"] == node[runtime]
     for name in (runtime, "onnxruntime-web"):
         assert tested["peerDependencies"][name] == f"^{tested['devDependencies'][runtime]}"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """The program js/generate.py."""
+    spec = importlib.util.spec_from_file_location("generate", JS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_files_are_current(generate):
+    for path, text in generate.files().items():
+        assert path.read_text("utf-8") == text, f"{path.relative_to(ROOT)} is stale: run `python js/generate.py`"
+
+
+def test_every_generated_file_is_among_them(generate):
+    there = {*(JS / "src" / "generated").iterdir(), JS / "types" / "options.d.ts"}
+    assert there == generate.files().keys()
+
+
+def test_values_are_written_as_javascript_has_them(generate):
+    assert generate.literal({"type": "bigint", "most": 2**64 - 1}) == '{ type: "bigint", most: 18446744073709551615n }'
+    assert generate.literal({"a": 1.0, "b": 0.5, "c": (), "d": ("x",), "e": True}) == (
+        '{ a: 1, b: 0.5, c: [], d: ["x"], e: true }'
+    )

@@ -101,6 +101,7 @@ def listed(pages: Pages, libraries: Path, bundle: Bundle) -> dict[str, Served]:
     files = {
         **_of_folder(PAGE, pages.web),
         **_of_folder(SCRIPTS, pages.scripts),
+        **_of_folder(SCRIPTS + "generated/", pages.scripts / "generated"),
         **{MODEL + name: served for name, served in _of_bundle(bundle)},
     }
     for package in PACKAGES:

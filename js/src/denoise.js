@@ -2,7 +2,8 @@
 
 import { Passes } from "./passes.js";
 import { Predictor } from "./predict.js";
-import { STREAM, confidence, uniform } from "./sampling.js";
+import { STREAM } from "./generated/constants.js";
+import { confidence, uniform } from "./sampling.js";
 import { commitCounts, sureCount } from "./schedule.js";
 
 /**

@@ -1,11 +1,8 @@
 /** One pass: a canvas in, a token and a doubt for every candidate position out. */
 
 import { NumericsError } from "./errors.js";
-import { STREAM, doubt, drawBeyond, penalise, uniform, walk } from "./sampling.js";
-
-// Where more draws than this are expected to fall beyond the candidates, the next pass fetches the whole logits at
-// once, instead of running again when one has.
-const LIKELY_MISS = 0.05;
+import { LIKELY_MISS, STREAM } from "./generated/constants.js";
+import { doubt, drawBeyond, penalise, uniform, walk } from "./sampling.js";
 
 /**
  * @typedef {import("./session.js").Predictions} Predictions

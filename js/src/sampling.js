@@ -2,9 +2,6 @@
 
 const GOLDEN = 0x9e3779b9;
 
-/** What a uniform is drawn for, so that one seed gives each purpose numbers of its own. */
-export const STREAM = { token: 0, remasking: 1 };
-
 /**
  * 32 hashed bits: one multiply-xorshift round a word, all arithmetic wrapping.
  *

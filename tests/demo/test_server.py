@@ -34,9 +34,14 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="signals, pipes and li
 def pages(tmp_path: Path) -> Pages:
     """A small page beside files that are none of its own."""
     names = json.dumps({"dependencies": dict.fromkeys(PACKAGES, "1.0")})
-    files = {"web/index.html": "<title>Ş</title>", "web/app.mjs": "1", "js/core.js": "2", "secret.txt": "s"}
+    files = {"web/index.html": "<title>Ş</title>", "web/app.mjs": "1", "js/core.js": "2", "js/generated/o.js": "3"}
     files |= {"web/package.json": names, "web/package-lock.json": "{}", "web/test/x.js": "s", "web-secret.txt": "s"}
-    files |= {f"web/{RUNTIME}a.wasm": "w", f"web/{RUNTIME}notes.txt": "s", f"web/{TOKENIZERS}t.mjs": "t"}
+    files |= {
+        "secret.txt": "s",
+        f"web/{RUNTIME}a.wasm": "w",
+        f"web/{RUNTIME}notes.txt": "s",
+        f"web/{TOKENIZERS}t.mjs": "t",
+    }
     files |= {f"web/node_modules/{package}/package.json": '{"version": "1.0"}' for package in PACKAGES}
     for name, text in files.items():
         (tmp_path / "pages" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +96,7 @@ def asking(target: bytes, server: Server) -> bytes:
         (PAGE + RUNTIME + "a.wasm", "w", "application/wasm"),
         (PAGE + TOKENIZERS + "t.mjs", "t", "text/javascript; charset=utf-8"),
         (SCRIPTS + "core.js", "2", "text/javascript; charset=utf-8"),
+        (SCRIPTS + "generated/o.js", "3", "text/javascript; charset=utf-8"),
     ],
 )
 def test_the_page_is_served_with_its_types_and_isolated(server, path, body, kind):
