@@ -1,26 +1,19 @@
-"""A text with masks: taken apart before they are filled, and put together again after."""
+"""Fill the masks in a text: the text around them is kept as it was given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from diffutron_ort.text.stopping import Decoder
 from diffutron_ort.types import Ids
-
-
-class Decoder(Protocol):
-    """Ids to text."""
-
-    def decode(self, ids: Sequence[int], previous: int | None = None) -> str:
-        """Return the text of `ids`, which follow the token `previous`, control tokens left out."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A text that is to be filled.
+    """A text with masks to fill.
 
     Attributes:
-        ids: Its tokens, masks included.
-        pieces: Its text before, between and after the masks: one more than there are masks.
+        ids: Its tokens, with the masks.
+        pieces: The text before, between and after the masks, one more piece than there are masks.
     """
 
     ids: Sequence[int]
@@ -28,19 +21,19 @@ class Draft:
 
     @property
     def masks(self) -> int:
-        """Return the number of masks."""
+        """The number of masks."""
         return len(self.pieces) - 1
 
     def spliced(self, decoder: Decoder, ids: Ids, positions: Ids) -> str:
-        """Return the text with the text of one token in place of each mask.
+        """Return the text with each mask replaced by the text of its token.
 
-        Neighbouring masks are decoded together, since a letter can be spread over several byte tokens. Words that come
-        after white space, or at the start, need none of their own.
+        Adjacent masks are decoded together, since a character may consist of several byte tokens. A leading space is
+        dropped at the start of the text and after white space.
 
         Args:
-            decoder: Ids to text.
+            decoder: Decodes the tokens.
             ids: The tokens with the masks filled in, int64 [length].
-            positions: Where the masks were, ascending, int64 [n].
+            positions: The positions of the masks, ascending, int64 [n].
         """
         text, first = self.pieces[0], 0
         for i, piece in enumerate(self.pieces[1:], 1):
