@@ -1,17 +1,147 @@
-"""What documents say of this repository is so."""
+"""What documents say is so: their commands run and print what stands there, their paths and links lead somewhere."""
 
 import ast
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests import markdown
+from tests.markdown import Block
+
 ROOT = Path(__file__).parents[1]
 SECURITY = ROOT / "SECURITY.md"
 
+if not SECURITY.exists():
+    pytest.skip("an installed package's tests have no documents beside them", allow_module_level=True)
 
-@pytest.mark.skipif(not SECURITY.exists(), reason="an installed package's tests have no documents beside them")
-def test_every_promise_of_security_names_a_test_that_is_there():
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("models/*.md")])
+NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
+REAL, STAND_IN = "diffutron/DiffutronLM-0.3B-Instruct", "tests/golden/tiny/checkpoint"
+
+NOT_RUN = {
+    "pytest": "the tests themselves; the stage `tests`",
+    "npm ci": "needs npm's registry; the stages `node`, `browser` and `plain` do it",
+    "diffutron-ort demo": "serves until it is ended; tests/demo",
+    "diffutron-ort export SOURCE models/instruct --variant fp32 int8": "more than a minute; tests/export/test_int8.py",
+    "diffutron-ort export models/nano/checkpoint nano --variant fp32 plain": "needs the extra [optimum]; the stage `plain`",
+    "node examples/plain": "reads what that command writes; the stage `plain`",
+    "g++": "needs the headers of ONNX Runtime",
+    "python3 -m venv": "makes an environment",
+    ". .venv/bin/activate": "enters that environment",
+    "ruff": "the stage `lint`",
+    "mypy": "the stage `lint`",
+    "mkdocs": "the stage `docs`",
+    "from optimum": "needs the extra [optimum]; the stage `plain`",
+}
+"""What is not run here, by how it begins, and why not or where it is."""
+
+
+def blocks(language: str, path: Path) -> list[Block]:
+    return [block for block in markdown.blocks(markdown.read(path)) if block.language == language]
+
+
+def not_run(command: str) -> str | None:
+    return next((start for start in NOT_RUN if command.replace(REAL, "SOURCE").startswith(start)), None)
+
+
+def extras() -> dict[str, list[str]]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+
+
+def check_pip(command: str) -> None:
+    """Look at a `pip install`: this checkout, with extras that there are."""
+    where = [word for word in shlex.split(command)[2:] if not word.startswith(("-", "http"))]
+    assert len(where) == 1, command
+    match = re.fullmatch(r"\.\[([\w,-]+)\]", where[0])
+    assert match and set(match[1].split(",")) <= extras().keys(), command
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout in which commands may write: the folders that they write to are its own, the rest is linked."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    (tmp_path / "models").mkdir()
+    for name in ("tests", "examples", "benchmarks", "models/nano", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def run(code: list[str], folder: Path) -> str:
+    """Run a program as a reader would, and return what it prints."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
+    done = subprocess.run(code, cwd=folder, env=environment, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{code}: {done.stderr.decode()}"
+    return done.stdout.decode()
+
+
+def run_shell(block: Block, folder: Path) -> str:
+    """Run a block's commands one after the other; return what those print that are run."""
+    printed = ""
+    for command in (part for line in block.commands for part in line.split(" && ")):
+        if command.startswith("pip install "):
+            check_pip(command)
+        elif not_run(command) is None:
+            printed += run(["bash", "-c", command.replace(REAL, STAND_IN)], folder)
+        elif "--variant fp32 int8" in command:  # what the next command reads
+            (folder / "models" / "instruct").symlink_to("nano")
+    return printed
+
+
+@pytest.mark.exporter
+@pytest.mark.parametrize("name", [name for name in NAMES if blocks("sh", ROOT / name)])
+def test_commands_run_and_print_what_stands_there(name: str, checkout: Path) -> None:
+    for block in blocks("sh", ROOT / name):
+        printed = run_shell(block, checkout)
+        assert block.output is None or printed == block.output, f"{name}:{block.line}"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if blocks("python", ROOT / name)])
+def test_programs_run_and_print_what_stands_there(name: str, checkout: Path) -> None:
+    for block in blocks("python", ROOT / name):
+        if not_run(block.code) is None:
+            printed = run([sys.executable, "-c", block.code], checkout)
+            assert printed == (block.output or ""), f"{name}:{block.line}"
+
+
+def test_what_is_not_run_stands_in_a_document() -> None:
+    shell = [block for path in DOCUMENTS for block in blocks("sh", path)]
+    commands = [part for block in shell for line in block.commands for part in line.split(" && ")]
+    programs = [block.code for path in DOCUMENTS for block in blocks("python", path)]
+    assert {not_run(command) for command in commands + programs} - {None} == NOT_RUN.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    text, folder = markdown.read(ROOT / name), (ROOT / name).parent
+    missing = [target for target in markdown.links(text) if not (folder / target).exists()]
+    assert not missing, f"{name} links to {missing}"
+    for target, anchor in re.findall(r"\]\(([^()\s:#]*)#([^()\s]+)\)", text):
+        there = markdown.anchors(markdown.read(folder / target) if target else text)
+        assert anchor in there, f"{name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paths_that_are_named_are_there(name: str) -> None:
+    top = {path.name for path in ROOT.iterdir()}
+    named = {path for path in markdown.paths(markdown.read(ROOT / name)) if path.split("/")[0] in top}
+    missing = [path for path in named - {"models/instruct"} if not (ROOT / path).exists()]
+    assert not missing, f"{name} names {missing}"
+
+
+def test_blocks_are_read_with_their_output() -> None:
+    text = "a\n\n    x && y\n    z\n\n```text\n1\n```\n\n- list\n    no code\n\n```python\np\n```\n\nb\n\n```text\n2\n```\n"
+    assert markdown.blocks(text) == [Block(3, "sh", "x && y\nz\n", "1\n"), Block(14, "python", "p\n")]
+
+
+def test_every_promise_of_security_names_a_test_that_is_there() -> None:
     text = SECURITY.read_text("utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 10
