@@ -1,7 +1,8 @@
 """A hook of mkdocs: bring documents from outside `docs/` into the site, and keep links between all of them right.
 
-Documents are written for the repository, where a link is relative to the file that holds it. On the site, pages of `docs/`
-stand at the top, other documents where they are in the repository, and files that are no document are code, not links.
+Documents are written for the repository, where a link is relative to the file that holds it. On the site, the pages of
+`docs/` are at the top and other documents where they are in the repository. Links to files that are no document become
+plain text.
 """
 
 import posixpath
@@ -34,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
     """Return a page's text with links that hold on the site."""
     here = page.file.src_uri
     folder = posixpath.dirname(here if here in OUTSIDE else f"docs/{here}")

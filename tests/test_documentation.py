@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from tests import markdown
@@ -21,7 +22,7 @@ SECURITY = ROOT / "SECURITY.md"
 if not SECURITY.exists():
     pytest.skip("an installed package's tests have no documents beside them", allow_module_level=True)
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("models/*.md")])
+DOCUMENTS = sorted(path for folder in (".", "docs", "examples", "models") for path in ROOT.glob(f"{folder}/*.md"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 REAL, STAND_IN = "diffutron/DiffutronLM-0.3B-Instruct", "tests/golden/tiny/checkpoint"
 
@@ -29,9 +30,10 @@ NOT_RUN = {
     "pytest": "the tests themselves; the stage `tests`",
     "npm ci": "needs npm's registry; the stages `node`, `browser` and `plain` do it",
     "diffutron-ort demo": "serves until it is ended; tests/demo",
-    "diffutron-ort export SOURCE models/instruct --variant fp32 int8": "more than a minute; tests/export/test_int8.py",
-    "diffutron-ort export models/nano/checkpoint nano --variant fp32 plain": "needs the extra [optimum]; the stage `plain`",
-    "node examples/plain": "reads what that command writes; the stage `plain`",
+    "diffutron-ort export SOURCE models/instruct --variant fp32 int8": "too long; tests/export/test_int8.py",
+    "diffutron-ort export models/nano/checkpoint nano --variant fp32 plain": "needs [optimum]; the stage `plain`",
+    "diffutron-ort verify --against": "too long; the stage `verify`",
+    "node examples": "needs what npm brings; the stages `node` and `plain`",
     "g++": "needs the headers of ONNX Runtime",
     "python3 -m venv": "makes an environment",
     ". .venv/bin/activate": "enters that environment",
@@ -60,7 +62,8 @@ def check_pip(command: str) -> None:
     where = [word for word in shlex.split(command)[2:] if not word.startswith(("-", "http"))]
     assert len(where) == 1, command
     match = re.fullmatch(r"\.\[([\w,-]+)\]", where[0])
-    assert match and set(match[1].split(",")) <= extras().keys(), command
+    assert match, command
+    assert set(match[1].split(",")) <= extras().keys(), command
 
 
 @pytest.fixture
@@ -76,23 +79,23 @@ def checkout(tmp_path: Path) -> Path:
 def run(code: list[str], folder: Path) -> str:
     """Run a program as a reader would, and return what it prints."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
+    environment = os.environ | {"PATH": path, "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
     done = subprocess.run(code, cwd=folder, env=environment, capture_output=True, check=False, timeout=300)
     assert done.returncode == 0, f"{code}: {done.stderr.decode()}"
     return done.stdout.decode()
 
 
-def run_shell(block: Block, folder: Path) -> str:
-    """Run a block's commands one after the other; return what those print that are run."""
-    printed = ""
-    for command in (part for line in block.commands for part in line.split(" && ")):
+def run_shell(block: Block, folder: Path) -> str | None:
+    """Run a block's commands one after the other; return what they print, or None where not all of them are run."""
+    printed, commands = "", [part for line in block.commands for part in line.split(" && ")]
+    for command in commands:
         if command.startswith("pip install "):
             check_pip(command)
         elif not_run(command) is None:
             printed += run(["bash", "-c", command.replace(REAL, STAND_IN)], folder)
-        elif "--variant fp32 int8" in command:  # what the next command reads
+        elif "--variant fp32 int8" in command:  # the next command reads what this would have written
             (folder / "models" / "instruct").symlink_to("nano")
-    return printed
+    return None if any(map(not_run, commands)) else printed
 
 
 @pytest.mark.exporter
@@ -100,7 +103,7 @@ def run_shell(block: Block, folder: Path) -> str:
 def test_commands_run_and_print_what_stands_there(name: str, checkout: Path) -> None:
     for block in blocks("sh", ROOT / name):
         printed = run_shell(block, checkout)
-        assert block.output is None or printed == block.output, f"{name}:{block.line}"
+        assert None in (printed, block.output) or printed == block.output, f"{name}:{block.line}"
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if blocks("python", ROOT / name)])
@@ -136,8 +139,28 @@ def test_paths_that_are_named_are_there(name: str) -> None:
     assert not missing, f"{name} names {missing}"
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/")])
+def test_generated_tables_are_those_of_the_code(name: str) -> None:
+    from docs.generate import renewed  # which a checkout alone has
+
+    text = markdown.read(ROOT / name)
+    assert renewed(text) == text, f"{name} is stale: python -m docs.generate"
+
+
+@pytest.mark.parametrize(("title", "graph"), [("The denoiser", "denoiser"), ("The whole of generation", "generate")])
+def test_the_contract_names_what_the_graph_has(title: str, graph: str) -> None:
+    section = re.split(r"^## ", markdown.read(ROOT / "docs" / "graph-contract.md"), flags=re.MULTILINE)
+    [text] = [part for part in section if part.startswith(title)]
+    found = onnxruntime.InferenceSession(ROOT / "models" / "nano" / "onnx" / f"{graph}.onnx")
+    for kind, values in (("input", found.get_inputs()), ("output", found.get_outputs())):
+        table = text.partition(f"| {kind} |")[2].partition("\n\n")[0]
+        first = " ".join(row.split("|")[1] for row in table.splitlines()[1:] if row.startswith("|"))
+        assert re.findall(r"`(\w+)`", first) == [value.name for value in values]
+
+
 def test_blocks_are_read_with_their_output() -> None:
-    text = "a\n\n    x && y\n    z\n\n```text\n1\n```\n\n- list\n    no code\n\n```python\np\n```\n\nb\n\n```text\n2\n```\n"
+    shell = "a\n\n    x && y\n    z\n\n```text\n1\n```\n\n- list\n    no code\n"
+    text = shell + "\n```python\np\n```\n\nb\n\n```text\n2\n```\n"
     assert markdown.blocks(text) == [Block(3, "sh", "x && y\nz\n", "1\n"), Block(14, "python", "p\n")]
 
 

@@ -1,0 +1,97 @@
+"""Write the tables that documents take from the code: `python -m docs.generate`.
+
+A table stands between `<!-- generated: NAME -->` and `<!-- /generated -->`; a test says when one is stale.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
+
+FOLDER = Path(__file__).parent
+PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+
+def options() -> str:
+    """Return a row for each option: name, default, what is allowed, meaning."""
+    rows = (
+        (f"`{one.name}`", _value(one.default), _allowed(one), _text(one.metadata["help"]))
+        for one in fields(GenerationConfig)
+    )
+    return _table(("option", "default", "allowed", "meaning"), rows)
+
+
+def presets() -> str:
+    """Return a row for each preset: name, and the options that it sets."""
+    rows = (
+        (f"`{name}`", ", ".join(f"`{option}` {_value(value)}" for option, value in sets.items()))
+        for name, sets in PRESET_OPTIONS.items()
+    )
+    return _table(("preset", "sets"), rows)
+
+
+def _allowed(option: Field[Any]) -> str:
+    """Return what an option may be, in words."""
+    least, most, choices = (option.metadata[name] for name in ("least", "most", "choices"))
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if isinstance(option.default, bool):
+        return "`True`, `False`"
+    if option.name == "stop":
+        return "strings"
+    if isinstance(option.default, tuple):
+        return "token ids"
+    zero = "0, or " if option.metadata["or_zero"] else ""
+    return f"{zero}{_number(least)} to {_number(most)}"
+
+
+def _number(value: float) -> str:
+    """Return a bound as people write it."""
+    power = {2**16: "65,536", 2**31 - 1: "2³¹ − 1", 2**64 - 1: "2⁶⁴ − 1"}
+    return power.get(value, f"{value:g}")
+
+
+def _value(value: object) -> str:
+    """Return a default or a preset's value for people."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"`{value}`" if isinstance(value, str | bool) else "none" if value == () else str(value)
+
+
+def _text(text: str) -> str:
+    """Return words in which Markdown takes no token such as <mask> for HTML."""
+    return re.sub(r"<\w+>", r"`\g<0>`", text)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown."""
+    cells = [list(head), *map(list, rows)]
+    cells.insert(1, ["---"] * len(cells[0]))
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in cells)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {"options": options, "presets": presets}
+
+
+def renewed(text: str) -> str:
+    """Return a document with its tables as they are now.
+
+    Raises:
+        KeyError: There is no table of that name.
+    """
+    return PART.sub(lambda part: f"{part[1]}{TABLES[part[2]]()}{part[3]}", text)
+
+
+def main() -> None:
+    """Write the tables into the documents."""
+    for path in FOLDER.glob("*.md"):
+        text = path.read_text("utf-8")
+        if (new := renewed(text)) != text:
+            path.write_text(new, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
