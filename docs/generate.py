@@ -9,7 +9,9 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from diffutron_ort.cli.main import COMMANDS
 from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
+from diffutron_ort.runtime import contract
 
 FOLDER = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -31,6 +33,17 @@ def presets() -> str:
         for name, sets in PRESET_OPTIONS.items()
     )
     return _table(("preset", "sets"), rows)
+
+
+def commands() -> str:
+    """Return a row for each command: name, and what it is for."""
+    return _table(("command", "purpose"), ((f"`{name}`", _text(purpose)) for name, purpose in COMMANDS.items()))
+
+
+def values(kind: str, rows: Iterable[contract.Value]) -> str:
+    """Return a row for each input or output of a graph: name, type and axes, meaning."""
+    cells = ((f"`{row.name}`", f"{row.dtype} [{', '.join(map(str, row.axes))}]", row.meaning) for row in rows)
+    return _table((kind, "type, axes", "meaning"), cells)
 
 
 def _allowed(option: Field[Any]) -> str:
@@ -73,7 +86,15 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in cells)
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"options": options, "presets": presets}
+TABLES: Mapping[str, Callable[[], str]] = {
+    "options": options,
+    "presets": presets,
+    "commands": commands,
+    "denoiser-inputs": lambda: values("input", contract.DENOISER_INPUTS),
+    "denoiser-outputs": lambda: values("output", contract.DENOISER_OUTPUTS),
+    "generation-inputs": lambda: values("input", contract.GENERATION_INPUTS),
+    "generation-outputs": lambda: values("output", contract.GENERATION_OUTPUTS),
+}
 
 
 def renewed(text: str) -> str:

@@ -22,6 +22,7 @@ OUTSIDE = (
     "benchmarks/RESULTS.md",
     "benchmarks/frontier.png",
     "benchmarks/peers.png",
+    "js/README.md",
     "models/nano/README.md",
     "models/nano/curves.png",
 )
