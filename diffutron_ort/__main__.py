@@ -1,4 +1,4 @@
-"""`diffutron-ort`, and `python -m diffutron_ort`: the process around the command line, whose imports take a while."""
+"""`diffutron-ort` and `python -m diffutron_ort`: the process around the command line, whose imports take a while."""
 
 import os
 import signal
@@ -6,9 +6,9 @@ import sys
 
 
 def main() -> int:
-    """Run the command line as all that this process does, and return its exit code."""
+    """Run the command line as the whole work of this process, and return its exit code."""
     usual = signal.getsignal(signal.SIGINT)
-    if usual is signal.default_int_handler:  # an exception amid imports would be shown, or taken for a missing package
+    if usual is signal.default_int_handler:  # amid imports, an exception would be shown or taken for a missing package
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     from diffutron_ort.cli.terminal import FAILED, guarded, program, say
 
@@ -17,7 +17,7 @@ def main() -> int:
         from diffutron_ort.cli.main import main as run
 
         load(sys.argv[1:])
-    except Exception as error:  # a package is broken, or the machine has no memory or no descriptors left
+    except Exception as error:  # a broken package, or no memory or descriptors left
         with guarded():
             say(f"cannot start, {type(error).__name__}: {error}")
         return FAILED

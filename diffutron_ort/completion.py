@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from html import escape
 from typing import NamedTuple
 
 from diffutron_ort.sampler.sequence import LENGTH, Step
@@ -71,6 +70,8 @@ class Completion:
 
     def _repr_html_(self) -> str:
         """Return the answer and its figures, for a notebook."""
+        from html import escape  # a start does not need it
+
         sure = "" if self.mean_confidence is None else f" · confidence {self.mean_confidence:.3f}"
         figures = (
             f"{self.finish_reason} · {self.prompt_tokens} + {self.completion_tokens} tokens · {self.steps} steps "

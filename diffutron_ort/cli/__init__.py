@@ -1,1 +1,1 @@
-"""The command line: one file a command, and what several share."""
+"""The command line: a file for each command, and what they share."""

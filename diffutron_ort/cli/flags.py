@@ -1,4 +1,4 @@
-"""Flags that several commands share: which model, and how to generate."""
+"""Flags that several commands share: those of the model and those of the generation."""
 
 import argparse
 from collections.abc import Collection
@@ -18,7 +18,7 @@ def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any
     group = parser.add_argument_group("model")
     group.add_argument(name, type=filled, help=BUNDLE, **how)
     group.add_argument("--revision", type=filled, help=REVISION)
-    group.add_argument("--variant", type=filled, help="which of the bundle's variants to run (default: its default)")
+    group.add_argument("--variant", type=filled, help="which of the bundle's variants to run (default: the most exact)")
     providers = f"{' or '.join(PROVIDERS)}, or ONNX Runtime's name of another (may be given several times)"
     group.add_argument("--provider", type=_provider, action="append", metavar="NAME", help=providers)
     group.add_argument("--threads", type=int, metavar="N", help="threads of an operator (default: as many as allowed)")
@@ -73,6 +73,6 @@ def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _provider(name: str) -> str:
     if name not in PROVIDERS and not name.endswith("ExecutionProvider"):
         raise argparse.ArgumentTypeError(
-            f"{name!r} is none of {', '.join(PROVIDERS)}, nor one of ONNX Runtime's names{meant(name, PROVIDERS)}"
+            f"{name!r} is not one of {', '.join(PROVIDERS)}, nor a name of ONNX Runtime's{meant(name, PROVIDERS)}"
         )
     return name

@@ -1,4 +1,4 @@
-"""The canvas on a terminal as it denoises, or plain lines where there is none."""
+"""The canvas after each step: live on a terminal, or one line for each step."""
 
 from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
@@ -18,15 +18,15 @@ MARKS = {"\n": "⏎", "\t": "⇥"}
 
 
 def show(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[Step]:
-    """Pass `steps` on, each shown on `stream` first: live where that is a terminal and rich is installed.
+    """Yield `steps`, showing each on `stream` first: live if that is a terminal and rich is installed.
 
-    Steps and blocks count from 1 for who reads them.
+    Steps and blocks are shown counted from 1.
     """
     return (_live if stream.isatty() and find_spec("rich") else _lines)(steps, model, stream)
 
 
 def glyphs(model: Diffutron, token: int) -> str:
-    """Return what stands for a token on the canvas."""
+    """Return how a token is shown on the canvas."""
     if token == model.bundle.special.mask:
         return MASK
     if token in (model.bundle.special.pad, model.bundle.special.eos):
@@ -36,14 +36,14 @@ def glyphs(model: Diffutron, token: int) -> str:
 
 
 def unneeded(steps: Sequence[Step], mask: int) -> set[int]:
-    """Return the positions where the last step left a mask that none committed: the answer had ended before them."""
+    """Return the positions that no step committed, because the answer ended before them."""
     committed = {position for step in steps for position in step.positions.tolist()}
     last = steps[-1]
     return {position for position in np.flatnonzero(last.ids == mask).tolist() if position >= last.start} - committed
 
 
 def ending(steps: Sequence[Step], mask: int) -> tuple[str, str]:
-    """Return in words how `steps` ended, and what they left; the second is empty where that is nothing."""
+    """Return in words how `steps` ended, and how many masks they left; the latter is empty if there are none."""
     left, taken = len(unneeded(steps, mask)), f"after {len(steps)} {'step' if len(steps) == 1 else 'steps'}"
     return (f"answer ended {taken}", f"{left} masks not needed") if left else (f"done {taken}", "")
 
@@ -77,7 +77,7 @@ def _live(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[S
 
 
 def _panel(step: Step, model: Diffutron, title: str, below: str = "", left_out: Collection[int] = ()) -> "Panel":
-    """Return the canvas: given tokens and masks dim, new ones bright, settled ones plain."""
+    """Return the canvas: the prompt and masks dim, new tokens bright, earlier ones plain."""
     from rich.panel import Panel
     from rich.text import Text
 

@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "export": "convert a checkpoint to a bundle (needs the extra [export])",
     }
 )
-"""What each command is for. The module of the same name has its `add_arguments(parser)` and its `run(arguments)`."""
+"""The purpose of each command; the module of its name has its `add_arguments(parser)` and its `run(arguments)`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +57,8 @@ def _run(arguments: Sequence[str]) -> int:
         module = load(arguments)
         if module is None:
             _show_commands(arguments)
-        parser = Parser(prog=command, description=COMMANDS[arguments[0]])
+        purpose = COMMANDS[arguments[0]]
+        parser = Parser(prog=command, description=f"{purpose[0].upper()}{purpose[1:]}.")
         module.add_arguments(parser)
         module.run(parser.parse_args(arguments[1:]))
     except OptionError as error:

@@ -1,33 +1,41 @@
-"""A parser whose errors are one line, which says what was probably meant."""
+"""A parser whose errors are one line, with what was probably meant."""
 
 import argparse
 import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any, NoReturn
 
 from diffutron_ort.cli.terminal import WRONG_USAGE, say
 
-DASHES = "-–—"  # a page or a word processor makes the longer ones of two hyphens
+DASHES = "-–—"  # web pages and word processors turn two hyphens into a longer one
 NUMBER = re.compile(r"-\.?\d")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of flags, which are never abbreviated.
+    """A parser that accepts no abbreviated flag.
 
     Attributes:
-        text: The name of a positional argument that holds words, so that an unquoted one is known.
+        text: Name of the positional argument that holds words, if there is one: it may have been left unquoted.
     """
 
     text = ""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{"allow_abbrev": False} | options)
+        # `add_argument` formats a usage that nobody sees; with a width given, argparse need not import shutil for it.
+        usual: dict[str, Any] = {"allow_abbrev": False, "formatter_class": partial(argparse.HelpFormatter, width=80)}
+        super().__init__(*arguments, **usual | options)
+
+    def format_help(self) -> str:
+        """Return the help, as wide as the terminal."""
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_help()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Parse; anything unknown is an error here already, where the flags are known that may have been meant."""
+        """Parse, and refuse anything unknown here, where the known flags can be suggested."""
         args = list(sys.argv[1:] if args is None else args)
         self._refuse_unknown_flags(args)
         namespace, extra = super().parse_known_args(args, namespace)
@@ -36,9 +44,9 @@ class Parser(argparse.ArgumentParser):
         return namespace, extra
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong on one line and end with exit code 2."""
+        """Print what is wrong on one line, and exit with code 2."""
         if message.endswith("expected one argument"):
-            message += " (one that begins with - goes after =)"
+            message += " (a value that begins with - goes after =)"
         say(f"{message}; see {self.prog} --help")
         sys.exit(WRONG_USAGE)
 
@@ -48,7 +56,7 @@ class Parser(argparse.ArgumentParser):
             likely = meant(str(value), names)
             if not likely and self._subparsers is not None and " " in str(value):
                 likely = f" (did you mean {self.prog} generate {shlex.quote(str(value))}?)"
-            raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(names)}{likely}")
+            raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(names)}{likely}")
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if action.option_strings and action.nargs is None and arg_strings == ["--"]:  # which Python 3.11 loses
@@ -56,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)
 
     def _refuse_unknown_flags(self, args: Sequence[str]) -> None:
-        """Refuse the first flag that there is not; what follows a command is its parser's to look at."""
+        """Refuse the first unknown flag; after a command, flags are left to its parser."""
         mine = takewhile(lambda arg: arg != "--" and (self._subparsers is None or arg.startswith("-")), args)
         for flag in filter(None, map(_flag, mine)):
             if flag not in self._option_string_actions:
@@ -68,18 +76,18 @@ class Parser(argparse.ArgumentParser):
         self.error(f"there is no flag {flag}{self._meant(flag) or self._instead(flag)}")
 
     def _meant(self, flag: str) -> str:
-        """Return what to say of the flag that was probably meant, if any; the dashes make no two flags alike."""
+        """Return a suggestion of the flag that was probably meant, or nothing; the dashes are not compared."""
         names = [name[2:] for name in self._option_string_actions if name.startswith("--")]
         return meant(flag.lstrip(DASHES), names, "--")
 
     def _instead(self, flag: str) -> str:
-        """Return what to say of how an argument is given that was taken for a flag, or as one."""
+        """Return how to give an argument that was given as a flag, or was taken for one."""
         if flag.lstrip(DASHES) in [action.dest for action in self._get_positional_actions()]:
-            return f"; give the {flag.lstrip(DASHES)} without it"
+            return f"; give the {flag.lstrip(DASHES)} without a flag"
         return "" if flag.startswith("--") else "; a text that begins with - goes after --, a value after ="
 
     def _refuse(self, namespace: argparse.Namespace, extra: Sequence[str]) -> NoReturn:
-        """Refuse more arguments than there are places for."""
+        """Refuse arguments that are left over."""
         for arg in extra:
             if arg[:1] in DASHES and arg.lstrip(DASHES):
                 self._refuse_flag(arg)
@@ -93,21 +101,21 @@ class Parser(argparse.ArgumentParser):
 
 
 def filled(text: str) -> str:
-    """Return the value of a flag, which must not be empty, for `type=`."""
+    """Return a value that is not empty, for `type=`."""
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return text
 
 
 def port(text: str) -> int:
-    """Return the number of a port, for `type=`."""
+    """Return a port, for `type=`."""
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) < 2**16):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: they are 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: ports are 0 to 65535")
     return int(text)
 
 
 def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """Return what to say of the one of `names` that was probably meant, if any; it is shown after `prefix`."""
+    """Return a suggestion of the one of `names` that was probably meant, shown after `prefix`, or nothing."""
     from difflib import get_close_matches  # it takes a while to import
 
     name, names = name.lower().replace("_", "-"), list(names)
@@ -117,7 +125,7 @@ def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def _flag(arg: str) -> str | None:
-    """Return the flag that an argument is, or is of, if it is not a text."""
+    """Return the flag that an argument begins with, or None for a text."""
     name = arg.partition("=")[0] if arg.startswith("--") else arg
     is_flag = len(name) > 1 and name.startswith("-") and " " not in name and not NUMBER.match(name)
     return name if is_flag else None

@@ -1,4 +1,4 @@
-"""The text that a command is about: an argument, or what standard input holds."""
+"""The text that a command works on: an argument, or the content of standard input."""
 
 import codecs
 import os
@@ -8,7 +8,7 @@ from diffutron_ort.cli.terminal import say
 from diffutron_ort.errors import InputError
 from diffutron_ort.text.chat_template import is_blank
 
-MOST_BYTES = 2**24  # of standard input; no context holds a tenth of it
+MOST_BYTES = 2**24  # of standard input: more than ten times the text that fits into any context
 END = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
 REMEDY = "give it as an argument in quotes, or on standard input"
 WIDE = (
@@ -18,14 +18,14 @@ WIDE = (
 
 
 def read_text(given: str, name: str) -> str:
-    """Return a text given as an argument, or what standard input holds where that is `-`, without its last newline.
+    """Return the text given as an argument, or for `-` that of standard input, without its last newline.
 
     Args:
         given: The argument.
-        name: What the text is, for errors.
+        name: What to call the text in errors.
 
     Raises:
-        InputError: There is no text, or it is blank, endless or not UTF-8.
+        InputError: There is no text, or it is blank, too long or not UTF-8.
     """
     text = _standard_input(name) if given == "-" else given
     if is_blank(text):
@@ -39,10 +39,10 @@ def _standard_input(name: str) -> str:
     if stream is None or stream.closed:
         raise InputError(f"there is no {name}, standard input is closed: {REMEDY}")
     if stream.isatty():
-        say(f"reading the {name} from standard input, end it with {END}")
+        say(f"reading the {name} from standard input; end it with {END}")
     content = getattr(stream, "buffer", stream).read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise InputError(f"standard input holds more than {MOST_BYTES} bytes, the most that is read")
+        raise InputError(f"standard input holds more than {MOST_BYTES} bytes, the limit: shorten the {name}")
     text = content if isinstance(content, str) else _decoded(content)
     return text.removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
 

@@ -1,4 +1,4 @@
-"""The denoising of an answer as an animated SVG picture that needs no script."""
+"""The denoising of an answer as an animated SVG picture, without scripts."""
 
 import re
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ COLUMNS = 8
 CELL = (104, 40)  # width, height in pixels
 MARGIN = 16
 LINE = 22
-LETTERS = 88  # in a line, of 9.03 pixels in the widest of the fonts
+LETTERS = 88  # on a line: 9.03 pixels each in the widest of the fonts
 CELL_LETTERS = 10
 MOST_LINES = 4  # of the prompt
 SECONDS_A_STEP = 0.25
 SECONDS_AT_END = 3.0
-NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # all but what XML 1.0 calls a Char
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # everything except XML 1.0's Char
 
 STYLE = """
 text { font: 15px ui-monospace, Menlo, Consolas, monospace; fill: #1f2933; text-anchor: middle }
@@ -49,7 +49,7 @@ def write_svg(path: str | Path, steps: Sequence[Step], model: Diffutron, prompt:
 def svg(steps: Sequence[Step], model: Diffutron, prompt: str) -> str:
     """Return the picture of `steps`: the prompt, the generated span cell by cell, and the answer.
 
-    Masks that the answer did not need are left out.
+    It leaves out masks that no step committed.
     """
     last, mask = steps[-1], model.bundle.special.mask
     left_out = unneeded(steps, mask)
@@ -68,12 +68,12 @@ def svg(steps: Sequence[Step], model: Diffutron, prompt: str) -> str:
 
 
 def xml(text: str) -> str:
-    """Return a text for XML; `�` stands for what XML cannot hold, and for what would turn the line around."""
+    """Return a text for XML, with `�` for what XML cannot hold and for what would reorder the line."""
     return escape(NO_XML.sub("�", STEERING.sub("�", text)))
 
 
 def _animations(steps: int) -> str:
-    """Return the animation of what appears in each step: hidden until then, and the whole repeats."""
+    """Return the animation: what appears in a step is hidden until then, and the whole repeats."""
     seconds = steps * SECONDS_A_STEP + SECONDS_AT_END
     return "".join(_keyframes(step, seconds) for step in range(steps))
 
@@ -85,7 +85,7 @@ def _keyframes(step: int, seconds: float) -> str:
 
 
 def _cells(steps: Sequence[Step], model: Diffutron, places: Sequence[int], top: int) -> str:
-    """Return the cells of the generated span at `places`, each a mask and the token that appears in its stead."""
+    """Return the cells of the generated span at `places`: a mask in each, and the token that replaces it."""
     last, mask = steps[-1], model.bundle.special.mask
     when = {position - last.start: i for i, step in enumerate(steps) for position in step.positions.tolist()}
     parts = []
@@ -103,7 +103,7 @@ def _appearing(step: int, content: str) -> str:
 
 
 def _lines(text: str, most: int | None = None) -> list[str]:
-    """Return a text as lines that fit into the picture, shortened where they are more than `most`."""
+    """Return a text as lines that fit into the picture, at most `most` of them."""
     wide = any(east_asian_width(letter) in "WF" for letter in text)
     return wrap(text, LETTERS // 2 if wide else LETTERS, max_lines=most, placeholder=" …")
 

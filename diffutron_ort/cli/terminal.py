@@ -1,8 +1,8 @@
-r"""Standard output and standard error: both there whatever a caller did to them, and nothing that steers a terminal.
+r"""Standard output and standard error: always usable, even if the caller closed them, and safe for a terminal.
 
-Standard output has a text byte for byte, unless it is a terminal: that never sees a control character. Standard error
-shows control characters as `\u001b` in any case: what it says quotes names and messages of others, and those who read
-logs read them in a terminal, too.
+Standard output gets a text byte for byte, unless it is a terminal, which never gets a control character. Standard error
+always shows control characters as `\u001b`: its messages quote names and messages of others, and logs are read in
+terminals, too.
 """
 
 import io
@@ -21,22 +21,22 @@ from diffutron_ort.errors import DiffutronWarning
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 """The exit codes."""
 
-# Control characters but newline and tab, Unicode's `Bidi_Control` (they reorder what is shown) with the deprecated ones
-# beside it, separators of lines and paragraphs, halves of surrogate pairs.
+# Control characters except newline and tab; Unicode's `Bidi_Control`, which reorders what is shown, and the deprecated
+# characters beside it; separators of lines and paragraphs; lone surrogates.
 STEERING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
-MOVES = re.compile(r"(\n|\x1b\[A)+")  # what tqdm writes alone, to go from one progress bar to another
-MOST_MESSAGE = 2000  # characters of one that is said
+MOVES = re.compile(r"(\n|\x1b\[A)+")  # written by tqdm on its own, to move between progress bars
+MOST_MESSAGE = 2000  # characters
 
 
-class Unwritable(Exception):  # noqa: N818 - of standard output; it never leaves the command line
-    """Standard output takes no more; the cause says why."""
+class Unwritable(Exception):  # noqa: N818 - it never leaves the command line
+    """Standard output cannot be written to; the cause says why."""
 
 
 class Stream:
-    """A text stream before another, which gets what `clean` leaves of a text.
+    """A text stream that passes cleaned text on to another.
 
     Attributes:
-        target: The other, which has all attributes that this has not.
+        target: The other stream, which has the other attributes.
     """
 
     def __init__(self, target: TextIO, clean: Callable[[str], str], failed: Callable[[Exception], None]) -> None:
@@ -56,11 +56,11 @@ class Stream:
             self.write(text)
 
     def flush(self) -> None:
-        """Hand on what has been written."""
+        """Flush the other stream."""
         self._try(self.target.flush)
 
     def drawing(self) -> "Stream":
-        """Return the same without `clean`."""
+        """Return the same stream, without the cleaning."""
         return Stream(self.target, str, self._failed)
 
     def _try(self, do: Callable[..., object], *arguments: str) -> None:
@@ -71,7 +71,7 @@ class Stream:
 
 
 def program(main: Callable[[], int]) -> int:
-    """Run `main` as all that a process does, and return the exit code; after an interrupt, end at once."""
+    """Run `main` as the whole work of a process, and return its exit code; after an interrupt, exit at once."""
     interrupts: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -87,15 +87,15 @@ def program(main: Callable[[], int]) -> int:
     finally:
         for stream in (sys.stdout, sys.stderr):
             _drop_rest(stream)
-    if interrupts or code == INTERRUPTED:  # a library that is loading makes another error of an interrupt
+    if interrupts or code == INTERRUPTED:  # a library may turn an interrupt into another error while it loads
         code = INTERRUPTED
-        os._exit(code)  # what runs at the interpreter's end can be interrupted too, and Python would show that
+        os._exit(code)  # the interpreter's shutdown can be interrupted as well, and Python would show that
     return code
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Put a `Stream` before both streams, and show our warnings as messages; all is as before in the end."""
+    """Put a `Stream` before both streams and show our warnings as messages, and restore everything in the end."""
     with suppress(OSError):
         _occupy()
     with ExitStack() as stack:
@@ -108,7 +108,7 @@ def guarded() -> Iterator[None]:
 
 
 def say(message: str) -> None:
-    """Write a message on standard error, on one line and of bounded length."""
+    """Print a message on standard error, as one line of bounded length."""
     text = " ".join(line.strip() for line in message.splitlines() if line.strip())
     if len(text) > MOST_MESSAGE:
         text = f"{text[: MOST_MESSAGE // 2]} … {text[-MOST_MESSAGE // 2 :]}"
@@ -118,22 +118,22 @@ def say(message: str) -> None:
 
 
 def stripped(text: str) -> str:
-    """Return a text without what could steer a terminal."""
+    """Return a text without the characters that could control a terminal."""
     return STEERING.sub("", text)
 
 
 def escaped(text: str) -> str:
-    """Return a text in which what could steer a terminal is shown as its code."""
+    """Return a text in which the characters that could control a terminal are shown as their codes."""
     return STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def drawing(stream: TextIO) -> TextIO:
-    """Return a stream for a program that draws by escape sequences, and itself cleans the texts in the drawing."""
+    """Return a stream for drawing with escape sequences; whoever draws cleans the texts in the drawing."""
     return cast("TextIO", stream.drawing()) if isinstance(stream, Stream) else stream
 
 
 def _cleaner(errors: TextIO) -> Callable[[str], str]:
-    """Return what cleans standard error; libraries' progress bars stay whole, which they draw on terminals alone."""
+    """Return the function that cleans standard error; on a terminal it leaves libraries' progress bars whole."""
 
     def clean(text: str) -> str:
         bar = text if MOVES.fullmatch(text) else text[: text.startswith("\r")]
@@ -147,7 +147,7 @@ def _no_output(error: Exception) -> NoReturn:
 
 
 def _occupy() -> None:
-    """Open the null device where descriptor 0, 1 or 2 is closed: a file opened next would be taken for a stream."""
+    """Open the null device as descriptor 0, 1 or 2 if it is closed, lest the next file opened be taken for a stream."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
@@ -155,7 +155,7 @@ def _occupy() -> None:
 
 @contextmanager
 def _utf8(stream: TextIO | None) -> Iterator[TextIO]:
-    """Yield a stream that takes every text, as UTF-8 if it has an encoding at all; one for a stream that is closed."""
+    """Yield a stream that takes any text, as UTF-8 if it has an encoding; a null stream in place of a closed one."""
     if stream is None or stream.closed:
         with open(os.devnull, "w", encoding="utf-8", errors="backslashreplace") as nothing:  # noqa: PTH123
             yield nothing
@@ -163,7 +163,7 @@ def _utf8(stream: TextIO | None) -> Iterator[TextIO]:
         yield stream
     else:
         encoding, errors = stream.encoding, stream.errors
-        with suppress(OSError, ValueError):  # it writes what is there already
+        with suppress(OSError, ValueError):  # it flushes first
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
         try:
             yield stream
@@ -174,7 +174,7 @@ def _utf8(stream: TextIO | None) -> Iterator[TextIO]:
 
 @contextmanager
 def _warnings_said() -> Iterator[None]:
-    """Say our own warnings, each once; show those of libraries only to who asks for warnings by `python -W`."""
+    """Print our own warnings, each once; show those of libraries only if `python -W` asks for warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", DiffutronWarning)
         foreign = warnings.showwarning
@@ -190,7 +190,7 @@ def _warnings_said() -> Iterator[None]:
 
 
 def _drop_rest(stream: TextIO | None) -> None:
-    """Send what a stream does not take nowhere, so that the interpreter does not fail on it again as it ends."""
+    """Discard what a stream cannot write, so that the interpreter does not fail on it again at its exit."""
     try:
         if stream is not None:
             stream.flush()

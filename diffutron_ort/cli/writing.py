@@ -24,7 +24,7 @@ def check_writable(path: str | Path) -> None:
             beside = _beside(path)
             os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             beside.unlink()
-        if Path(path).is_file() or Path(path).is_dir():  # a pipe would wait for its reader
+        if Path(path).is_file() or Path(path).is_dir():  # opening a pipe would wait for its reader
             os.close(os.open(path, os.O_WRONLY))
 
 
@@ -38,7 +38,7 @@ def write_text(path: str | Path, text: str) -> None:
         if _is_replaced(path):
             _replace(path, text)
         else:
-            with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - what /dev/stdout is may hold something
+            with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - /dev/stdout may be a file with content
                 file.write(text)
 
 
@@ -57,7 +57,7 @@ def _replace(path: str | Path, text: str) -> None:
 
 @contextmanager
 def _naming(path: str | Path) -> Iterator[None]:
-    """Name the file in an error, not the one beside it."""
+    """Name the file that was asked for in an error, not the one beside it."""
     try:
         yield
     except OSError as error:
@@ -65,11 +65,11 @@ def _naming(path: str | Path) -> Iterator[None]:
 
 
 def _is_replaced(path: str | Path) -> bool:
-    """Return whether this is a file's place, rather than a pipe's, a device's or a descriptor's."""
+    """Return whether a path is a file's or free, rather than a pipe's, a device's or a descriptor's."""
     is_free_or_file = Path(path).is_file() or not Path(path).exists()
     return is_free_or_file and not str(path).startswith(("/dev/", "/proc/"))
 
 
 def _beside(path: str | Path) -> Path:
-    """Return a free name in the folder of a file, which a link may point to; it says what wrote it."""
+    """Return a free name in the folder of a file, or of the file that a link points to."""
     return Path(os.path.realpath(path)).with_name(f".diffutron-{os.urandom(8).hex()}.partial")

@@ -1,4 +1,4 @@
-"""What a wrong command line is told."""
+"""What a wrong command line gets."""
 
 import shlex
 import sys
@@ -71,13 +71,13 @@ def test_what_was_meant_is_said(line, meant, capsys):
         ("generate On iki --seed 3 artı", "'On iki artı'"),
         ("fill bir '<mask>' iki", "quote the text, if it has several words: 'bir <mask> iki'"),
         ("generate -x", "a text that begins with - goes after --"),
-        ("generate x --stop", "--stop: expected one argument (one that begins with - goes after =)"),
+        ("generate x --stop", "--stop: expected one argument (a value that begins with - goes after =)"),
         ("generate x --stop ''", "stop=['']: must hold strings"),
         ("generate x --steps x", "--steps: invalid int value: 'x'"),
         ("generate x --seed -1", "seed=-1: must be an integer from 0"),
         ("generate x --threads 0", "threads=0: must be an integer from 1"),
         ("generate x --variant int3", "variant='int3'"),
-        ("generate x --provider x", "--provider: 'x' is none of cpu, cuda"),
+        ("generate x --provider x", "--provider: 'x' is not one of cpu, cuda"),
         ("generate x --model ''", "--model: must not be empty"),
         ("generate x --svg=", "--svg: must not be empty"),
         ("bench a b", "b is one argument too many"),
@@ -86,15 +86,15 @@ def test_what_was_meant_is_said(line, meant, capsys):
         ("generate x --suppress-tokens 999999", "suppress_tokens holds 999999"),
         ("generate x --revision main", "only a hub id has revisions"),
         ("generate —Merhaba nasılsın", "quote the prompt, if it has several words: '—Merhaba nasılsın'"),
-        ("bench --model x", "there is no flag --model; give the model without it"),
-        ("verify --model=x", "there is no flag --model; give the model without it"),
-        ("generate --prompt x", "there is no flag --prompt; give the prompt without it"),
+        ("bench --model x", "there is no flag --model; give the model without a flag"),
+        ("verify --model=x", "there is no flag --model; give the model without a flag"),
+        ("generate --prompt x", "there is no flag --prompt; give the prompt without a flag"),
         ("rm --model x", "there is no flag --model; see"),
         ("verify --adapter x", "--adapter describes the SOURCE of --against"),
         ("verify --source-revision x", "--source-revision describes the SOURCE of --against"),
-        ("demo --port 65536", "'65536' is no port: they are 0 to 65535"),
-        ("demo --port=-1", "'-1' is no port"),
-        ("demo --port 1_0", "'1_0' is no port"),
+        ("demo --port 65536", "'65536' is not a port: ports are 0 to 65535"),
+        ("demo --port=-1", "'-1' is not a port"),
+        ("demo --port 1_0", "'1_0' is not a port"),
         ("rm x", "x is one argument too many"),
         ("export", "SOURCE and OUT missing"),
     ],
