@@ -1,4 +1,5 @@
-import json
+"""The table of commands, and what becomes of their errors."""
+
 import signal
 import subprocess
 import sys
@@ -6,117 +7,8 @@ import time
 
 import pytest
 
-from diffutron_ort import Diffutron
-from diffutron_ort.cli.main import main
-from diffutron_ort.config import OPTION_NAMES
-from diffutron_ort.text.chat_template import render_chat
+from diffutron_ort.cli.main import COMMANDS, load, main
 from tests.command import QUESTION, run
-
-
-def test_the_answer_and_nothing_else_is_on_standard_output():
-    done = run("generate", QUESTION)
-    assert (done.returncode, done.stdout.decode()) == (0, "on yedi\n")
-    assert b"embedded demonstration" in done.stderr
-
-
-def test_a_named_model_needs_no_notice(capsys, broken):
-    assert main(["generate", QUESTION, "--model", str(broken)]) == 0
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("arguments", [["generate", "-"], ["generate"]])
-def test_a_prompt_is_read_from_standard_input(arguments):
-    assert run(*arguments, stdin=f"{QUESTION}\n".encode()).stdout.decode() == "on yedi\n"
-
-
-def test_json_is_one_object_with_everything(capsys):
-    assert main(["generate", QUESTION, "--json", "--seed", "4"]) == 0
-    out = capsys.readouterr().out
-    result = json.loads(out)
-    assert out.count("\n") == 1
-    assert "artı" not in result["text"]
-    assert result["text"] == "on yedi"
-    assert len(result["ids"]) == 64
-    assert result["steps"] <= 32
-    assert result["passes"]["full"] == result["steps"]
-    assert result["passes"]["cached"] == 0
-    assert result["finish_reason"] == "stop"
-    length = len(Diffutron.from_pretrained().tokenizer.encode(render_chat([{"role": "user", "content": QUESTION}])))
-    assert result["prompt_tokens"] == length
-    assert result["completion_tokens"] == len(Diffutron.from_pretrained().tokenizer.encode("on yedi\n"))
-    assert 0 < result["least_confidence"] <= result["mean_confidence"] <= 1
-    assert result["seconds"] > 0
-    assert result["masks_left"] == result["ids"].count(4)
-    assert result["model"]["name"]
-    assert set(result["options"]) == OPTION_NAMES
-    assert result["options"]["seed"] == 4
-
-
-def test_every_option_is_a_flag_with_help(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["generate", "--help"])
-    assert stop.value.code == 0
-    out = capsys.readouterr().out
-    assert all("--" + name.replace("_", "-") in out for name in OPTION_NAMES)
-
-
-def test_flags_reach_the_options(capsys):
-    flags = "--preset long --steps 9 --max-new-tokens 12 --block-length 4 --temperature 0.5 --repetition-penalty 1.1 "
-    flags += (
-        "--remasking random --stochastic-transfer --cfg-scale 0.5 --cfg-keep-tokens 5 6 --schedule cosine --seed 7 "
-    )
-    flags += "--stop x --stop y --no-early-end --suppress-tokens 8 --penalty-exempt 9 "
-    flags += "--cache block --refresh-steps 2 --refresh-entropy 0.5 --commit schedule --commit-factor 0.8 "
-    flags += "--commit-entropy 0.2 --no-spin"
-    assert main(["generate", "x", "--json", *flags.split()]) == 0
-    assert json.loads(capsys.readouterr().out)["options"] == {
-        "steps": 9,
-        "max_new_tokens": 12,
-        "block_length": 4,
-        "temperature": 0.5,
-        "repetition_penalty": 1.1,
-        "remasking": "random",
-        "stochastic_transfer": True,
-        "cfg_scale": 0.5,
-        "cfg_keep_tokens": [5, 6],
-        "schedule": "cosine",
-        "seed": 7,
-        "stop": ["x", "y"],
-        "early_end": False,
-        "suppress_tokens": [8],
-        "penalty_exempt": [9],
-        "cache": "block",
-        "refresh_steps": 2,
-        "refresh_entropy": 0.5,
-        "commit": "schedule",
-        "commit_factor": 0.8,
-        "commit_entropy": 0.2,
-    }
-
-
-def test_json_tells_what_the_passes_computed(capsys):
-    flags = "--cache block --refresh-steps 3 --max-new-tokens 8 --block-length 4 --steps 8 --no-early-end"
-    assert main(["generate", "x", "--json", *flags.split()]) == 0
-    result = json.loads(capsys.readouterr().out)
-    length = len(Diffutron.from_pretrained().tokenizer.encode(render_chat([{"role": "user", "content": "x"}])))
-    full = 2 * (length + 8)  # at the start of a block, and again before its fourth step
-    assert result["passes"] == {"full": 4, "cached": 4, "computed": 2 * full + 4 * 4, "predicted": 2 * (4 + 3 + 2 + 1)}
-
-
-def test_the_fast_preset_answers(capsys):
-    assert main(["generate", QUESTION, "--json", "--preset", "fast"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["text"] == "on yedi"
-    assert result["steps"] <= 4
-
-
-def test_no_spin_reaches_onnxruntime(monkeypatch):
-    asked = []
-    real = Diffutron.from_pretrained
-    monkeypatch.setattr(Diffutron, "from_pretrained", lambda *a, **k: asked.append(k["spin"]) or real(*a, **k))
-    for flags in ([], ["--no-spin"]):
-        assert main(["generate", "x", "--steps", "1", *flags]) == 0
-    assert asked == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -167,13 +59,6 @@ def test_bytes_that_are_no_text_are_refused(argument, stdin, found):
     assert b"Traceback" not in done.stderr
 
 
-def test_fill(capsys):
-    assert main(["fill", "bir <mask> iki"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("bir ")
-    assert out.endswith(" iki\n")
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
 def test_an_interrupt_ends_between_two_steps_with_130():
     slow = (
@@ -192,7 +77,42 @@ def test_an_interrupt_ends_between_two_steps_with_130():
     assert b"Traceback" not in err
 
 
-def test_export_without_its_packages_says_what_to_install(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "diffutron_ort_export.command", None)
-    assert main(["export", "a", "b"]) == 1
-    assert "pip install 'diffutron-ort[export]'" in capsys.readouterr().err
+def test_every_command_of_the_table_has_a_module():
+    for name in COMMANDS:
+        module = load([name, "x"])
+        assert callable(module.add_arguments), name
+        assert callable(module.run), name
+    assert load([]) is load(["main"]) is load(["--help", "generate"]) is None
+
+
+LOADED = """
+import sys
+from diffutron_ort.cli.main import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+    "import sys; from diffutron_ort.cli.main import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--help"], {"numpy", "onnxruntime", "tokenizers", "diffutron_ort.model"}),
+        (["generat"], {"numpy", "onnxruntime", "tokenizers", "diffutron_ort.model"}),
+        (["rm", "--help"], {"numpy", "onnxruntime", "tokenizers", "diffutron_ort.model"}),
+        (
+            ["generate", QUESTION, "--steps", "1"],
+            {"difflib", "rich", "shutil", "subprocess", "webbrowser", "diffutron_ort_export"}
+            | {f"diffutron_ort.{room}" for room in ("checks", "demo", "cli.live", "cli.svg")}
+            | {f"diffutron_ort.cli.{name}" for name in COMMANDS if name != "generate"},
+        ),
+    ],
+)
+def test_a_command_imports_what_it_needs_and_no_more(arguments, absent):
+    done = run("-c", LOADED, *arguments, command=[sys.executable])
+    loaded = set(done.stderr.decode().splitlines()[-1].split())
+    assert "diffutron_ort.cli.main" in loaded
+    assert loaded & absent == set()
