@@ -3,6 +3,7 @@
 A table stands between `<!-- generated: NAME -->` and `<!-- /generated -->`; a test says when one is stale.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
@@ -29,7 +30,7 @@ def options() -> str:
 def presets() -> str:
     """Return a row for each preset: name, and the options that it sets."""
     rows = (
-        (f"`{name}`", ", ".join(f"`{option}` {_value(value)}" for option, value in sets.items()))
+        (f"`{name}`", ", ".join(f"`{option}={json.dumps(value)}`" for option, value in sets.items()))
         for name, sets in PRESET_OPTIONS.items()
     )
     return _table(("preset", "sets"), rows)
@@ -68,7 +69,7 @@ def _number(value: float) -> str:
 
 
 def _value(value: object) -> str:
-    """Return a default or a preset's value for people."""
+    """Return a default for people."""
     if isinstance(value, float):
         return f"{value:g}"
     return f"`{value}`" if isinstance(value, str | bool) else "none" if value == () else str(value)
