@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from diffutron_ort.bundle.manifest import MANIFEST, Bundle
@@ -60,6 +61,8 @@ def check_place(folder: Path, path: Path) -> None:
     """
     try:
         root, real = folder.resolve(), path.resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()  # from Python 3.13 on, `resolve` accepts a cycle
     except (OSError, RuntimeError, ValueError) as error:  # a cycle of links; a NUL in the name
         raise BundleError(f"{path} cannot be found: {error}") from error
     inside, home = [root], root.parent.parent
