@@ -126,7 +126,7 @@ def _check_generations(name: str, bundle: Bundle, cases: Sequence[Case]) -> Iter
     model = Diffutron.from_pretrained(bundle.folder, variant=name)
     yield _check_replay(f"loop, {name}", cases, [wrong_steps(case, model) for case in cases])
     if bundle.variants[name].generate is None:
-        yield Check(f"graph, {name}", 0, ["there is no graph of the whole generation; export the model again"])
+        yield Check(f"graph, {name}", 0, ["the variant has no generation graph; export the model again"])
         return
     generation = Generation(bundle, name)
     cases = [case for case in cases if not missing_options(case.config)]

@@ -57,8 +57,8 @@ def adapter(name: str) -> Callable[[bytes], object]:
 
 def likely(name: str) -> list[bytes]:
     """Return the seeds for a file."""
-    there = [path for path in (TINY / "checkpoint" / name, TINY / "adapter" / name) if path.exists()]
-    return [*([LIKELY[name]] if name in LIKELY else []), *seeds(name, *there)]
+    paths = [path for path in (TINY / "checkpoint" / name, TINY / "adapter" / name) if path.exists()]
+    return [*([LIKELY[name]] if name in LIKELY else []), *seeds(name, *paths)]
 
 
 def target(name: str, mutate: Callable[[bytes, Random], bytes], file: str, prepare: Callable[..., Any]) -> Target:

@@ -76,12 +76,12 @@ def _outcomes(
             yield Failure(target.name, seed, number, f"it took more than {patience:g} seconds")
             return
         try:
-            said = pipe.recv()
+            error = pipe.recv()
         except EOFError:
             yield Failure(target.name, seed, number, "the process died")
             return
-        if said is not None:
-            yield Failure(target.name, seed, number, said)
+        if error is not None:
+            yield Failure(target.name, seed, number, error)
             return
         yield number
         number += 1
@@ -90,12 +90,12 @@ def _outcomes(
 @contextlib.contextmanager
 def _worker(target: Target, seed: int, number: int) -> Iterator[Connection]:
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(target, seed, number, there), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(target, seed, number, sender), daemon=True)
     process.start()
-    there.close()
+    sender.close()
     try:
-        yield here
+        yield receiver
     finally:
         process.kill()
         process.join()

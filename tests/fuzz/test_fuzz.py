@@ -41,13 +41,13 @@ BAD = {b"hang": lambda: time.sleep(60), b"die": lambda: os._exit(3), b"memory": 
 
 
 @pytest.mark.parametrize(
-    ("what", "said"), [("hang", "more than 1 seconds"), ("die", "the process died"), ("memory", "MemoryError")]
+    ("what", "error"), [("hang", "more than 1 seconds"), ("die", "the process died"), ("memory", "MemoryError")]
 )
-def test_a_hang_a_crash_or_a_full_memory_is_a_failure(what, said):
+def test_a_hang_a_crash_or_a_full_memory_is_a_failure(what, error):
     target = Target("bad", _First(what), _mutate, first_is_fine)
     found = list(fuzz(target, 0, seconds=60, most=2, patience=1))
     assert found[0] == 0
-    assert said in found[1].what
+    assert error in found[1].what
     assert found[1].number == 1
 
 

@@ -1,3 +1,5 @@
+"""Render messages as in training, refuse those that cannot be rendered, and normalize text."""
+
 import time
 import unicodedata
 
