@@ -93,8 +93,6 @@ try:
 finally:
     print(*sys.modules, file=sys.stderr)
 """
-    "import sys; from diffutron_ort.cli.main import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
-)
 
 
 @pytest.mark.parametrize(
