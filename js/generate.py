@@ -1,4 +1,4 @@
-"""Write what JavaScript shares with Python: options, with their defaults, bounds and presets, and constants.
+"""Write what JavaScript shares with Python: options, with their defaults, bounds and presets; graphs; constants.
 
 python js/generate.py
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffutron_ort.config import MOST_IDS, MOST_STOP, MOST_STOPS, PRESET_OPTIONS, GenerationConfig
+from diffutron_ort.runtime import contract
 from diffutron_ort.sampler.random import Stream
 from diffutron_ort.sampler.sequence import LIKELY_MISS
 
@@ -39,6 +40,7 @@ def files() -> dict[Path, str]:
     """Return the text of every generated file."""
     return {
         JS / "src" / "generated" / "options.js": options(),
+        JS / "src" / "generated" / "contract.js": graphs(),
         JS / "src" / "generated" / "constants.js": constants(),
         JS / "types" / "options.d.ts": declarations(),
     }
@@ -69,6 +71,22 @@ def described(spec: Field[Any]) -> dict[str, Any]:
 def kind(spec: Field[Any]) -> str:
     """Return what the checks in JavaScript call the type of an option."""
     return "bigint" if spec.type is int and spec.metadata["most"] > LARGEST else TYPES[spec.type]
+
+
+def graphs() -> str:
+    """Return the module with the graphs' inputs and outputs."""
+    names = ("DENOISER_INPUTS", "DENOISER_OUTPUTS", "GENERATION_INPUTS", "GENERATION_OUTPUTS")
+    return (
+        HEAD.format("diffutron_ort/runtime/contract.py", "by name, the type and axes of every input and output")
+        + "".join(f"export const {name} = {{\n{values(getattr(contract, name))}}};\n\n" for name in names)
+        + "/** The denoiser's outputs that every pass fetches. */\n"
+        + f"export const REDUCTIONS = {literal(contract.REDUCTIONS)};\n"
+    )
+
+
+def values(table: tuple[contract.Value, ...]) -> str:
+    """Return the rows of a table of inputs or outputs."""
+    return "".join(f"  {one.name}: {literal({'dtype': one.dtype, 'axes': one.axes})},\n" for one in table)
 
 
 def constants() -> str:

@@ -6,15 +6,15 @@ import { makeConfig, presetOptions } from "./config.js";
 import { denoise } from "./denoise.js";
 import { BundleError, ContextError, InputError, OptionError } from "./errors.js";
 import { Generator } from "./generator.js";
-import { isBlank, leastCharacters, renderChat } from "./prompt.js";
+import { isBlank, leastCharacters, renderChat } from "./chat-template.js";
 import { Session } from "./session.js";
 import { StopRule } from "./stopping.js";
-import { checkText, strip } from "./text.js";
+import { checkText } from "./text.js";
 import { Tokens } from "./tokens.js";
 
 export * from "./errors.js";
 export { PRESETS } from "./config.js";
-export { renderChat } from "./prompt.js";
+export { renderChat } from "./chat-template.js";
 export { Tokens } from "./tokens.js";
 
 /**
@@ -98,11 +98,11 @@ export class Diffutron {
     Generator.check(config);
     const canvas = this.#canvas(prompt, template, config);
     this.#generator ??= this.#openGenerator();
-    const rule = this.#stopRule(config);
+    const rule = this.#stopRule(config, template);
     // The graph writes `<pad>` over the stop sequence that ends an answer, which a stop string may have letters of.
     const stops = rule.overlaps ? [] : this.bundle.stop_sequences.map((stop) => stop.ids);
     const { ids } = await (await this.#generator).run(canvas.ids.slice(0, canvas.start), config, stops);
-    return stripped(rule.text(ids, canvas.start), template);
+    return rule.text(ids, canvas.start);
   }
 
   /**
@@ -134,10 +134,11 @@ export class Diffutron {
 
   /** @param {Canvas} canvas @param {Config} config @param {boolean} template @returns {AsyncGenerator<Step>} */
   async *#steps(canvas, config, template) {
-    const rule = this.#stopRule(config);
+    const rule = this.#stopRule(config, template);
     const isSettled = (/** @type {Canvas} */ { ids, start }) => config.early_end && rule.isSettled(ids, start);
     for await (const step of denoise(this.#session, canvas, config, this.bundle.special_ids, isSettled)) {
-      yield { ...step, text: stripped(rule.text(step.ids, step.start), template) };
+      const { ids, start } = step;
+      yield { ...step, text: rule.text(ids, start), settled: rule.settled(ids, start) };
     }
   }
 
@@ -185,13 +186,8 @@ export class Diffutron {
     }
   }
 
-  /** @param {Config} config */
-  #stopRule(config) {
-    return new StopRule(this.#tokens, this.bundle.special_ids, this.bundle.stop_sequences, config.stop);
+  /** @param {Config} config @param {boolean} template whether the answer is shown without white space around it */
+  #stopRule(config, template) {
+    return new StopRule(this.#tokens, this.bundle.special_ids, this.bundle.stop_sequences, config.stop, template);
   }
-}
-
-/** @param {string} text @param {boolean} template @returns {string} what an answer in the chat template is shown as */
-function stripped(text, template) {
-  return template ? strip(text) : text;
 }

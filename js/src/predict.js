@@ -1,25 +1,26 @@
-/** One pass: a canvas in, a token and a doubt for every candidate position out. */
+/** One pass: a token, and the odds against it, for every candidate position. */
 
 import { NumericsError } from "./errors.js";
 import { LIKELY_MISS, STREAM } from "./generated/constants.js";
-import { doubt, drawBeyond, penalise, uniform, walk } from "./sampling.js";
+import { uniform } from "./random.js";
+import { drawBeyond, oddsAgainst, penalise, walk } from "./sampling.js";
 
 /**
  * @typedef {import("./session.js").Predictions} Predictions
- * @typedef {import("./session.js").Pass} Pass
- * @typedef {import("./passes.js").View} View
+ * @typedef {import("./session.js").PassInput} PassInput
+ * @typedef {import("./cache.js").PassPlan} PassPlan
  *
- * @typedef {object} Guess what a step could commit
- * @property {number[]} positions [n], the candidates, ascending
- * @property {number[]} tokens [n]
- * @property {number[]} doubts [n], the odds against each
+ * @typedef {object} Candidates what a step could commit
+ * @property {number[]} positions [n], ascending
+ * @property {number[]} tokens [n], one for each
+ * @property {number[]} oddsAgainst [n], the odds against each token
  * @property {number[]} entropies [n], in nats
- * @property {import("./session.js").Kept} [kept] what the pass left for later ones
+ * @property {import("./session.js").KVCache} [kvCache] what the pass returned for later ones
  */
 
-/** Asks a model for the candidates of a canvas, and draws from what it says. */
+/** Asks a model for the candidates of a canvas, and draws from its predictions. */
 export class Predictor {
-  #missIsLikely = false;
+  #expectsMiss = false;
 
   /**
    * @param {import("./session.js").Session} session @param {import("./config.js").Config} config
@@ -30,47 +31,47 @@ export class Predictor {
     this.config = config;
     this.mask = special.mask;
     this.exempt = new Set([special.mask, special.eos, ...config.penalty_exempt]);
-    this.temperature = Math.fround(config.temperature) || 1;
+    this.temperature = Math.fround(config.temperature) || 1; // rounded as the graph has it
   }
 
   /**
-   * @param {View} view @param {number} block number of the active block @param {number} step number of this step in it
-   * @returns {Promise<Guess>}
-   * @throws {NumericsError} the model returned something that is not finite
+   * @param {PassPlan} plan @param {number} block number of the active block @param {number} step number of this step in it
+   * @returns {Promise<Candidates>}
+   * @throws {NumericsError} the model returned a value that is not finite
    */
-  async guess(view, block, step) {
-    const [, end] = view.canvas.block(block, this.config.block_length);
-    const positions = view.canvas.candidates(end, this.mask);
-    const pass = this.#pass(view, positions);
-    const predictions = await this.session.run(pass, { logits: this.#missIsLikely });
+  async candidates(plan, block, step) {
+    const [, end] = plan.canvas.block(block, this.config.block_length);
+    const positions = plan.canvas.candidates(end, this.mask);
+    const given = this.#passInput(plan, positions);
+    const predictions = await this.session.run(given, { logits: this.#expectsMiss });
     checkFinite(predictions, block, step);
     const draw = (/** @type {number} */ position) => uniform(this.config.seed, STREAM.token, block, step, position);
-    const drawing = this.config.temperature > 0;
-    const chosen = drawing ? await this.#draw(predictions, pass, positions.map(draw)) : best(predictions);
-    const doubts = chosen.map(({ logit }, i) => doubt(logit, predictions.topLogits[i][0], predictions.rest[i]));
-    const tokens = chosen.map(({ token }) => token);
-    return { positions, tokens, doubts, entropies: [...predictions.entropy], kept: predictions.kept };
+    const draws = this.config.temperature > 0;
+    const chosen = draws ? await this.#drawn(predictions, given, positions.map(draw)) : best(predictions);
+    const { topLogits, rest, entropy, kvCache } = predictions;
+    const odds = chosen.map(({ logit }, i) => oddsAgainst(logit, topLogits[i][0], rest[i]));
+    return { positions, tokens: chosen.map(({ token }) => token), oddsAgainst: odds, entropies: [...entropy], kvCache };
   }
 
-  /** @param {View} view @param {number[]} positions @returns {Pass} that asks for `positions` */
-  #pass({ canvas, computed, kept, keep }, positions) {
+  /** @param {PassPlan} plan @param {number[]} positions @returns {PassInput} that predicts `positions` */
+  #passInput({ canvas, computed, kvCache, returnKV }, positions) {
     const seen = [...new Set(canvas.ids)].filter((id) => !this.exempt.has(id));
     const places = new Map(computed.map((position, place) => [position, place]));
+    const pastIds = () => [...canvas.ids.keys()].map((position) => (places.has(position) ? -1 : position));
     return {
       inputIds: computed.map((position) => canvas.ids[position]),
       positionIds: computed,
       rows: positions.map((position) => places.get(position) ?? -1),
       seenIds: seen.length ? seen : [0],
-      penalty: seen.length ? this.config.repetition_penalty : 1,
+      repetitionPenalty: seen.length ? this.config.repetition_penalty : 1,
       temperature: this.temperature,
-      pastPositionIds: kept && [...canvas.ids.keys()].map((position) => (places.has(position) ? -1 : position)),
-      kept,
-      keep,
+      past: kvCache && { positionIds: pastIds(), cache: kvCache },
+      returnKV,
     };
   }
 
-  /** @param {Predictions} predictions @param {Pass} pass @param {number[]} uniforms a row's each */
-  async #draw(predictions, pass, uniforms) {
+  /** @param {Predictions} predictions @param {PassInput} given @param {number[]} uniforms one for each row */
+  async #drawn(predictions, given, uniforms) {
     let { logits } = predictions;
     let missing = 0;
     const chosen = [];
@@ -83,24 +84,28 @@ export class Predictor {
         chosen.push({ token: topIds[choice], logit: topLogits[choice] });
         continue;
       }
-      logits ??= /** @type {Float32Array[]} */ (
-        (await this.session.run({ ...pass, keep: false }, { logits: true })).logits
-      );
-      const row = penalise(logits[i], pass.seenIds, pass.penalty);
+      logits ??= await this.#logits(given);
+      const row = penalise(logits[i], given.seenIds, given.repetitionPenalty);
       const token = drawBeyond(row, this.temperature, u * total, topIds);
       chosen.push({ token, logit: row[token] });
     }
-    this.#missIsLikely = missing > LIKELY_MISS;
+    this.#expectsMiss = missing > LIKELY_MISS;
     return chosen;
+  }
+
+  /** @param {PassInput} given of a pass that did not return its logits @returns {Promise<Float32Array[]>} [n, vocab] */
+  async #logits(given) {
+    const { logits } = await this.session.run({ ...given, returnKV: false }, { logits: true });
+    return /** @type {Float32Array[]} */ (logits);
   }
 }
 
-/** @param {Predictions} predictions @returns {{ token: number, logit: number }[]} a row's best each */
+/** @param {Predictions} predictions @returns {{ token: number, logit: number }[]} the best one of each row */
 function best({ topIds, topLogits }) {
   return topIds.map(([token], i) => ({ token, logit: topLogits[i][0] }));
 }
 
-/** @param {Predictions} predictions @param {number} block @param {number} step */
+/** @param {Predictions} predictions @param {number} block @param {number} step @throws {NumericsError} */
 function checkFinite({ topLogits, rest, restTempered, entropy }, block, step) {
   const values = [topLogits.map(([logit]) => logit), rest, restTempered, entropy];
   if (!values.every((column) => column.every(Number.isFinite))) {

@@ -1,37 +1,7 @@
-/** Pure arithmetic over rows: uniforms, repetition penalty, sampling, confidence. A row is one masked position. */
-
-const GOLDEN = 0x9e3779b9;
+/** Pure arithmetic over rows: repetition penalty, sampling, confidence. A row is one masked position. */
 
 /**
- * 32 hashed bits: one multiply-xorshift round a word, all arithmetic wrapping.
- *
- * @param {bigint} seed 0 to 2^64 - 1
- * @param {number} stream @param {number} block @param {number} step @param {number} position
- * @returns {number} 0 to 2^32 - 1
- */
-export function uniformHash(seed, stream, block, step, position) {
-  const words = [Number(seed & 0xffffffffn), Number(seed >> 32n), stream, block, step, position];
-  return words.reduce((h, word) => (mix(h ^ word) + GOLDEN) >>> 0, GOLDEN);
-}
-
-/**
- * A number in [0, 1): the upper 24 bits of `uniformHash` over 2^24.
- *
- * @param {bigint} seed @param {number} stream @param {number} block @param {number} step @param {number} position
- */
-export function uniform(seed, stream, block, step, position) {
-  return (uniformHash(seed, stream, block, step, position) >>> 8) / 2 ** 24;
-}
-
-/** @param {number} x @returns {number} its bits scattered (the finalizer "lowbias32" by C. Wellons), unsigned */
-function mix(x) {
-  x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
-  x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
-  return (x ^ (x >>> 16)) >>> 0;
-}
-
-/**
- * `logits` with those of `seenIds` made less likely: l / penalty above 0, else l * penalty, in float32 (CTRL,
+ * Return `logits` with those of `seenIds` made less likely: l / penalty above 0, else l * penalty, in float32 (CTRL,
  * arXiv:1909.05858).
  *
  * @param {Float32Array} logits [vocab] @param {number[]} seenIds each once @param {number} penalty
@@ -61,8 +31,8 @@ export function walk(topLogits, temperature, target) {
 }
 
 /**
- * The token at which the walk exceeds `target` when that lies beyond the candidates: it goes on by ascending id over
- * the other tokens, and ends at the last where rounding overshoots.
+ * Return the token at which the walk exceeds `target` when that lies beyond the candidates: the walk goes on by ascending
+ * id over the other tokens, and ends at the last one where rounding overshoots.
  *
  * @param {Float32Array} logits penalised, [vocab] @param {number} temperature @param {number} target
  * @param {number[]} topIds the candidates, which the walk has passed, best first
@@ -84,13 +54,13 @@ export function drawBeyond(logits, temperature, target, topIds) {
 }
 
 /**
- * The odds against a chosen token. Commits are ordered by it, lowest first, since confidences of 1 - 1e-9 and 1 - 1e-8
- * are both 1 in float32 while these odds are 1e-9 and 1e-8.
+ * Return the odds against a chosen token. Commits are ordered by them, lowest first, because confidences of 1 - 1e-9 and
+ * 1 - 1e-8 are both 1 in float32, while these odds are 1e-9 and 1e-8.
  *
  * @param {number} chosen logit @param {number} best logit
  * @param {number} rest the sum of exp(logit - best) over all tokens but the best
  */
-export function doubt(chosen, best, rest) {
+export function oddsAgainst(chosen, best, rest) {
   const likelihood = Math.exp(chosen - best);
   return (rest + (1 - likelihood)) / likelihood;
 }

@@ -1,5 +1,5 @@
 /**
- * The stop rule, as `diffutron_ort/text/stopping.py` has it: where an answer ends, what of it is shown, and when that can
+ * The stop rule, as in `diffutron_ort/text/stopping.py`: where an answer ends, what of it is shown, and when that can
  * change no more.
  *
  * What ends an answer by its ids is `<pad>`, `<eos>` or a stop sequence of the bundle's, as in the graph of the whole
@@ -7,6 +7,9 @@
  * spelled in other tokens. Whatever is complete first ends it, of several the longest.
  */
 
+import { strip, stripEnd } from "./text.js";
+
+const MOST_BYTES = 4; // of a character in UTF-8
 const BYTE = /^<0x([0-9A-F]{2})>$/i;
 const UTF8 = { fatal: true, ignoreBOM: true };
 const REPLACEMENT = "\ufffd"; // what each byte of a run that is no UTF-8 is decoded to
@@ -45,6 +48,11 @@ export class Ends {
     return mask < 0 ? ids : ids.slice(0, mask);
   }
 
+  /** @param {readonly number[]} ids @returns {number} how many at their end may be the beginning of a stop sequence */
+  begun(ids) {
+    return Math.max(...this.#sequences.map((one) => begun(one.length, (n) => endsWith(ids, one.slice(0, n)))));
+  }
+
   /** @param {readonly number[]} ids @returns {readonly number[]} those that are the answer's */
   answer(ids) {
     return ids.slice(0, this.find(ids)?.begin);
@@ -57,14 +65,17 @@ export class StopRule {
   #mask;
   #own;
   #strings;
+  #isStripped;
   #ends;
 
   /**
    * @param {Decoder} decoder @param {SpecialIds} special
    * @param {{ text: string, ids: number[] }[]} own the bundle's stop sequences
    * @param {readonly string[]} [strings] the user's
+   * @param {boolean} [isStripped] whether white space around the answer is left out
    */
-  constructor(decoder, special, own, strings = []) {
+  constructor(decoder, special, own, strings = [], isStripped = false) {
+    this.#isStripped = isStripped;
     this.#decoder = decoder;
     this.#mask = special.mask;
     this.#own = own;
@@ -74,12 +85,39 @@ export class StopRule {
   }
 
   /**
-   * The answer on a canvas whose generated span begins at `start`, without its masks. A stop string may overlap the
-   * stop sequence of the bundle's that ends the answer, so it is looked for in both.
+   * Return the answer on a canvas whose generated span begins at `start`, without its masks.
    *
    * @param {readonly number[]} ids @param {number} start @returns {string}
    */
   text(ids, start) {
+    const text = this.#rawText(ids, start);
+    return this.#isStripped ? strip(text) : text;
+  }
+
+  /**
+   * Return the beginning of `text` that stays, whatever becomes of the masks on a canvas. It grows from step to step, and
+   * ends neither within a character nor with what may be the beginning of a stop string, nor with white space.
+   *
+   * @param {readonly number[]} ids @param {number} start @returns {string}
+   */
+  settled(ids, start) {
+    if (this.isSettled(ids, start) || !ids.slice(start).includes(this.#mask)) return this.text(ids, start);
+    const committed = this.#ends.committed(ids.slice(start));
+    const certain = committed.slice(0, committed.length - this.#ends.begun(committed));
+    const more = Array(MOST_BYTES).fill(this.#mask); // whatever follows may complete or break a character
+    const text = commonBeginning(this.#beginnings([...certain, ...more], ids[start - 1]));
+    const cut = this.#find(text);
+    const shown = cut ? this.#before(text, cut) : text.slice(0, text.length - this.#begun(text));
+    return this.#isStripped ? strip(shown) : stripEnd(shown);
+  }
+
+  /**
+   * Return the answer on a canvas, with the white space around it. A stop string may overlap the stop sequence of the
+   * bundle's that ends the answer, so it is looked for in both.
+   *
+   * @param {readonly number[]} ids @param {number} start @returns {string}
+   */
+  #rawText(ids, start) {
     const generated = ids.slice(start);
     const { begin, complete } = this.#ends.find(generated) ?? {};
     const until = (/** @type {number | undefined} */ end) => this.#decode(generated.slice(0, end), ids[start - 1]);
@@ -113,6 +151,12 @@ export class StopRule {
       text.includes(string) || [...text].some((_, i, letters) => string.endsWith(letters.slice(0, i + 1).join("")));
     const others = this.#strings.filter((string) => !own.some(({ text }) => text === string));
     return others.some((string) => texts.some((text) => overlap(string, text)));
+  }
+
+  /** @param {string} text @returns {number} how many letters at its end may be the beginning of a stop string */
+  #begun(text) {
+    const strings = [...this.#own.map((own) => own.text), ...this.#strings];
+    return Math.max(0, ...strings.map((one) => begun(one.length, (n) => text.endsWith(one.slice(0, n)))));
   }
 
   /** @param {string[]} texts @returns {boolean} whether every one is cut, and to the same answer */
@@ -222,6 +266,29 @@ function first(found) {
 /** @param {readonly number[]} ids @param {number[]} sequence @returns {number} where it stands first, or -1 */
 function place(ids, sequence) {
   return ids.findIndex((_, i) => sequence.every((id, j) => ids[i + j] === id));
+}
+
+/**
+ * Return how much of an end has begun: the largest n below its length for which `hasBegun`, or 0.
+ *
+ * @param {number} length @param {(n: number) => boolean} hasBegun whether the first n of it stand at the end
+ */
+function begun(length, hasBegun) {
+  for (let n = length - 1; n > 0; n--) if (hasBegun(n)) return n;
+  return 0;
+}
+
+/** @param {readonly number[]} ids @param {readonly number[]} sequence @returns {boolean} */
+function endsWith(ids, sequence) {
+  return sequence.length <= ids.length && sequence.every((id, i) => id === ids[ids.length - sequence.length + i]);
+}
+
+/** @param {string[]} texts @returns {string} the longest text that each of them begins with, in whole characters */
+function commonBeginning(texts) {
+  const [first, ...others] = texts;
+  let end = 0;
+  while (end < first.length && others.every((text) => text[end] === first[end])) end++;
+  return first.slice(0, end).replace(/\p{Surrogate}$/u, "");
 }
 
 /** @param {number[]} run bytes @returns {number[]} the beginning of a character at its end; none if it is invalid */

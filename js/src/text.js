@@ -5,11 +5,17 @@ import { InputError } from "./errors.js";
 // `\s` has U+FEFF, which Python does not take for white space, and lacks the separators U+001C to U+001F and U+0085.
 const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const MOST_SHOWN = 80;
+const AT_END = new RegExp(`(?<!${SPACE})${SPACE}+$`);
 const AROUND = new RegExp(`^${SPACE}+|(?<!${SPACE})${SPACE}+$`, "g");
 
 /** @param {string} text @returns {string} without the white space around it */
 export function strip(text) {
   return text.replace(AROUND, "");
+}
+
+/** @param {string} text @returns {string} without the white space at its end */
+export function stripEnd(text) {
+  return text.replace(AT_END, "");
 }
 
 /**

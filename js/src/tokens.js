@@ -1,7 +1,7 @@
 /** Text to token ids and back, as `diffutron_ort/text/tokenizer.py` does it. */
 
 import { BundleError } from "./errors.js";
-import { judge } from "./pipeline.js";
+import { checkPipeline } from "./tokenizer-guard.js";
 import { checkText, shown } from "./text.js";
 
 const CONTROL = /^(<(pad|eos|bos|unk|mask|start_of_turn|end_of_turn|2mass|unused\d+)>|\[@BOS@\])$/;
@@ -38,7 +38,7 @@ export class Tokens {
   constructor(Tokenizer, specification, bundle) {
     const [controls, others] = guarded(() => divided(specification.added_tokens));
     this.#specification = specification;
-    this.#pipeline = guarded(() => judge(specification));
+    this.#pipeline = guarded(() => checkPipeline(specification));
     this.#library = guarded(() => new Tokenizer(withoutControls(specification, others), {}));
     this.#vocabSize = bundle.vocab_size;
     this.#controls = new Map(controls.map((token) => [token.id, token.content]));

@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { doubt, drawBeyond, penalise, uniform, uniformHash, walk } from "../src/sampling.js";
-import { commitCounts, sureCount } from "../src/schedule.js";
+import { RULES } from "../src/commit.js";
 import { DEFAULTS } from "../src/config.js";
+import { uniform, uniformHash } from "../src/random.js";
+import { drawBeyond, oddsAgainst, penalise, walk } from "../src/sampling.js";
+import { commitCounts } from "../src/schedule.js";
 import { NANO } from "./python.js";
 
 const read = async (/** @type {string} */ path) => JSON.parse(await readFile(path, "utf8"));
@@ -48,18 +50,18 @@ test("a draw walks the candidates, best first, and goes on by ascending id", () 
   assert.equal(drawBeyond(Float32Array.of(-Infinity, 0, -Infinity, 0), 1, 5, topIds), 3);
 });
 
-test("doubt tells confidences apart that are the same float32", () => {
-  assert.equal(doubt(5, 5, 1e-9), 1e-9);
-  assert.ok(Math.abs(doubt(Math.log(0.25), Math.log(0.5), 1) - 3) < 1e-12);
+test("the odds against tell confidences apart that are the same float32", () => {
+  assert.equal(oddsAgainst(5, 5, 1e-9), 1e-9);
+  assert.ok(Math.abs(oddsAgainst(Math.log(0.25), Math.log(0.5), 1) - 3) < 1e-12);
 });
 
 test("rules commit what is sure together", () => {
   /** @type {import("../types/options.js").Config} */
   const factor = { ...DEFAULTS, commit: "factor", commit_factor: 1 };
-  assert.equal(sureCount([0.1, 0.2, 0.4, 9], [], factor), 2); // 2/11, 3/6, 4 * 0.4/1.4, 5 * 0.9
-  assert.equal(sureCount([0.1, Infinity], [], factor), 1);
+  assert.equal(RULES.factor([0.1, 0.2, 0.4, 9], [], factor), 2); // 2/11, 3/6, 4 * 0.4/1.4, 5 * 0.9
+  assert.equal(RULES.factor([0.1, Infinity], [], factor), 1);
   /** @type {import("../types/options.js").Config} */
   const entropy = { ...DEFAULTS, commit: "entropy", commit_entropy: 0.5 };
-  assert.equal(sureCount([], [2, 0.25, 0.25, 0.1], entropy), 3); // less the largest: 0, 0.25, 0.5, 0.6
-  assert.equal(sureCount([0, 0], [0, 0], DEFAULTS), 0);
+  assert.equal(RULES.entropy([], [2, 0.25, 0.25, 0.1], entropy), 3); // less the largest: 0, 0.25, 0.5, 0.6
+  assert.equal(RULES.schedule([0, 0], [0, 0], DEFAULTS), 0);
 });

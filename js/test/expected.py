@@ -223,7 +223,7 @@ def options() -> dict[str, Any]:
     return {
         "presets": presets,
         "other": {"own": own, "presets": {name: asdict(other.config(name)) for name in PRESETS}},
-        "typed": [{"text": text, "ids": nano()._canvas(text, True, nano().config()).ids.tolist()} for text in TYPED],
+        "typed": [{"text": text, "ids": nano().sequence(text).canvas.ids.tolist()} for text in TYPED],
         "refused": [{k: v if k != "seed" else written(v) for k, v in o.items()} for o in REFUSED],
     }
 
@@ -336,6 +336,7 @@ def said(step: Step) -> dict[str, Any]:
         "numComputed": step.num_computed,
         "numPredicted": step.num_predicted,
         "text": step.text,
+        "settled": step.settled,
     }
 
 

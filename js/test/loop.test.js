@@ -6,7 +6,7 @@ import { Canvas } from "../src/canvas.js";
 import { makeConfig } from "../src/config.js";
 import { denoise } from "../src/denoise.js";
 
-/** @typedef {import("../src/session.js").Pass} Pass */
+/** @typedef {import("../src/session.js").PassInput} Pass */
 
 const SPECIAL = { pad: 0, eos: 1, bos: 2, unk: 3, mask: 4 };
 const [EOS, MASK] = [SPECIAL.eos, SPECIAL.mask];
@@ -29,7 +29,7 @@ async function loop(ids, options, token = () => 9) {
       rest: each,
       restTempered: each,
       entropy: each,
-      kept: pass.keep ? { key: kept, value: kept } : undefined,
+      kvCache: pass.returnKV ? { key: kept, value: kept } : undefined,
     };
   };
   const canvas = Canvas.forGeneration(ids, 6, MASK);
@@ -71,12 +71,12 @@ test("a pass is asked for the masks before the block's end, and told what has be
       [5, 0, 9],
     ],
   ); // neither <eos> nor <mask>
-  assert.deepEqual([first.penalty, first.temperature], [1.5, 1]);
+  assert.deepEqual([first.repetitionPenalty, first.temperature], [1.5, 1]);
 });
 
 test("where nothing has been seen there is no penalty", async () => {
   const [first] = (await loop([EOS], { repetition_penalty: 1.5 })).passes;
-  assert.deepEqual([first.seenIds.length, first.penalty], [1, 1]);
+  assert.deepEqual([first.seenIds.length, first.repetitionPenalty], [1, 1]);
 });
 
 test("a mask that is left over can be committed later, and is computed from then on", async () => {
@@ -92,13 +92,13 @@ test("a mask that is left over can be committed later, and is computed from then
   const [all, block] = ["0,1,2,3,4,5,6", "1,2,3"];
   assert.deepEqual(places.slice(0, 3), [all, block, block]);
   assert.deepEqual(places.slice(3), [all, "1,2,3,4,5,6", "1,2,3,4,5,6"]);
-  assert.deepEqual(passes[1].pastPositionIds, [0, -1, -1, -1, 4, 5, 6]);
-  assert.deepEqual(passes[5].pastPositionIds, [0, -1, -1, -1, -1, -1, -1]);
+  assert.deepEqual(passes[1].past?.positionIds, [0, -1, -1, -1, 4, 5, 6]);
+  assert.deepEqual(passes[5].past?.positionIds, [0, -1, -1, -1, -1, -1, -1]);
 });
 
 test("everything is computed again after so many passes, or after an uncertain commit", async () => {
   const full = async (/** @type {object} */ options) =>
-    (await loop([7], { cache: "block", block_length: 6, ...options })).passes.map(({ kept }) => !kept);
+    (await loop([7], { cache: "block", block_length: 6, ...options })).passes.map(({ past }) => !past);
   assert.deepEqual(await full({ refresh_steps: 0 }), [true, false, false, false, false, false]);
   assert.deepEqual(await full({ refresh_steps: 2 }), [true, false, true, false, true, false]);
   assert.deepEqual(await full({ refresh_steps: 1 }), Array(6).fill(true));

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Canvas } from "../src/canvas.js";
 import { makeConfig, presetOptions } from "../src/config.js";
 import { ContextError, Diffutron, InputError, OptionError } from "../src/diffutron.js";
-import { composed, leastCharacters, renderChat } from "../src/prompt.js";
+import { composed, leastCharacters, renderChat } from "../src/chat-template.js";
 import { nodeHost } from "../src/node.js";
 import { NANO, QUIET, expected } from "./python.js";
 

@@ -1,15 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BundleError, Diffutron, NumericsError } from "../src/diffutron.js";
+import { DENOISER_INPUTS, DENOISER_OUTPUTS } from "../src/generated/contract.js";
 import { Session } from "../src/session.js";
 import { nodeHost } from "../src/node.js";
 import { NANO, QUIET } from "./python.js";
 
-const INPUTS = ["input_ids", "position_ids", "past_position_ids", "past_key", "past_value", "rows", "seen_ids"].concat([
-  "repetition_penalty",
-  "temperature",
-]);
-const OUTPUTS = ["top_ids", "top_logits", "rest", "rest_tempered", "entropy", "logits", "key", "value"];
+const [INPUTS, OUTPUTS] = [DENOISER_INPUTS, DENOISER_OUTPUTS].map(Object.keys);
 
 /** @typedef {(feeds: any, names: string[], run: () => Promise<any>) => Promise<any>} Around */
 
@@ -45,9 +42,9 @@ test("logits get a column for every piece", async () => {
     positionIds: [0, 1],
     rows: [0, 1],
     seenIds: [0],
-    penalty: 1,
+    repetitionPenalty: 1,
     temperature: 1,
-    keep: false,
+    returnKV: false,
   };
   const { topIds, logits } = await new Session(ort, graph, bundle).run(pass, { logits: true });
   assert.deepEqual(topIds, [[4], [9]]);

@@ -20,10 +20,10 @@ test("canvases show what they show in Python, and are settled when they are ther
   assert.equal(groups.length, 3);
   for (const { own, cases } of groups) {
     assert.ok(cases.length > 200);
-    for (const { ids, start, stop, text, settled } of cases) {
+    for (const { ids, start, stop, text, settled, settled_text } of cases) {
       const rule = new StopRule(tokens, bundle.special_ids, own, stop);
-      const said = [rule.text(ids, start), rule.isSettled(ids, start)];
-      assert.deepEqual(said, [text, settled], JSON.stringify({ own, ids, start, stop }));
+      const said = [rule.text(ids, start), rule.isSettled(ids, start), rule.settled(ids, start)];
+      assert.deepEqual(said, [text, settled, settled_text], JSON.stringify({ own, ids, start, stop }));
     }
   }
 });

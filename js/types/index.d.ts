@@ -83,6 +83,8 @@ export interface Step {
   numPredicted: number;
   /** The answer so far, without its masks; it may still change. */
   text: string;
+  /** The beginning of the answer that can change no more: what a program that prints as it goes has to print. */
+  settled: string;
 }
 
 /** By name, what a preset sets; the other options stay the bundle's. */

@@ -1,4 +1,4 @@
-/** What a tokenizer.json does to a text around its model, judged before it does it, as `diffutron_ort/text/pipeline.py`. */
+/** What a tokenizer.json does to a text around its model, checked before it is used, as in `text/tokenizer_guard.py`. */
 
 const MOST_STEPS = 16;
 const MOST_GROWTH = 64;
@@ -38,7 +38,7 @@ const KNOWN = {
  * @returns {Pipeline}
  * @throws {Error} a step is of a kind that no bundle has, may run for ever, or lets a text grow too much
  */
-export function judge(specification) {
+export function checkPipeline(specification) {
   /** @type {Record<string, Step[]>} */
   const steps = {};
   for (const part of Object.keys(KNOWN)) {
