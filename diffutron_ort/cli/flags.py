@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import Field, fields
 from typing import Any
 
-from diffutron_ort.cli.parser import filled, meant
+from diffutron_ort.cli.parser import filled, integer, meant, number
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.runtime.session import PROVIDERS
 
@@ -21,15 +21,16 @@ def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any
     group.add_argument("--variant", type=filled, help="which of the bundle's variants to run (default: the most exact)")
     providers = f"{' or '.join(PROVIDERS)}, or ONNX Runtime's name of another (may be given several times)"
     group.add_argument("--provider", type=_provider, action="append", metavar="NAME", help=providers)
-    group.add_argument("--threads", type=int, metavar="N", help="threads of an operator (default: as many as allowed)")
-    group.add_argument("--no-spin", dest="spin", action="store_false", help="let idle threads sleep, not busy-wait")
+    group.add_argument("--threads", type=integer, metavar="N", help="threads for each operator (default: all allowed)")
+    group.add_argument(
+        "--no-spin", dest="spin", action="store_false", help="let idle threads sleep instead of busy-waiting"
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
     """Add the fields of `GenerationConfig` as flags, `without` some; the namespace holds only those that are given."""
     group = parser.add_argument_group(
-        "options of the generation",
-        "One that is not given is taken from the preset; else from the model; else it is the default.",
+        "generation options", "Each defaults to the preset's value, then to the model's, then to the default shown."
     )
     for spec in fields(GenerationConfig):
         if spec.name not in without:
@@ -53,9 +54,10 @@ def _form(spec: Field[Any]) -> dict[str, Any]:
     if spec.type == tuple[str, ...]:
         return {"action": "append", "metavar": "STRING"}
     if spec.type == tuple[int, ...]:
-        return {"nargs": "+", "type": int, "metavar": "ID"}
-    choices = spec.metadata["choices"]
-    return {"type": spec.type, "choices": choices} | ({} if choices else {"metavar": "N"})
+        return {"nargs": "+", "type": integer, "metavar": "ID"}
+    if choices := spec.metadata["choices"]:
+        return {"choices": choices}
+    return {"type": integer if spec.type is int else number, "metavar": "N"}
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, NoReturn
 
+from diffutron_ort.brief import brief
 from diffutron_ort.cli.terminal import WRONG_USAGE, say
 
 DASHES = "-–—"  # web pages and word processors turn two hyphens into a longer one
@@ -105,6 +106,22 @@ def filled(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return text
+
+
+def integer(text: str) -> int:
+    """Return an integer, for `type=`."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{brief(text)} is not an integer") from None
+
+
+def number(text: str) -> float:
+    """Return a number, for `type=`."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{brief(text)} is not a number") from None
 
 
 def port(text: str) -> int:

@@ -29,15 +29,15 @@ def read_text(given: str, name: str) -> str:
     """
     text = _standard_input(name) if given == "-" else given
     if is_blank(text):
-        source = "standard input holds none" if given == "-" else "it is blank"
-        raise InputError(f"there is no {name}, {source}: {REMEDY}")
+        found = f"standard input holds no {name}" if given == "-" else f"the {name} is blank"
+        raise InputError(f"{found}: {REMEDY}")
     return text
 
 
 def _standard_input(name: str) -> str:
     stream = sys.stdin
     if stream is None or stream.closed:
-        raise InputError(f"there is no {name}, standard input is closed: {REMEDY}")
+        raise InputError(f"standard input is closed, so there is no {name}: {REMEDY}")
     if stream.isatty():
         say(f"reading the {name} from standard input; end it with {END}")
     content = getattr(stream, "buffer", stream).read(MOST_BYTES + 1)
