@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from diffutron_ort.bundle.load import load_with_tokenizer
 from diffutron_ort.bundle.manifest import Bundle
-from diffutron_ort.runtime.session import Session, import_onnxruntime
+from diffutron_ort.runtime.opening import import_onnxruntime
+from diffutron_ort.runtime.session import Session
 from diffutron_ort.text.tokenizer import Tokenizer
 
 First = TypeVar("First")

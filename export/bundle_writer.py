@@ -7,7 +7,7 @@ from typing import Any
 
 from diffutron_ort.bundle.integrity import sha256
 from diffutron_ort.bundle.manifest import FORMAT, MANIFEST
-from diffutron_ort.runtime.session import LEAST_ONNXRUNTIME
+from diffutron_ort.runtime.opening import LEAST_ONNXRUNTIME
 from diffutron_ort.sampler.random import UNIFORM_VECTORS
 from diffutron_ort.text.chat_template import ANSWER_END, CHAT_TEMPLATE
 from diffutron_ort_export.checkpoint.defaults import generation_defaults

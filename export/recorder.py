@@ -18,7 +18,7 @@ from diffutron_ort.checks.replay import answered
 from diffutron_ort.errors import ContextError, OptionError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.runtime.contract import PassInput, Predictions
-from diffutron_ort.runtime.session import widened
+from diffutron_ort.runtime.session import scatter_to_vocab
 from diffutron_ort.sampler.random import uniform_hash
 from diffutron_ort.text.chat_template import render_chat
 from diffutron_ort_export.check.fidelity import OWN, predictions
@@ -143,7 +143,7 @@ class Float64:
         with torch.inference_mode(), by_default(torch.double), threads(None if self.large else 1):
             found = self.denoiser(**given, past_position_ids=places, past_key=key, past_value=value)
         said = predictions({name: tensor.numpy() for name, tensor in found._asdict().items()}, logits)
-        said = widened(said, self.source.pieces, self.source.shape.vocab_size)
+        said = scatter_to_vocab(said, self.source.pieces, self.source.shape.vocab_size)
         return replace(said, kv_caches=[(found.key, found.value)]) if batch.return_kv else said
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from diffutron_ort.cli.parser import filled, integer, meant, number
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
-from diffutron_ort.runtime.session import PROVIDERS
+from diffutron_ort.runtime.providers import PROVIDERS
 
 BUNDLE = "a bundle's folder or its hub id (default: the embedded demonstration)"
 REVISION = "commit, tag or branch of a hub id"

@@ -1,6 +1,6 @@
 """The graphs' inputs and outputs, one row each; what a pass is given and what it returns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -24,6 +24,15 @@ class Value(NamedTuple):
     dtype: str
     axes: tuple[str | int, ...]
     meaning: str
+
+    @property
+    def onnx_type(self) -> str:
+        """ONNX Runtime's name for its type."""
+        return f"tensor({'float' if self.dtype == 'float32' else self.dtype})"
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Return its shape, given the size of each named axis."""
+        return tuple(axis if isinstance(axis, int) else sizes[axis] for axis in self.axes)
 
 
 MODEL_AXES = ("layers", "hidden", "k", "columns")

@@ -125,7 +125,7 @@ def check_graph(content: Content, kind: Kind, weights: Weights | None, name: str
         Walk(content, rules.checks, kind.depth).run()
     except ValueError as error:
         raise BundleError(
-            f"{name} is no {kind.name} as this package exports it: {error}; take the bundle from where it was made, "
+            f"{name} is not a {kind.name} as this package exports it: {error}; get the bundle from its source again, "
             "or export the model again"
         ) from error
 

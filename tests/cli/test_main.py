@@ -21,7 +21,7 @@ from tests.command import QUESTION, run
         (["--steps", "0"], 2, "steps=0: must be an integer from 1"),
         (["--max-new-tokens", "300"], 1, "the model's context is 256"),
         (["--variant", "int3"], 2, "variant='int3'"),
-        (["--provider", "cuda"], 1, "provider 'CUDAExecutionProvider' is not there"),
+        (["--provider", "cuda"], 1, "provider 'CUDAExecutionProvider' is not available"),
         (["--model", "nowhere"], 1, "nowhere is not a folder"),
         (["--threads", "0"], 2, "threads=0"),
         (["--suppress-tokens", "999999"], 2, "suppress_tokens holds 999999"),

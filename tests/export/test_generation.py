@@ -13,7 +13,7 @@ from onnxscript import DOUBLE, INT64
 
 from diffutron_ort import Diffutron
 from diffutron_ort.bundle.load import load_bundle
-from diffutron_ort.runtime.generation import Generation, padded
+from diffutron_ort.runtime.generation import Generation, stack
 from diffutron_ort.sampler import random
 from diffutron_ort.sampler.random import UNIFORM_VECTORS
 from diffutron_ort.sampler.schedule import commit_counts
@@ -70,7 +70,7 @@ def test_the_uniforms_are_the_hashs() -> None:
 def test_the_sequence_that_is_complete_first_is_the_end(
     stops: list[list[int]], begins: int, complete: int | None
 ) -> None:
-    begun, completed = call(session(end, [1, 2], [INT64, INT64]), [5, 6, 7, 8, 1, 7], padded(stops))
+    begun, completed = call(session(end, [1, 2], [INT64, INT64]), [5, 6, 7, 8, 1, 7], stack(stops))
     assert begun == begins
     assert completed == complete if complete else completed > 6
 

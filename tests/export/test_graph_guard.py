@@ -89,7 +89,7 @@ def test_what_others_can_write_is_refused(name: str, change: Change) -> None:
     model = onnx.load_from_string(content)
     check_graph(model.SerializeToString(), kind, weights)
     change(model)
-    with pytest.raises(BundleError, match=f"is no {kind.name} as this package exports it"):
+    with pytest.raises(BundleError, match=f"is not a {kind.name} as this package exports it"):
         check_graph(model.SerializeToString(), kind, weights)
 
 

@@ -289,7 +289,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_malformed_is_an_error_of_ours(content):
-    refused(content, "is no generation graph as this package exports it")
+    refused(content, "is not a generation graph as this package exports it")
 
 
 def test_numbers_may_be_packed():

@@ -6,7 +6,7 @@ import pytest
 from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import OptionError
-from diffutron_ort.runtime import padding as buckets
+from diffutron_ort.runtime import padding
 from diffutron_ort.runtime.contract import PassInput
 from diffutron_ort.runtime.session import Session
 from diffutron_ort.sampler.canvas import for_generation
@@ -45,7 +45,7 @@ def batch_of(size, seq, rows, seen=3):
 
 
 def test_shapes_by_hand() -> None:
-    batch = buckets.padded(batch_of(2, 33, [0, 32, 33, 65], seen=9))
+    batch = padding.pad_to_bucket(batch_of(2, 33, [0, 32, 33, 65], seen=9))
     assert batch.input_ids.shape == batch.position_ids.shape == (2, 64)
     assert (batch.position_ids[:, 33:] == -1).all()
     assert batch.rows.tolist() == [0, 32, 64, 96, 96, 96, 96, 96]
@@ -75,5 +75,5 @@ def test_whole_generations_in_few_shapes(plain: Session, bucketed: Bucketed, cac
 
 
 def test_int8_is_refused_where_it_has_no_products() -> None:
-    with pytest.raises(OptionError, match="fp16 or fp32"):
+    with pytest.raises(OptionError, match="variant 'int8' runs on cpu only, not on cuda: use variant fp32, or leave"):
         Session(load_bundle(), "int8", providers="cuda")

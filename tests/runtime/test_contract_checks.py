@@ -8,7 +8,8 @@ import pytest
 from diffutron_ort import Diffutron
 from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.errors import BundleError, DiffutronError, NumericsError, ProviderError
-from diffutron_ort.runtime import outputs
+from diffutron_ort.runtime import contract_checks
+from diffutron_ort.runtime import session as session_module
 from diffutron_ort.runtime.contract import Predictions
 from diffutron_ort.runtime.generation import Generation
 from diffutron_ort.runtime.kv_cache import Store
@@ -90,12 +91,12 @@ def test_candidates_may_be_fewer_but_not_more_than_there_are_pieces():
         return Predictions(top_ids, zeros((2, k), np.float32), *floats)
 
     for k in (1, 9):
-        outputs.check_predictions(predictions(k), 2, predictable, "p")
+        contract_checks.check_predictions(predictions(k), 2, predictable, "p")
     for k in (0, 10, 64):
         with pytest.raises(BundleError, match="top_ids"):
-            outputs.check_predictions(predictions(k), 2, predictable, "p")
+            contract_checks.check_predictions(predictions(k), 2, predictable, "p")
     with pytest.raises(BundleError, match="output vocabulary"):
-        outputs.check_predictions(predictions(4, ids=3), 2, predictable, "p")
+        contract_checks.check_predictions(predictions(4, ids=3), 2, predictable, "p")
 
 
 @pytest.mark.filterwarnings("error")
@@ -138,13 +139,12 @@ class Value:
 )
 @pytest.mark.parametrize("which", Store._fields)
 def test_keys_and_values_have_the_passes_shape(honest, monkeypatch, kind, shape, which):
-    real = Session._check_store
 
-    def check_store(self, store, tokens):
-        sizes = [tokens[1] + size - 40 if axis == 2 else size for axis, size in enumerate(shape)]
-        real(self, store._replace(**{which: Value(kind, sizes)}), tokens)
+    def check_store(store, sizes, path):
+        lies = [sizes["seq"] + size - 40 if axis == 2 else size for axis, size in enumerate(shape)]
+        contract_checks.check_store(store._replace(**{which: Value(kind, lies)}), sizes, path)
 
-    monkeypatch.setattr(Session, "_check_store", check_store)
+    monkeypatch.setattr(session_module, "check_store", check_store)
     with pytest.raises(BundleError, match=rf"returned {which} as tensor\(float.*, not float32 \[6, 1, "):
         honest.generate("x", cache="block", max_new_tokens=40, block_length=8)
 
