@@ -330,7 +330,7 @@ def _prompts(given: object) -> abc.Sequence[Prompt]:
     """Return a list of prompts and messages.
 
     Raises:
-        InputError: It is none.
+        InputError: It is not one.
     """
     if not isinstance(given, abc.Sequence) or isinstance(given, bytes | bytearray) or not given:
         raise InputError(f"prompt={brief(given)}: must be a string, messages, or a list of at least one of these")
@@ -338,7 +338,7 @@ def _prompts(given: object) -> abc.Sequence[Prompt]:
 
 
 def _texts(name: str, given: object) -> abc.Sequence[str]:
-    """Return one text or several as several.
+    """Return one text or a list as a list.
 
     Raises:
         InputError: It is neither, or one of them cannot be encoded.

@@ -54,12 +54,6 @@ class Prompts:
             raise InputError(f"{name} has no text: write a question")
         return self.chat([{"role": "user", "content": text}], config, index)
 
-    def _raw_canvas(self, prompt: Prompt, config: GenerationConfig, index: int, name: str) -> Canvas:
-        text = _text(prompt, name)
-        self._check_room(len(text), config.max_new_tokens)
-        _warn_of_form(text, name)
-        return self._prompt_canvas(text, config, index)
-
     def chat(self, messages: Messages, config: GenerationConfig, index: int = 0) -> Canvas:
         """Return the canvas of messages.
 
@@ -71,30 +65,6 @@ class Prompts:
         prompt = render_chat(messages, template)
         self._check_room(len(prompt), config.max_new_tokens)
         return self._prompt_canvas(prompt, config, index)
-
-    def _prompt_canvas(self, prompt: str, config: GenerationConfig, index: int = 0) -> Canvas:
-        ids = self._tokenizer.encode(prompt)
-        self._check_length(len(ids), config.max_new_tokens)
-        return for_generation(ids, config.max_new_tokens, self._bundle.special.mask, (config.seed + index) % 2**64)
-
-    def _check_room(self, characters: int, new: int = 0, masks: int = 0) -> None:
-        """Raise ContextError for a text that cannot fit, by its length alone, before any work on it.
-
-        Args:
-            characters: Of the text, or fewer.
-            new: Tokens that are to follow it.
-            masks: Which it holds besides the characters.
-        """
-        if characters + masks > SUSPICIOUS * self._bundle.context_length:
-            self._check_length(self._tokenizer.least_tokens(characters) + masks, new, "at least ")
-
-    def _check_length(self, prompt: int, new: int, about: str = "") -> None:
-        """Raise ContextError for more tokens than the model was trained with, before anything of that size is made."""
-        context = self._bundle.context_length
-        if prompt + new > context:
-            length = f"{prompt} tokens of prompt and {new} new ones are {prompt + new}" if new else f"{prompt} tokens"
-            remedy = "shorten the prompt, or lower max_new_tokens" if new else "shorten the text"
-            raise ContextError(f"{about}{length}, the model's context is {context}: {remedy}")
 
     def draft(self, text: str, name: str) -> Draft:
         """Take a text with masks apart.
@@ -110,6 +80,36 @@ class Prompts:
         if not draft.masks:
             _warn(f"{name} has no {MASK}, so there is nothing to fill in{_like_a_mask(text)}")
         return draft
+
+    def _raw_canvas(self, prompt: Prompt, config: GenerationConfig, index: int, name: str) -> Canvas:
+        text = _text(prompt, name)
+        self._check_room(len(text), config.max_new_tokens)
+        _warn_of_form(text, name)
+        return self._prompt_canvas(text, config, index)
+
+    def _prompt_canvas(self, prompt: str, config: GenerationConfig, index: int = 0) -> Canvas:
+        ids = self._tokenizer.encode(prompt)
+        self._check_length(len(ids), config.max_new_tokens)
+        return for_generation(ids, config.max_new_tokens, self._bundle.special.mask, (config.seed + index) % 2**64)
+
+    def _check_room(self, characters: int, new: int = 0, masks: int = 0) -> None:
+        """Raise ContextError for a text that cannot fit, by its length alone, before any work on it.
+
+        Args:
+            characters: Of the text, or fewer.
+            new: Tokens that are to follow it.
+            masks: Masks in the text.
+        """
+        if characters + masks > SUSPICIOUS * self._bundle.context_length:
+            self._check_length(self._tokenizer.least_tokens(characters) + masks, new, "at least ")
+
+    def _check_length(self, prompt: int, new: int, about: str = "") -> None:
+        """Raise ContextError for more tokens than the model was trained with, before anything of that size is made."""
+        context = self._bundle.context_length
+        if prompt + new > context:
+            length = f"{prompt} tokens of prompt and {new} new ones are {prompt + new}" if new else f"{prompt} tokens"
+            remedy = "shorten the prompt, or lower max_new_tokens" if new else "shorten the text"
+            raise ContextError(f"{about}{length}, the model's context is {context}: {remedy}")
 
 
 def is_chat(prompt: object) -> TypeGuard[Messages]:
@@ -128,7 +128,7 @@ def _text(prompt: object, name: str) -> str:
 
 
 def _warn_of_form(text: str, name: str) -> None:
-    """Warn of a text that is taken as it is and is not in NFC."""
+    """Warn about raw text that is not in NFC."""
     if composed(text) != text:
         _warn(
             f"{name} has letters that are written as several characters (it is not in NFC), which the model hardly "

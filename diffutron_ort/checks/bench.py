@@ -117,7 +117,7 @@ def _memory(name: str, status: Path = Path("/proc/self/status")) -> int | None:
 
 
 def _machine(model: Diffutron, loading: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the figures hang on."""
+    """Return the environment of the measurements."""
     session = _session(model)
     return {
         "model": str(model.bundle.source.get("name", "unknown")),
@@ -168,7 +168,7 @@ def _full(model: Diffutron, length: int) -> PassInput:
 
 
 def _pair(session: Session, full: PassInput) -> tuple[PassInput, PassInput]:
-    """Return a full pass, and the one that computes its rows alone against what it leaves."""
+    """Return a full pass, and a cached pass for the same rows."""
     rows, places = full.rows, full.position_ids.copy()
     places[:, rows] = -1
     past = Past(places, session(replace(full, return_kv=True)).kv_caches or ())
@@ -184,7 +184,7 @@ def _answers(model: Diffutron, times: int) -> list[dict[str, Any]]:
 
 
 def _counted(name: str, answer: Completion, seconds: float) -> dict[str, Any]:
-    """Return what an answer took; the same question has the same answer every time."""
+    """Return the figures of an answer; the same question has the same answer every time."""
     full, cached, *_ = answer.passes
     tokens = answer.completion_tokens
     counts = {"steps": answer.steps, "full": full, "cached": cached, "tokens": tokens}
@@ -192,7 +192,7 @@ def _counted(name: str, answer: Completion, seconds: float) -> dict[str, Any]:
 
 
 def _turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Return the median seconds of each of `calls`, which take turns, after one round that does not count."""
+    """Return the median seconds of each of `calls`, interleaved, after a warm-up round."""
     taken = np.zeros((rounds + 1, len(calls)))
     for row in taken:
         for i, call in enumerate(calls):
@@ -203,7 +203,7 @@ def _turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
 
 
 def _median(figures: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Return the median of each figure; None where it could not be had."""
+    """Return the median of each figure; None if it is unavailable."""
     columns = {name: [row[name] for row in figures] for name in figures[0]}
     return {
         name: None if None in column else float(np.median(np.array(column, float))) for name, column in columns.items()

@@ -1,4 +1,4 @@
-"""The cases of a conformance.json, run again here."""
+"""Replay the cases of a conformance.json on this machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +16,7 @@ from diffutron_ort.text.tokenizer import Tokenizer
 
 
 def answered(case: Case, model: Diffutron) -> Case:
-    """Return the case with what the loop makes of its question.
+    """Return the case with the steps and the text that the loop gives here.
 
     Raises:
         ContextError: It is too long for the model.
@@ -95,7 +95,7 @@ def _commits(step: Mapping[str, Sequence[int]]) -> str:
 
 
 def wrong_answer(case: Case, generation: Generation, model: Diffutron) -> tuple[list[str], float]:
-    """Return the same of the graph of the whole generation, as far as the answer goes."""
+    """Return the same for the generation graph, compared up to the answer's end."""
     found = generation(case.prompt_ids, case.config)
     start, end = len(case.prompt_ids), len(case.prompt_ids) + found.answer_length
     here, there = found.ids[start:end], case.canvas(model.bundle.special.mask)[start:end]

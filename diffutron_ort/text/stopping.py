@@ -1,9 +1,9 @@
-"""The stop rule: where an answer ends, what of it is shown, and when that can change no more.
+"""The stop rule: where an answer ends, how much of it is shown, and when that can no longer change.
 
-What ends an answer by its ids is `<pad>`, `<eos>` or a stop sequence of the bundle's, as in the graph of the whole
-generation. What ends it by its text is a stop string of the user's, or a stop sequence of the bundle's that is spelled
-in other tokens. Whatever is complete first ends it, of several the longest: more text behind it changes nothing, which
-is what lets a generation end early.
+An answer ends by its ids at `<pad>`, `<eos>` or a stop sequence of the bundle, as in the generation graph. It ends by
+its text at one of the user's stop strings, or at a stop sequence of the bundle that is spelled with other tokens. The
+one that is complete first counts, and of several that complete together the longest. Text that follows changes nothing,
+which is why a generation can end early.
 """
 
 import codecs
@@ -16,9 +16,9 @@ import numpy as np
 
 from diffutron_ort.types import Ids, SpecialIds
 
-MOST_BYTES = 4  # of a character in UTF-8
+MOST_BYTES = 4  # in a UTF-8 character
 BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what each byte of a run that is no UTF-8 is decoded to
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # each byte of a run that is not valid UTF-8 decodes to it
 
 
 class Decoder(Protocol):
@@ -32,9 +32,13 @@ class Decoder(Protocol):
 
 
 class End(NamedTuple):
-    """What ends an answer, in positions of its tokens or letters: the one behind it, and the one where it begins.
+    """A stop sequence or string in an answer, by positions of tokens or letters.
 
-    Of several ends, the least is the one that counts.
+    Of several, the least counts.
+
+    Attributes:
+        complete: The position after it.
+        begin: The position where it begins.
     """
 
     complete: int
@@ -42,19 +46,19 @@ class End(NamedTuple):
 
 
 class Ends:
-    """What ends an answer by its ids."""
+    """Finds where an answer ends by its ids."""
 
     def __init__(self, special: SpecialIds, sequences: Sequence[Sequence[int]]) -> None:
         self._mask = special.mask
         self._sequences = [(special.pad,), (special.eos,), *sequences]
 
     def find(self, ids: Ids) -> End | None:
-        """Return the end that counts among the generated tokens `ids` [m]."""
+        """Return the first end among the generated tokens `ids` [m]."""
         found = [End(place + len(s), place) for s in self._sequences if (place := _place(ids, s)) >= 0]
         return min(found, default=None)
 
     def has_ended(self, ids: Ids) -> bool:
-        """Return whether there is an end in `ids` [m] with no mask before it."""
+        """Return whether an end stands in `ids` [m] before any mask."""
         return self.find(self.committed(ids)) is not None
 
     def committed(self, ids: Ids) -> Ids:
@@ -74,7 +78,7 @@ class Ends:
 
 
 class StopRule:
-    """What ends an answer by its ids or by its text."""
+    """Finds where an answer ends by its ids or by its text."""
 
     def __init__(
         self,
@@ -104,10 +108,10 @@ class StopRule:
         return text.strip() if self._strip else text
 
     def settled(self, ids: Ids, start: int) -> str:
-        """Return the beginning of `text` that stays, whatever becomes of the masks on a canvas [length].
+        """Return the beginning of `text` that no choice of tokens for the masks on a canvas [length] can change.
 
-        It grows from step to step, and ends neither within a character nor with what may be the beginning of a stop
-        string, nor with white space.
+        It only grows from step to step. It never ends within a character, with a possible beginning of a stop string,
+        or with white space.
         """
         generated, previous = _generated(ids, start)
         if self.is_settled(ids, start) or not (generated == self._mask).any():
@@ -135,10 +139,10 @@ class StopRule:
         return start + np.flatnonzero(answer != self._mask), stopped
 
     def is_settled(self, ids: Ids, start: int) -> bool:
-        """Return whether `text` is the same whatever becomes of the masks on a canvas [length].
+        """Return whether no choice of tokens for the masks on a canvas [length] can change `text`.
 
-        The bundle's own stop sequences count by their ids alone where there is no stop string, so that the loop takes
-        the steps that the graph of the whole generation takes.
+        Without stop strings, the bundle's own stop sequences count by their ids alone, so that the loop takes the same
+        steps as the generation graph.
         """
         generated, previous = _generated(ids, start)
         if self._ends.has_ended(generated):
@@ -148,7 +152,7 @@ class StopRule:
     def _raw_text(self, generated: Ids, previous: int | None) -> str:
         """Return the answer in the generated tokens [m].
 
-        A stop string may overlap the stop sequence of the bundle's that ends the answer, so it is looked for in both.
+        A stop string can overlap the stop sequence that ends the answer, so the search includes that sequence.
         """
         end = self._ends.find(generated) or End(len(generated), len(generated))
         answer, whole = (self._decode(generated[:stop], previous) for stop in (end.begin, end.complete))
@@ -181,15 +185,15 @@ class StopRule:
         return text[cut.begin : cut.complete] in self._own
 
     def _before(self, text: str, cut: End) -> str:
-        """Return what is shown of a text: one space before a stop sequence of the bundle's is its first token's."""
+        """Return the text before a cut, less the one space that belongs to the first token of a stop sequence."""
         shown = text[: cut.begin]
         return shown.removesuffix(" ") if self._is_own(text, cut) else shown
 
     def _beginnings(self, ids: Ids, previous: int | None) -> list[str]:
-        """Return the text of the tokens of `ids` [m] before the first mask, as it may begin once there are more.
+        """Return the texts that the tokens of `ids` [m] before the first mask can turn into once more tokens follow.
 
-        It changes only where they end with a run of byte tokens, which is decoded as one: the next byte may complete a
-        character, or make the whole run invalid. (A byte-level decoder shows the beginning of a character as U+FFFD.)
+        There are several only if they end with a run of byte tokens, which is decoded as a whole: the next byte can
+        complete a character or make the run invalid. (A byte-level decoder shows an incomplete character as U+FFFD.)
         """
         committed = self._ends.committed(ids)
         texts = [self._decode(committed, previous)]
@@ -206,7 +210,7 @@ class StopRule:
         return texts
 
     def _byte_run(self, ids: Ids) -> list[int]:
-        """Return the positions of the byte tokens at the end of `ids` [m]; tokens without a text do not part them."""
+        """Return the positions of the byte tokens at the end of `ids` [m]; tokens without text are skipped."""
         run = []
         for place in range(len(ids) - 1, -1, -1):
             if self._byte(ids[place]) is not None:
@@ -216,8 +220,8 @@ class StopRule:
         return run[::-1]
 
     def _can_go_on(self, ids: Ids, missing: int) -> bool:
-        """Return whether a run of bytes that wants `missing` more can be valid when `ids` [m], a mask first, follow."""
-        wants = {missing}  # a mask may become one of them, or nothing, or what ends the run
+        """Return whether a byte run that lacks `missing` bytes can become valid with `ids` [m] after it."""
+        wants = {missing}  # a mask may become one of these bytes, a token without text, or one that ends the run
         for token, byte in self._bytes(ids):
             if token == self._mask:
                 if 0 in wants:
@@ -232,7 +236,7 @@ class StopRule:
         return 0 in wants
 
     def _bytes(self, ids: Ids) -> Iterator[tuple[int, int | None]]:
-        """Yield those of `ids` [m] that have a text, or are masks, each with its byte where it is one."""
+        """Yield the masks and the tokens with text among `ids` [m], each with its byte if it is a byte token."""
         for place, token in enumerate(ids.tolist()):
             if token == self._mask or self._decode(ids[place : place + 1]):
                 yield token, self._byte(token)
@@ -266,7 +270,7 @@ def _place(ids: Ids, sequence: Sequence[int]) -> int:
 
 
 def _cut_off(run: bytes) -> bytes:
-    """Return the beginning of a character at the end of `run`; nothing where the run is whole, or cannot be valid."""
+    """Return the incomplete character at the end of `run`; nothing if the run is complete or invalid."""
     try:
         _, read = codecs.utf_8_decode(run, "strict", False)
     except UnicodeDecodeError:
@@ -275,5 +279,5 @@ def _cut_off(run: bytes) -> bytes:
 
 
 def _size(lead: int) -> int:
-    """Return how many bytes a character has in UTF-8 whose first is `lead`."""
+    """Return the number of bytes of the UTF-8 character whose first byte is `lead`."""
     return 1 + (lead >= 0xC0) + (lead >= 0xE0) + (lead >= 0xF0)

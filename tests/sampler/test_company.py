@@ -229,7 +229,11 @@ def test_sequences_begin_when_there_is_room_and_leave_when_they_end():
             config = GenerationConfig(max_new_tokens=6, steps=6, block_length=3, cache="block", seed=number)
             yield Sequence(for_generation([7] * (1 + number % 5), 6, MASK), config, SPECIAL)
 
-    ended = 0
+    ended, kept = 0, list(sequences())
+    begun.clear()
+    assert len(list(run(Engine(model), kept, 4))) == 240
+    model.batches.clear()
+    assert not model.alive  # though the sequences that came to their ends are there
     for _, step in run(Engine(model), sequences(), 4):
         model.batches.clear()
         ended += step.is_last
