@@ -80,7 +80,7 @@ def test_what_was_meant_is_said(line, meant, capsys):
         ("generate x --seed -1", "seed=-1: must be an integer from 0"),
         ("generate x --threads 0", "threads=0: must be an integer from 1"),
         ("generate x --variant int3", "variant='int3'"),
-        ("generate x --provider x", "--provider: 'x' is not one of cpu, cuda"),
+        ("generate x --provider x", "--provider: 'x' is not one of cuda, cpu"),
         ("generate x --model ''", "--model: must not be empty"),
         ("generate x --svg=", "--svg: must not be empty"),
         ("bench a b", "b is one argument too many"),
