@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort.errors import NumericsError
-from diffutron_ort.runtime.contract import Forward, PassInput, Past, Predictions
+from diffutron_ort.runtime.contract import REDUCTIONS, Forward, PassInput, Past, Predictions
 from diffutron_ort.sampler import random, sampling
 from diffutron_ort.sampler.cache import KVPair, PassPlan
 from diffutron_ort.types import Floats, Ids
-
-ROWS = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")  # what every pass returns a line of for each row
 
 
 class Candidates(NamedTuple):
@@ -71,7 +69,7 @@ class _Pass:
     def predictions(self, i: int) -> Predictions:
         """Return the predictions of sequence `i`."""
         own = slice(self._ends[i], self._ends[i + 1])
-        rows: dict[str, Any] = {name: getattr(self._found, name)[own] for name in ROWS}
+        rows: dict[str, Any] = {name: getattr(self._found, name)[own] for name in REDUCTIONS}
         return Predictions(**rows)
 
     def logits(self, i: int) -> Floats:
@@ -196,7 +194,7 @@ def _check_numbers(predictions: Predictions, plan: PassPlan) -> None:
     finite = all(np.isfinite(values).all() for values in (best, rest, tempered, predictions.entropy))
     if not (finite and (rest >= 0).all() and (tempered >= 0).all() and (predictions.top_logits <= best).all()):
         raise NumericsError(
-            f"the model returned logits that are not finite in step {plan.step} of block {plan.block}, or sums that no "
-            "logits have: its weights, or the precision it runs in, are broken; check the bundle's files, or use the "
-            "variant fp32"
+            f"in step {plan.step} of block {plan.block}, the model returned logits that are not finite, or sums that "
+            "no logits have: its weights are broken, or its precision is too low; verify the bundle, or use another "
+            "variant"
         )
