@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diffutron_ort.bundle.manifest import PLAIN
 from diffutron_ort_export.plain import require, write_plain
-from diffutron_ort_export.request import FP16, FP32, INT8, PLAIN
+from diffutron_ort_export.request import FP16, FP32, INT8
 from diffutron_ort_export.variants import Job, write_fp16, write_fp32, write_int8
 
 

@@ -57,7 +57,7 @@ CHATS: Sequence[Sequence[Mapping[str, str]]] = (
 PLACES = ((0, 0, 0, 0), (1, 0, 0, 0), (2**32, 0, 1, 0), (123456789012345, 2, 3, 31), (2**53 - 1, 1, 0, 7))
 """Seed, stream, block and step; seeds as far as JSON's numbers are exact in every language."""
 
-SMALL: Mapping[str, Any] = {"max_new_tokens": 16, "steps": 16, "block_length": 8, "temperature": 0.0, "seed": 0}
+SMALL: dict[str, Any] = {"max_new_tokens": 16, "steps": 16, "block_length": 8, "temperature": 0.0, "seed": 0}
 OPTIONS: Sequence[Mapping[str, Any]] = (
     SMALL | {"repetition_penalty": 1.0},
     SMALL | {"repetition_penalty": 1.2},

@@ -17,7 +17,7 @@ from diffutron_ort.sampler.engine import denoise
 from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.text.chat_template import CHAT_TEMPLATE, render_chat
 from diffutron_ort.types import SpecialIds
-from diffutron_ort_export.check.verify import Reference, Session
+from diffutron_ort_export.check.verify import Reference, Session, log_softmax
 from diffutron_ort_export.checkpoint.pieces import coverage
 from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.graph.graph import Graph, trace
@@ -96,7 +96,7 @@ def join(parts: Sequence[Rows]) -> Rows:
 
 def compare(expected: Floats, found: Floats) -> Rows:
     """Compares logits of the same rows, each [n, vocab]; a logit that is not finite is as wrong as can be."""
-    finite = np.isfinite(found).all(axis=-1)
+    finite: NDArray[np.bool_] = np.isfinite(found).all(axis=-1)  # type: ignore[assignment]  # a row each
     found = np.where(finite[:, None], found, -expected)
     second, best = np.partition(expected, -2, axis=-1)[:, -2:].T
     error = np.sqrt(np.square(found - expected, dtype=np.float64).mean(axis=-1))
@@ -104,12 +104,6 @@ def compare(expected: Floats, found: Floats) -> Rows:
     decided = np.exp(p.max(axis=-1)) * -np.expm1(second - best) > DECIDED
     same = (expected.argmax(-1) == found.argmax(-1)) & finite
     return Rows(same, best - second, error, decided, (np.exp(p) * (p - q)).sum(axis=-1), finite)
-
-
-def log_softmax(logits: Floats) -> Floats:
-    """Log-probabilities [n, vocab] of logits, at float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def canvases(source: Source) -> list[Masked]:
@@ -179,7 +173,7 @@ class GraphForward:
 def predictions(found: Mapping[str, NDArray[Any]], logits: bool) -> Predictions:
     """What the loop reads of a pass's outputs."""
     names = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")
-    return Predictions(*(found[name] for name in names), found["logits"] if logits else None)
+    return Predictions(**{name: found[name] for name in names}, logits=found["logits"] if logits else None)
 
 
 def passes(reference: Sequence[Floats], forward: Forward, masked: Sequence[Masked]) -> dict[float, Rows]:

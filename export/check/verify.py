@@ -49,7 +49,7 @@ class Reference:
         config = transformers.ModernBertConfig(**source.config)
         config.reference_compile = False  # 4.57 would compile
         config.sparse_prediction = False  # it would leave out rows
-        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         model = transformers.ModernBertForMaskedLM.from_pretrained(
             None,  # no path: the constructor would spend minutes on random weights first
             config=config,
@@ -57,7 +57,7 @@ class Reference:
             dtype=torch.float32,
             attn_implementation="eager",
         )
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.eval().requires_grad_(False)  # type: ignore[no-untyped-call]
         self.columns = source.columns
 
     def logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
@@ -67,7 +67,8 @@ class Reference:
     def all_logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
         """The same of the whole vocabulary."""
         mask = torch.from_numpy(valid.astype(np.int64))
-        return self.model(input_ids=torch.from_numpy(ids), attention_mask=mask).logits.numpy()
+        logits: Floats = self.model(input_ids=torch.from_numpy(ids), attention_mask=mask).logits.numpy()
+        return logits
 
 
 class Session:
@@ -235,7 +236,7 @@ def largest_error(expected: Floats, found: Floats) -> float:
 def margins(logits: Floats) -> Floats:
     """By how much the best token leads; [n, vocab] -> [n]."""
     second, best = np.partition(logits, -2, axis=-1)[:, -2:].T
-    return best - second
+    return np.asarray(best - second)
 
 
 def divergence(expected: Floats, found: Floats) -> float:
@@ -245,9 +246,9 @@ def divergence(expected: Floats, found: Floats) -> float:
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Log-probabilities of a row of logits [vocab], at float64."""
-    shifted = logits.astype(np.float64) - logits.max()
-    return shifted - np.log(np.exp(shifted).sum())
+    """Return the log-probabilities of logits [..., vocab], at float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def check(card: Mapping[str, Any], name: str) -> None:
@@ -274,7 +275,7 @@ def check_reductions(session: Session, name: str) -> None:
     seen = random.integers(len(SPECIAL_IDS), shape.vocab_size, size=ids.shape)
     seen[:, ::2] = random.choice(session.pieces[session.pieces >= len(SPECIAL_IDS)], size=seen[:, ::2].shape)
     rows, penalty, temperature = np.arange(0, 16, 5), np.array([1.3, 0.7], np.float32), np.array([0.5, 1.5], np.float32)
-    options = {"seen_ids": seen, "repetition_penalty": penalty, "temperature": temperature}
+    options: dict[str, NDArray[Any]] = {"seen_ids": seen, "repetition_penalty": penalty, "temperature": temperature}
     found = session.run(ids, np.tile(np.arange(8), (2, 1)), rows, **options)
     for i, row in enumerate(rows):
         sequence = row // 8

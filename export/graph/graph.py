@@ -81,17 +81,32 @@ class Graph:
 
 def inside(view: View, folder: Path) -> ir.ExternalTensor:
     """Where a view is stored: in the bytes of the initializer that it is of."""
-    whole, rows = view.of.const_value, view.value.shape[0]
-    row = whole.nbytes // whole.shape[0]
+    whole, shape = view.of.const_value, view.value.shape
+    assert isinstance(whole, ir.ExternalTensor), "it is larger than EXTERNAL"
+    assert shape is not None, "a view is made with its shape"
+    row = whole.nbytes // rows_of(view.of)
     return ir.ExternalTensor(
         whole.location,
         offset=(whole.offset or 0) + view.first * row,
-        length=rows * row,
+        length=rows_of(view.value) * row,
         dtype=whole.dtype,
-        shape=view.value.shape,
-        name=view.value.name,
+        shape=shape,
+        name=name_of(view.value),
         base_dir=folder,
     )
+
+
+def name_of(value: ir.Value) -> str:
+    """Return the name of a value that has one."""
+    assert value.name is not None, "inputs, outputs and initializers have names"
+    return value.name
+
+
+def rows_of(value: ir.Value) -> int:
+    """Return the first size of an initializer, whose sizes are numbers."""
+    size = value.shape[0] if value.shape is not None else None
+    assert isinstance(size, int), "an initializer's shape is known"
+    return size
 
 
 def trace(source: Source) -> Graph:

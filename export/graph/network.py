@@ -119,7 +119,8 @@ class GatedUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]."""
         to_value, to_gate = self.Wi
-        return self.Wo(F.gelu(to_value(x)) * to_gate(x))
+        mixed: Tensor = self.Wo(F.gelu(to_value(x)) * to_gate(x))
+        return mixed
 
 
 class Layer(nn.Module):
@@ -188,7 +189,8 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """[batch, seq] -> [batch, seq, hidden]."""
-        return self.norm(self.tok_embeddings(ids if self.pieces is None else self.pieces.rows(ids)))
+        embedded: Tensor = self.norm(self.tok_embeddings(ids if self.pieces is None else self.pieces.rows(ids)))
+        return embedded
 
 
 class Encoder(nn.Module):
@@ -281,7 +283,8 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, hidden] -> [n, hidden]."""
-        return self.norm(F.gelu(self.dense(x)))
+        transformed: Tensor = self.norm(F.gelu(self.dense(x)))
+        return transformed
 
 
 class Decoder(nn.Module):
@@ -369,9 +372,9 @@ class Denoiser(nn.Module):
         changed = penalise(found, penalty[:, None])
         changed = changed if has is None else torch.where(has, changed, found)
         reductions = reduce(logits.scatter(1, seen, changed), tempering, self.top)
-        top_ids, *reduced = (part.index_select(0, asked) for part in reductions)
+        top_ids, top_logits, rest, rest_tempered, entropy = (part.index_select(0, asked) for part in reductions)
         top_ids = top_ids if self.pieces is None else self.pieces.ids(top_ids)
-        return Prediction(top_ids, *reduced, raw, own.key, own.value)
+        return Prediction(top_ids, top_logits, rest, rest_tempered, entropy, raw, own.key, own.value)
 
 
 def penalise(logits: Tensor, penalty: Tensor) -> Tensor:

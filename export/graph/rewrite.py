@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from diffutron_ort_export.graph.graph import Graph, View
+from diffutron_ort_export.graph.graph import Graph, View, rows_of
 from diffutron_ort_export.graph.network import TABLE
 
 
@@ -40,12 +40,13 @@ class Rewriter:
         raise NotImplementedError
 
     def _rewritten(self, node: ir.Node) -> ir.Value | None:
-        if node.op_type == "MatMul" and node.inputs[1].is_initializer():
-            return self.product(*node.inputs)
-        if node.op_type == "Gather" and node.inputs[0].name == TABLE:
-            return self.embedding(node.inputs[1])
-        if node.op_type == "Gemm":
-            return self.head(node.inputs[0], node.inputs[2])
+        match node.op_type, [value for value in node.inputs if value is not None]:
+            case "MatMul", [x, matrix] if matrix.is_initializer():
+                return self.product(x, matrix)
+            case "Gather", [table, ids] if table.name == TABLE:
+                return self.embedding(ids)
+            case "Gemm", [x, _, bias]:
+                return self.head(x, bias)
         return None
 
     def op(self, kind: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
@@ -58,10 +59,11 @@ class Rewriter:
 
     def first_rows(self, table: ir.Value, count: int) -> ir.Value:
         """A table's first rows, stored in the table."""
-        return table if count == table.shape[0] else self.part(f"{table.name}.head", table, 0, count)
+        return table if count == rows_of(table) else self.part(f"{table.name}.head", table, 0, count)
 
     def part(self, name: str, table: ir.Value, first: int, end: int) -> ir.Value:
         """Some rows of a table, stored in the table."""
+        assert table.shape is not None, "an initializer's shape is known"
         value = ir.Value(name=name, shape=ir.Shape([end - first, table.shape[1]]), type=table.type)
         self.views.append(View(value, table, first))
         return value
@@ -71,12 +73,15 @@ class Rewriter:
         if name not in self.graph.initializers:
             tensor = ir.tensor(np.ascontiguousarray(array).reshape(np.shape(array)), name=name)
             kind = ir.TensorType(tensor.dtype)
-            self.graph.register_initializer(ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor))
+            shape = ir.Shape(np.shape(array))
+            self.graph.register_initializer(ir.Value(name=name, shape=shape, type=kind, const_value=tensor))
         return self.graph.initializers[name]
 
     def weights(self, name: str) -> Any:
         """The array of an initializer."""
-        return self.graph.initializers[name].const_value.numpy()
+        tensor = self.graph.initializers[name].const_value
+        assert tensor is not None, "an initializer has a value"
+        return tensor.numpy()
 
     def _replace(self, node: ir.Node, result: ir.Value) -> None:
         """Puts what was recorded in the place of a node."""

@@ -1,14 +1,18 @@
 """Puts a variant's denoiser, as it was written, into the loop of `generation`; the weights stay where they are."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass, NameFixPass, RemoveUnusedNodesPass
 from onnx_ir.tape import Tape
 
 from diffutron_ort_export.graph.generation import HOLES, denoise, generate
+from diffutron_ort_export.graph.graph import rows_of
 from diffutron_ort_export.graph.network import KEPT, PLACE
 
 IR_VERSION = 10
@@ -36,14 +40,15 @@ def wrap(denoiser: Path, out: Path) -> None:
 
 def sampler() -> ir.Model:
     """Generation, with holes in the place of the denoiser."""
-    model = ir.from_proto(generate.to_model_proto(ir_version=IR_VERSION))
+    model: ir.Model = ir.from_proto(generate.to_model_proto(ir_version=IR_VERSION))
     domain = next(domain for domain, name, _ in model.functions if name == "plan")
     for key in [key for key in model.functions if key[0] == HOLES.domain]:
         del model.functions[key]
     InlinePass()(model)
     del model.opset_imports[domain]
-    for value, shape in zip(model.graph.outputs, ([1, "total"], [], []), strict=True):
-        value.type, value.shape = ir.TensorType(ir.DataType.INT64), ir.Shape(shape)  # which the loop leaves unknown
+    shapes = (ir.Shape([1, "total"]), ir.Shape([]), ir.Shape([]))
+    for value, shape in zip(model.graph.outputs, shapes, strict=True):
+        value.type, value.shape = ir.TensorType(ir.DataType.INT64), shape  # which the loop leaves unknown
     return model
 
 
@@ -64,37 +69,42 @@ def place_denoiser(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
     inner.outputs.clear()
     nodes = list(inner)
     inner.remove(nodes)
-    node.graph.insert_before(node, nodes)
-    for old, name in zip(node.outputs, RESULTS, strict=True):
-        ir.convenience.replace_all_uses_with(old, results[name])
-    node.graph.remove(node, safe=True)
+    replace(node, nodes, [results[name] for name in RESULTS])
+
+
+def replace(node: ir.Node, nodes: Sequence[ir.Node], results: Sequence[ir.Value]) -> None:
+    """Puts nodes in the place of one, and their results in the place of its outputs."""
+    graph = node.graph
+    assert graph is not None, "the node is in a graph"
+    graph.insert_before(node, nodes)
+    ir.convenience.replace_all_uses_with(node.outputs, results)
+    graph.remove(node, safe=True)
 
 
 def nothing(outer: ir.Graph, past: ir.Value) -> ir.Value:
     """What stands for an input of the past: one sequence of no tokens."""
-    sizes = {"batch": 1, "past": 0}
+    assert past.shape is not None, "inputs have shapes"
+    assert past.dtype is not None, "inputs have types"
+    sizes: dict[str | None, int] = {"batch": 1, "past": 0}
     shape = [size if isinstance(size, int) else sizes[size.value] for size in past.shape]
-    array = np.zeros(shape, past.dtype.numpy())
-    return constant(outer, f"no_{past.name}", array)
+    return constant(outer, f"no_{past.name}", np.zeros(shape, past.dtype.numpy()))
 
 
 def place_widening(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
     """Gives logits [r, columns] a column for every piece, -inf for those that are not in the output vocabulary."""
-    [logits], [wide] = node.inputs, node.outputs
+    [logits], tape = node.inputs, Tape()
+    assert logits is not None, "it is given"
     if KEPT in inner.initializers:
-        tape = Tape()
-        size = constant(outer, "vocabulary", np.array([inner.initializers[PLACE].shape[0]], np.int64))
+        size = constant(outer, "vocabulary", np.array([rows_of(inner.initializers[PLACE])], np.int64))
         rows = tape.op("Shape", [logits], {"end": 1})
-        never = constant(outer, "never", np.float32(-np.inf))
+        never = constant(outer, "never", np.array(-np.inf, np.float32))
         empty = tape.op("Expand", [never, tape.op("Concat", [rows, size], {"axis": 0})])
         ids = tape.op("Expand", [inner.initializers[KEPT], tape.op("Shape", [logits])])
         logits = tape.op("ScatterElements", [empty, ids, logits], {"axis": 1})
-        node.graph.insert_before(node, tape.nodes)
-    ir.convenience.replace_all_uses_with(wide, logits)
-    node.graph.remove(node, safe=True)
+    replace(node, tape.nodes, [logits])
 
 
-def constant(outer: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+def constant(outer: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     """A new initializer of the outermost graph."""
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     outer.register_initializer(value)
@@ -106,12 +116,19 @@ def typed(model: ir.Model) -> ir.Model:
     model = ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
     for node in list(model.graph.all_nodes()):
         if node.op_type == "CastLike":
-            constant, like = node.inputs
-            array = ir.convenience.get_const_tensor(constant).numpy().astype(like.dtype.numpy())
-            [old] = node.outputs
-            same = ir.node("Constant", [], {"value": ir.tensor(array)}, outputs=[ir.Value(name=old.name)])
-            node.graph.insert_before(node, same)
-            ir.convenience.replace_all_uses_with(old, same.outputs[0])
-            node.graph.remove(node, safe=True)
+            same = cast(node)
+            replace(node, [same], same.outputs)
     RemoveUnusedNodesPass()(model)
     return model
+
+
+def cast(node: ir.Node) -> ir.Node:
+    """The Constant that a CastLike of a constant makes."""
+    [constant, like], [old] = node.inputs, node.outputs
+    assert constant is not None, "it is given"
+    assert like is not None, "it is given"
+    tensor = ir.convenience.get_const_tensor(constant)
+    assert tensor is not None, "onnxscript casts constants alone"
+    assert like.dtype is not None, "types have been inferred"
+    array = tensor.numpy().astype(like.dtype.numpy())
+    return ir.node("Constant", [], {"value": ir.tensor(array)}, outputs=[ir.Value(name=old.name)])

@@ -8,7 +8,7 @@ runtime refuses as an error.
 import numpy as np
 import onnx_ir as ir
 
-from diffutron_ort_export.graph.graph import Graph
+from diffutron_ort_export.graph.graph import Graph, name_of, rows_of
 from diffutron_ort_export.graph.network import TABLE
 from diffutron_ort_export.graph.rewrite import Rewriter
 
@@ -29,7 +29,7 @@ class Halver(Rewriter):
 
     def product(self, x: ir.Value, matrix: ir.Value) -> ir.Value:
         """A product in half precision."""
-        return self.op("Cast", self.op("MatMul", self._half(x), self._stored(matrix.name)), to=FLOAT)
+        return self.op("Cast", self.op("MatMul", self._half(x), self._stored(name_of(matrix))), to=FLOAT)
 
     def embedding(self, ids: ir.Value) -> ir.Value:
         """Rows of the half-precision table."""
@@ -37,7 +37,7 @@ class Halver(Rewriter):
 
     def head(self, x: ir.Value, bias: ir.Value) -> ir.Value:
         """The product in half precision, the bias added in float32."""
-        product = self.op("Gemm", self._half(x), self.first_rows(self._stored(TABLE), bias.shape[0]), transB=1)
+        product = self.op("Gemm", self._half(x), self.first_rows(self._stored(TABLE), rows_of(bias)), transB=1)
         return self.op("Add", self.op("Cast", product, to=FLOAT), bias)
 
     def _half(self, x: ir.Value) -> ir.Value:

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from diffutron_ort_export.graph.graph import Graph
+from diffutron_ort_export.graph.graph import Graph, name_of, rows_of
 from diffutron_ort_export.graph.network import TABLE
 from diffutron_ort_export.graph.rewrite import Rewriter, matrix_of
 
@@ -70,10 +70,11 @@ class Quantizer(Rewriter):
 
     def product(self, x: ir.Value, matrix: ir.Value) -> ir.Value | None:
         """Both sides as integers."""
-        if (form := self._form(matrix.name)) is Form.FLOAT:
+        name = name_of(matrix)
+        if (form := self._form(name)) is Form.FLOAT:
             return None
-        q, scales = quantized(self.weights(matrix.name), axis=0)
-        return self._scaled(self._activation(x, form), self.constant(f"{matrix.name}.int8", q), scales, matrix.name)
+        q, scales = quantized(self.weights(name), axis=0)
+        return self._scaled(self._activation(x, form), self.constant(f"{name}.int8", q), scales, name)
 
     def embedding(self, ids: ir.Value) -> ir.Value | None:
         """Rows of the 8-bit table, scaled."""
@@ -87,7 +88,7 @@ class Quantizer(Rewriter):
         """The product with the table's rows, which are stored as they lie, [vocab, hidden]."""
         if (form := self._form(TABLE)) is Form.FLOAT:
             return None
-        activation, size = self._activation(x, form), bias.shape[0]
+        activation, size = self._activation(x, form), rows_of(bias)
         parts = [
             self._head_part(activation, bias, chosen[0].item(), chosen[-1].item() + 1)
             for chosen in np.array_split(np.arange(size), min(CHUNKS, size))
@@ -100,7 +101,7 @@ class Quantizer(Rewriter):
         name = f"head.{first}"
         part = self.part(f"{name}.int8", table, first, end)
         product = self._scaled(x, self.op("Transpose", part, perm=[1, 0]), scales[first:end], name)
-        return self.op("Add", product, self.constant(f"{name}.bias", self.weights(bias.name)[first:end]))
+        return self.op("Add", product, self.constant(f"{name}.bias", self.weights(name_of(bias))[first:end]))
 
     def _table(self) -> tuple[ir.Value, NDArray[np.float32]]:
         """The 8-bit table [vocab, hidden] and its scales [vocab]."""
@@ -120,7 +121,8 @@ class Quantizer(Rewriter):
         return self._activations[x, form]
 
     def _by_tensor(self, x: ir.Value) -> Activation:
-        return Activation(*self.ops("DynamicQuantizeLinear", x, outputs=3), Form.TENSOR)
+        q, scale, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
+        return Activation(q, scale, zero, Form.TENSOR)
 
     def _by_row(self, x: ir.Value) -> Activation:
         last = self.constant("last_axis", np.array([-1], np.int64))

@@ -26,7 +26,7 @@ def excluded(patterns: Sequence[str], names: Sequence[str]) -> dict[str, Form]:
     Raises:
         OptionError: a pattern fits none.
     """
-    forms = {}
+    forms: dict[str, Form] = {}
     for pattern in patterns:
         fitting = fnmatch.filter(names, pattern)
         if not fitting:

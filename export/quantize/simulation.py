@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ class Product(NamedTuple):
     """A module that multiplies, and what it multiplies by, unless another one of the same matrix has that already."""
 
     module: nn.Module
-    weight: nn.Parameter | None
+    weight: Tensor | None
 
 
 Products = Mapping[str, Sequence[Product]]
@@ -48,8 +49,8 @@ def as_int8(matrices: Products, forms: Mapping[str, Form]) -> Iterator[None]:
             if (form := forms.get(name, Form.TENSOR)) is Form.FLOAT:
                 continue
             for module, weight in parts:
-                stack.callback(module.register_forward_pre_hook(rounding(lambda x, form=form: by_form(x, form))).remove)
-                change(stack, weight, lambda w, name=name: by_scales(w, axis=1 if name == HEAD else 0))
+                stack.callback(module.register_forward_pre_hook(rounding(partial(by_form, form=form))).remove)
+                change(stack, weight, partial(by_scales, axis=1 if name == HEAD else 0))
         yield
 
 
@@ -76,7 +77,7 @@ def as_half(matrices: Products, variant: str) -> Iterator[None]:
         yield
 
 
-def change(stack: contextlib.ExitStack, weight: nn.Parameter | None, by: Callable[[Tensor], Tensor]) -> None:
+def change(stack: contextlib.ExitStack, weight: Tensor | None, by: Callable[[Tensor], Tensor]) -> None:
     """Changes a weight, if there is one, until the stack is left."""
     if weight is not None:
         stack.callback(setattr, weight, "data", weight.data)
