@@ -26,11 +26,11 @@ from sweep.hard import NANO
 
 from diffutron_ort import Diffutron
 from diffutron_ort_export.bundle_writer import files
-from diffutron_ort_export.check.fidelity import GraphForward, Yardstick
-from diffutron_ort_export.check.verify import Session
+from diffutron_ort_export.check.fidelity import Fp32Baseline, GraphForward
+from diffutron_ort_export.check.verify import GraphSession
+from diffutron_ort_export.checkpoint.layout import TABLE
 from diffutron_ort_export.checkpoint.source import open_source
-from diffutron_ort_export.graph.graph import Graph, View
-from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.graph.onnx_graph import Graph, View
 from diffutron_ort_export.quantize.int8 import Quantizer
 
 from evaluate import answers  # isort: skip # nano's, as the next one: sweep.hard has put its folder on the path
@@ -141,12 +141,12 @@ def speed(works: Mapping[Kind, Path]) -> dict[Kind, list[str]]:
 def fidelity(works: Mapping[Kind, Path]) -> dict[Kind, list[str]]:
     """Return the card's agreement and KL, and how many answers are right and float32's own, of each kind of nano."""
     source = open_source(str(NANO / "checkpoint"))
-    yardstick = Yardstick(source)
+    baseline = Fp32Baseline(source)
     exercises = [exercise for seed in SEEDS for exercise in islice(questions(seed, "held-out"), QUESTIONS)]
     expected = answers(Diffutron.from_pretrained(NANO, variant="fp32"), exercises, 26)
     result = {}
     for kind, work in works.items():
-        card = yardstick.card(GraphForward(Session(work / "nano" / GRAPH, source.shape)), str(kind))
+        card = baseline.card(GraphForward(GraphSession(work / "nano" / GRAPH, source.shape)), str(kind))
         texts = answers(Diffutron.from_pretrained(work / "nano", variant="int8"), exercises, 26)
         right = sum(text == exercise.answer for text, exercise in zip(texts, exercises, strict=True))
         same = sum(text == other for text, other in zip(texts, expected, strict=True))

@@ -10,7 +10,7 @@ from diffutron_ort.bundle.manifest import FORMAT, MANIFEST
 from diffutron_ort.runtime.opening import LEAST_ONNXRUNTIME
 from diffutron_ort.sampler.random import UNIFORM_VECTORS
 from diffutron_ort.text.chat_template import ANSWER_END, CHAT_TEMPLATE
-from diffutron_ort_export.checkpoint.defaults import generation_defaults
+from diffutron_ort_export.checkpoint.generation_config import generation_defaults
 from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.plain import weights
 from diffutron_ort_export.recipes import Recipe
@@ -63,7 +63,7 @@ def manifest(
         "stop_sequences": [{"text": ANSWER_END, "ids": list(source.tokenizer.answer_end)}],
         "uniform": {"vectors": [uniform(*vector) for vector in UNIFORM_VECTORS]},
         "least_onnxruntime": LEAST_ONNXRUNTIME,
-        **({} if source.pieces is None else {"output_vocabulary": list(source.pieces)}),
+        **({} if source.output_vocabulary is None else {"output_vocabulary": list(source.output_vocabulary)}),
         "files": files(folder),
         "variants": {
             recipe.name: {
@@ -74,14 +74,14 @@ def manifest(
                 "fidelity": dict(card),
             }
             for recipe, card in cards.items()
-            if not recipe.foreign
+            if not recipe.third_party
         },
-        **{recipe.name: foreign(recipe, folder, card) for recipe, card in cards.items() if recipe.foreign},
+        **{recipe.name: third_party(recipe, folder, card) for recipe, card in cards.items() if recipe.third_party},
         "tools": tools(),
     }
 
 
-def foreign(recipe: Recipe, folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+def third_party(recipe: Recipe, folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     """What the manifest says of a graph for other programs."""
     beside = weights(folder / recipe.graph).relative_to(folder)
     return {"graph": recipe.graph, "weights": beside.as_posix(), "fidelity": dict(card)}

@@ -6,10 +6,10 @@ from diffutron_ort.bundle.conformance import CONFORMANCE
 from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.bundle.unfinished import UNFINISHED, opened_unfinished
 from diffutron_ort_export import bundle_writer as bundle
-from diffutron_ort_export.check.fidelity import Yardstick
-from diffutron_ort_export.checkpoint.pieces import read_pieces
+from diffutron_ort_export.check.fidelity import Fp32Baseline
+from diffutron_ort_export.checkpoint.output_vocabulary import read_output_vocabulary
 from diffutron_ort_export.checkpoint.source import Source, open_source
-from diffutron_ort_export.graph.wrap import wrap
+from diffutron_ort_export.graph.splice import splice
 from diffutron_ort_export.progress import Report
 from diffutron_ort_export.recipes import Recipe, chosen
 from diffutron_ort_export.recorder import record
@@ -36,7 +36,7 @@ def fill(stage: Stage, request: Request, report: Report) -> None:
         manifest = bundle.manifest(source, stage.folder, length, cards)
         write_json(stage.folder / MANIFEST, manifest | {"format": UNFINISHED})
         with opened_unfinished(stage.folder):
-            recorded = record(stage.folder, source, [recipe.name for recipe in recipes if not recipe.foreign])
+            recorded = record(stage.folder, source, [recipe.name for recipe in recipes if not recipe.third_party])
         write_json(stage.folder / CONFORMANCE, recorded)
         report(f"finishing {request.out}", 0.1)
         write_json(stage.manifest, manifest | {"files": bundle.files(stage.folder)})
@@ -47,21 +47,23 @@ def read(request: Request) -> Source:
     source = open_source(request.source, revision=request.revision, adapter=request.adapter)
     if request.output_vocabulary is None:
         return source
-    return replace(source, pieces=tuple(read_pieces(request.output_vocabulary, source.tokenizer).tolist()))
+    return replace(
+        source, output_vocabulary=tuple(read_output_vocabulary(request.output_vocabulary, source.tokenizer).tolist())
+    )
 
 
 def write_variants(
     recipes: list[Recipe], source: Source, request: Request, stage: Stage, report: Report
 ) -> dict[Recipe, Card]:
     """Write the graphs and weights, and return each variant's fidelity card."""
-    yardstick, options = Yardstick(source), Options(request.exclude, request.accept)
+    baseline, options = Fp32Baseline(source), Options(request.exclude, request.accept)
     cards = {}
     for recipe in recipes:
         report(f"writing and verifying {recipe.name}", 0.5 / len(recipes))
         place = bundle.place(stage.folder, recipe.graph)
-        cards[recipe] = recipe.write(Job(place, bundle.provenance(source), yardstick, options))
-        if recipe.foreign:
+        cards[recipe] = recipe.write(Job(place, bundle.provenance(source), baseline, options))
+        if recipe.third_party:
             continue
-        wrap(place, bundle.place(stage.folder, recipe.generation))
-        cards[recipe] |= {} if source.pieces is None else {"output_vocabulary": yardstick.coverage()}
+        splice(place, bundle.place(stage.folder, recipe.generation))
+        cards[recipe] |= {} if source.output_vocabulary is None else {"output_vocabulary": baseline.coverage()}
     return cards

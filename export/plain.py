@@ -20,18 +20,17 @@ from numpy.typing import NDArray
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort_export.check.verify import (
     SEED,
+    GraphSession,
     Ids,
     Outputs,
-    Session,
-    judged,
+    exact_card,
     long_case,
     longest,
     padded_case,
-    tokens,
+    random_tokens,
 )
-from diffutron_ort_export.checkpoint.source import TIED
-from diffutron_ort_export.graph.graph import quiet
-from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.checkpoint.layout import TABLE, TIED
+from diffutron_ort_export.graph.onnx_graph import quiet
 from diffutron_ort_export.staging import write_json
 from diffutron_ort_export.variants import Card, Job
 
@@ -55,17 +54,17 @@ def require() -> None:
 
 def write_plain(job: Job) -> Card:
     """Float32, all logits: equal to transformers, or an error."""
-    reference = copy.copy(job.yardstick.reference)
+    reference = copy.copy(job.baseline.reference)
     reference.columns = slice(None)  # an output vocabulary is of the denoiser; others index logits by id
     save(reference.model, job.path, job.provenance)
     tell_transformers_js(job.path)
-    session, random = PlainSession(job.path, job.yardstick.source.shape), np.random.default_rng(SEED)
+    session, random = FullLogitsSession(job.path, job.baseline.source.shape), np.random.default_rng(SEED)
     shape, length = session.shape, longest(session.shape)
     cases = [
-        long_case(reference, session, tokens(random, shape, 1, length)),
-        padded_case(reference, session, tokens(random, shape, 3, length // 2 + 1)),
+        long_case(reference, session, random_tokens(random, shape, 1, length)),
+        padded_case(reference, session, random_tokens(random, shape, 3, length // 2 + 1)),
     ]
-    return judged(cases, "plain")
+    return exact_card(cases, "plain")
 
 
 def save(model: transformers.PreTrainedModel, path: Path, provenance: Mapping[str, str]) -> None:
@@ -114,7 +113,7 @@ def tell_transformers_js(graph: Path) -> None:
     write_json(path, config)
 
 
-class PlainSession(Session):
+class FullLogitsSession(GraphSession):
     """The plain graph in ONNX Runtime, asked as a denoiser is, without a past, a penalty or a temperature."""
 
     def run(self, ids: Ids, positions: Ids, rows: Ids, **others: NDArray[Any]) -> Outputs:

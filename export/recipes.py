@@ -20,7 +20,7 @@ class Recipe:
             with them is the graph onnx/<stem>.onnx with "generate" for "denoiser".
         write: makes the two files, compares them with the checkpoint, and returns the fidelity card.
         alone: whether what else is in a pass moves a sequence's predictions, so that each has to run alone.
-        foreign: whether it is for other programs, and no denoiser; its weights are where `plain.weights` says.
+        third_party: whether it is for other programs, and no denoiser; its weights are where `plain.weights` says.
         require: refuses to begin where what it is made with is not installed.
     """
 
@@ -28,7 +28,7 @@ class Recipe:
     stem: str
     write: Callable[[Job], dict[str, Any]]
     alone: bool = False
-    foreign: bool = False
+    third_party: bool = False
     require: Callable[[], None] = lambda: None
 
     @property
@@ -53,7 +53,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(name=FP32, stem="denoiser", write=write_fp32),
         Recipe(name=INT8, stem="denoiser_int8", write=write_int8, alone=True),
         Recipe(name=FP16, stem="denoiser_fp16", write=write_fp16),
-        Recipe(name=PLAIN, stem="model", write=write_plain, foreign=True, require=require),
+        Recipe(name=PLAIN, stem="model", write=write_plain, third_party=True, require=require),
     )
 }
 

@@ -129,7 +129,7 @@ class Float64:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.denoiser = build(source.shape, source.tensors, source.pieces).double()
+        self.denoiser = build(source.shape, source.tensors, source.output_vocabulary).double()
         self.large = sum(parameter.numel() for parameter in self.denoiser.parameters()) > LARGE
 
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
@@ -139,11 +139,13 @@ class Float64:
             key = value = torch.zeros(self.denoiser.layers, 1, 0, self.denoiser.hidden_size, dtype=torch.double)
             places = torch.zeros(1, 0, dtype=torch.long)
         else:
-            [(key, value)], places = batch.past.caches, torch.from_numpy(batch.past.position_ids)
+            [cache], places = batch.past.caches, torch.from_numpy(batch.past.position_ids)
+            assert isinstance(cache, tuple), "it is one that a pass of this model returned"
+            key, value = cache
         with torch.inference_mode(), by_default(torch.double), threads(None if self.large else 1):
             found = self.denoiser(**given, past_position_ids=places, past_key=key, past_value=value)
         said = predictions({name: tensor.numpy() for name, tensor in found._asdict().items()}, logits)
-        said = scatter_to_vocab(said, self.source.pieces, self.source.shape.vocab_size)
+        said = scatter_to_vocab(said, self.source.output_vocabulary, self.source.shape.vocab_size)
         return replace(said, kv_caches=[(found.key, found.value)]) if batch.return_kv else said
 
 

@@ -9,14 +9,14 @@ from torch import nn
 
 from diffutron_ort.checks.verify import LEAST_AGREEMENT
 from diffutron_ort.errors import FidelityError
-from diffutron_ort_export.check.fidelity import GraphForward, TorchForward, Yardstick, join
-from diffutron_ort_export.check.verify import Session, check_reductions, verify
+from diffutron_ort_export.check.fidelity import Fp32Baseline, GraphForward, TorchForward, join
+from diffutron_ort_export.check.verify import GraphSession, check_reductions, verify_exact
 from diffutron_ort_export.graph.network import Decoder, Projection
 from diffutron_ort_export.progress import note
-from diffutron_ort_export.quantize.half import halve
-from diffutron_ort_export.quantize.int8 import Form, quantize
+from diffutron_ort_export.quantize.fp16 import to_fp16
+from diffutron_ort_export.quantize.int8 import Scheme, quantize
 from diffutron_ort_export.quantize.sensitivity import ENOUGH, Search, excluded
-from diffutron_ort_export.quantize.simulation import as_half, products
+from diffutron_ort_export.quantize.simulation import products, simulated_fp16
 
 Card = dict[str, Any]
 
@@ -41,81 +41,83 @@ class Job:
     Attributes:
         path: of its graph; the weights go beside it.
         provenance: goes into the graph's metadata.
-        yardstick: the source, and what float32 makes of it.
+        baseline: the source, and what float32 makes of it.
         options: of quantization.
     """
 
     path: Path
     provenance: Mapping[str, str]
-    yardstick: Yardstick
+    baseline: Fp32Baseline
     options: Options = field(default_factory=Options)
 
-    def session(self) -> Session:
+    def session(self) -> GraphSession:
         """The graph that was written, running."""
-        return Session(self.path, self.yardstick.source.shape, self.yardstick.source.pieces)
+        return GraphSession(self.path, self.baseline.source.shape, self.baseline.source.output_vocabulary)
 
 
 def write_fp32(job: Job) -> Card:
     """Float32: equal to transformers, or an error."""
-    job.yardstick.graph().save(job.path, job.provenance)
-    return verify(job.yardstick.reference, job.session(), "fp32")
+    job.baseline.graph().save(job.path, job.provenance)
+    return verify_exact(job.baseline.reference, job.session(), "fp32")
 
 
 def write_fp16(job: Job) -> Card:
     """Half precision, for CUDA; judged in torch, since the CPU provider computes in float32 what is half here."""
-    denoiser = job.yardstick.denoiser
-    with as_half(products(denoiser), "fp16"):
-        card = job.yardstick.card(TorchForward(denoiser), "fp16")
-    graph = job.yardstick.graph()
-    halve(graph)
+    denoiser = job.baseline.denoiser
+    with simulated_fp16(products(denoiser), "fp16"):
+        card = job.baseline.card(TorchForward(denoiser), "fp16")
+    graph = job.baseline.graph()
+    to_fp16(graph)
     graph.save(job.path, job.provenance)
-    rows = join(list(job.yardstick.rows(checked(job, "fp16")).values()))
+    rows = join(list(job.baseline.rows(checked(job, "fp16")).values()))
     judge(job, "fp16", min(card["agreement"], rows.agreement()))
     return card | {"graph_on_cpu": rows.card()}
 
 
 def write_int8(job: Job) -> Card:
     """8-bit, but for the matrices that --exclude names or, without it, those that are found to hurt."""
-    matrices = products(job.yardstick.denoiser)
+    matrices = products(job.baseline.denoiser)
     if job.options.exclude is None:
-        forms = searched(job)
+        schemes = searched(job)
     else:
-        forms = excluded(job.options.exclude, list(matrices))
-        save_int8(job, forms)
-    left, by_row = (sorted(n for n, form in forms.items() if form is wanted) for wanted in (Form.FLOAT, Form.ROW))
+        schemes = excluded(job.options.exclude, list(matrices))
+        save_int8(job, schemes)
+    left, by_row = (
+        sorted(n for n, scheme in schemes.items() if scheme is wanted) for wanted in (Scheme.FLOAT, Scheme.PER_TOKEN)
+    )
     extra = sum(saved_bytes(product.module) for name in left for product in matrices[name])
-    card = job.yardstick.card(checked(job, "int8"), "int8")
+    card = job.baseline.card(checked(job, "int8"), "int8")
     judge(job, "int8", card["agreement"])
     tell(left, by_row, extra)
     return card | {"left_in_float": left, "by_row": by_row, "extra_bytes": extra}
 
 
 def tell(left: Sequence[str], by_row: Sequence[str], extra: int) -> None:
-    """Says which matrices are not of the plain 8-bit form, and what that costs."""
+    """Says which matrices are not of the plain 8-bit scheme, and what that costs."""
     if left:
         note(f"variant int8: {', '.join(left)} stayed in float32, which adds {extra / 1e6:.1f} MB")
     if by_row:
         note(f"variant int8: {', '.join(by_row)} take activations that are quantized a row at a time")
 
 
-def searched(job: Job) -> dict[str, Form]:
-    """Writes the graph with as few matrices as need be taken out of the plain form, and says which."""
-    forms: dict[str, Form] = {}
-    if save_int8(job, forms) >= ENOUGH:
-        return forms
-    search = Search(job.yardstick)
+def searched(job: Job) -> dict[str, Scheme]:
+    """Writes the graph with as few matrices as need be taken out of the plain scheme, and says which."""
+    schemes: dict[str, Scheme] = {}
+    if save_int8(job, schemes) >= ENOUGH:
+        return schemes
+    search = Search(job.baseline)
     count = search.least()
-    while save_int8(job, forms := search.forms(count)) < ENOUGH and count < search.most:
+    while save_int8(job, schemes := search.schemes(count)) < ENOUGH and count < search.most:
         count = min(search.most, count + 1 + count // 4)  # the simulation was too kind
-    return forms
+    return schemes
 
 
-def save_int8(job: Job, forms: Mapping[str, Form]) -> float:
-    """Writes the graph with these forms, and returns the share of clear rows with float32's best token."""
-    graph = job.yardstick.graph()
-    quantize(graph, forms)
+def save_int8(job: Job, schemes: Mapping[str, Scheme]) -> float:
+    """Writes the graph with these schemes, and returns the share of clear rows with float32's best token."""
+    graph = job.baseline.graph()
+    quantize(graph, schemes)
     graph.save(job.path, job.provenance)
-    return join(list(job.yardstick.rows(GraphForward(job.session())).values())).agreement()
+    return join(list(job.baseline.rows(GraphForward(job.session())).values())).agreement()
 
 
 def saved_bytes(module: nn.Module) -> int:

@@ -7,8 +7,8 @@ from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.checks.verify import Check, check_card
 from diffutron_ort.errors import FidelityError
 from diffutron_ort.runtime.graph_guard import DENOISER, checked_graph
-from diffutron_ort_export.check.fidelity import GraphForward, Yardstick
-from diffutron_ort_export.check.verify import Session, verify
+from diffutron_ort_export.check.fidelity import Fp32Baseline, GraphForward
+from diffutron_ort_export.check.verify import GraphSession, verify_exact
 from diffutron_ort_export.checkpoint.source import open_source
 
 
@@ -24,17 +24,17 @@ def against_torch(bundle: Bundle, name: str, *, revision: str | None, adapter: s
     Raises:
         CheckpointError: the checkpoint cannot be read.
     """
-    source = replace(open_source(name, revision=revision, adapter=adapter), pieces=bundle.output_vocabulary)
-    yardstick = Yardstick(source)
+    source = replace(open_source(name, revision=revision, adapter=adapter), output_vocabulary=bundle.output_vocabulary)
+    baseline = Fp32Baseline(source)
     for variant, files in bundle.variants.items():
-        session = Session(checked_graph(bundle, files, DENOISER), source.shape, source.pieces)
+        session = GraphSession(checked_graph(bundle, files, DENOISER), source.shape, source.output_vocabulary)
         said = f"torch, {variant}"
         try:
             exact = variant == "fp32"
             card = (
-                verify(yardstick.reference, session, variant)
+                verify_exact(baseline.reference, session, variant)
                 if exact
-                else yardstick.card(GraphForward(session), variant)
+                else baseline.card(GraphForward(session), variant)
             )
             yield replace(check_card(variant, card), name=said)
         except FidelityError as error:

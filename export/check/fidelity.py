@@ -17,11 +17,11 @@ from diffutron_ort.sampler.engine import denoise
 from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.text.chat_template import CHAT_TEMPLATE, render_chat
 from diffutron_ort.types import SpecialIds
-from diffutron_ort_export.check.verify import Reference, Session, log_softmax
-from diffutron_ort_export.checkpoint.pieces import coverage
+from diffutron_ort_export.check.coverage import coverage
+from diffutron_ort_export.check.verify import GraphSession, Reference, log_softmax
 from diffutron_ort_export.checkpoint.source import Source
-from diffutron_ort_export.graph.graph import Graph, trace
 from diffutron_ort_export.graph.network import Denoiser, build
+from diffutron_ort_export.graph.onnx_graph import Graph, trace
 from diffutron_ort_export.passages import PASSAGES, QUESTIONS
 
 Ids = NDArray[np.int64]
@@ -94,7 +94,7 @@ def join(parts: Sequence[Rows]) -> Rows:
     return Rows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Rows)))
 
 
-def compare(expected: Floats, found: Floats) -> Rows:
+def compare_rows(expected: Floats, found: Floats) -> Rows:
     """Compares logits of the same rows, each [n, vocab]; a logit that is not finite is as wrong as can be."""
     finite: NDArray[np.bool_] = np.isfinite(found).all(axis=-1)  # type: ignore[assignment]  # a row each
     found = np.where(finite[:, None], found, -expected)
@@ -161,7 +161,7 @@ class GraphForward:
 
     batch_invariant = False  # not every variant is
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: GraphSession) -> None:
         self.session = session
 
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
@@ -172,15 +172,21 @@ class GraphForward:
 
 def predictions(found: Mapping[str, NDArray[Any]], logits: bool) -> Predictions:
     """What the loop reads of a pass's outputs."""
-    names = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")
-    return Predictions(**{name: found[name] for name in names}, logits=found["logits"] if logits else None)
+    return Predictions(
+        top_ids=found["top_ids"],
+        top_logits=found["top_logits"],
+        rest=found["rest"],
+        rest_tempered=found["rest_tempered"],
+        entropy=found["entropy"],
+        logits=found["logits"] if logits else None,
+    )
 
 
 def passes(reference: Sequence[Floats], forward: Forward, masked: Sequence[Masked]) -> dict[float, Rows]:
     """A model's passes over the canvases against the reference's logits, by ratio."""
     by_ratio: dict[float, list[Rows]] = {ratio: [] for ratio in RATIOS}
     for expected, canvas in zip(reference, masked, strict=True):
-        by_ratio[canvas.ratio].append(compare(expected, logits_of(forward, canvas)))
+        by_ratio[canvas.ratio].append(compare_rows(expected, logits_of(forward, canvas)))
     return {ratio: join(rows) for ratio, rows in by_ratio.items()}
 
 
@@ -208,16 +214,16 @@ def trajectories(expected: Sequence[Sequence[Step]], found: Sequence[Sequence[St
         "steps": ANSWER,
         "identical": sum((a[-1].ids == b[-1].ids).all().item() for a, b in pairs),
         "same_tokens": float(np.mean(same)) if same else None,
-        "first_divergence": [divergence(a, b) for a, b in pairs],
+        "first_divergence": [first_difference(a, b) for a, b in pairs],
     }
 
 
-def divergence(expected: Sequence[Step], found: Sequence[Step]) -> int | None:
+def first_difference(expected: Sequence[Step], found: Sequence[Step]) -> int | None:
     """The first step after which the canvases differ, from 0; None if there is none."""
     return next((a.index for a, b in zip(expected, found, strict=True) if (a.ids != b.ids).any()), None)
 
 
-class Yardstick:
+class Fp32Baseline:
     """Float32's own logits and generations of a source, had once and used for every variant.
 
     The logits are transformers' own; generations are made by this package's network, which saves their time.
@@ -235,7 +241,7 @@ class Yardstick:
     @functools.cached_property
     def denoiser(self) -> Denoiser:
         """The network at float32."""
-        return build(self.source.shape, self.source.tensors, self.source.pieces)
+        return build(self.source.shape, self.source.tensors, self.source.output_vocabulary)
 
     @functools.cached_property
     def _traced(self) -> Graph:
@@ -255,14 +261,14 @@ class Yardstick:
 
     def coverage(self) -> dict[str, Any] | None:
         """What the output vocabulary loses of the passages and their canvases; None where it is all."""
-        if self.source.pieces is None:
+        if self.source.output_vocabulary is None:
             return None
         rows = [
             self.reference.all_logits(canvas.ids[None], np.ones((1, canvas.ids.size), bool))[0, canvas.rows]
             for canvas in self.masked[:: len(PASSAGES) // 2]
         ]
         texts = np.concatenate(list(encoded(self.source, PASSAGES)))
-        return coverage(np.array(self.source.pieces), np.concatenate(rows), texts)
+        return coverage(np.array(self.source.output_vocabulary), np.concatenate(rows), texts)
 
     @functools.cached_property
     def steps(self) -> list[list[Step]]:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from diffutron_ort.checks.verify import MOST_ERROR
 from diffutron_ort.errors import FidelityError
 from diffutron_ort_export.checkpoint.architecture import Shape
-from diffutron_ort_export.checkpoint.source import TIED, Source
+from diffutron_ort_export.checkpoint.layout import TABLE, TIED
+from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS
-from diffutron_ort_export.graph.network import TABLE, Prediction
+from diffutron_ort_export.graph.network import Prediction
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default since 1.29, and read at import
 import onnxruntime
@@ -71,15 +72,16 @@ class Reference:
         return logits
 
 
-class Session:
+class GraphSession:
     """The graph in ONNX Runtime on the CPU, with what a pass leaves out filled in."""
 
-    def __init__(self, graph: Path, shape: Shape, pieces: Sequence[int] | None = None) -> None:
+    def __init__(self, graph: Path, shape: Shape, output_vocabulary: Sequence[int] | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.x64quantprecision", "1")  # 8-bit products that saturate nowhere
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.shape = shape
-        self.pieces = np.arange(shape.vocab_size) if pieces is None else np.array(pieces)  # the ids of logits' columns
+        predicted = range(shape.vocab_size) if output_vocabulary is None else output_vocabulary
+        self.predicted_ids = np.array(predicted)  # of each column of the logits
 
     def run(self, ids: Ids, positions: Ids, rows: Ids, **others: NDArray[Any]) -> Outputs:
         """One pass; past, penalty and temperature are none unless given."""
@@ -101,7 +103,7 @@ class Session:
         return dict(zip(names, self.session.run(names, feed | others), strict=True))
 
 
-def verify(reference: Reference, session: Session, name: str) -> dict[str, Any]:
+def verify_exact(reference: Reference, session: GraphSession, name: str) -> dict[str, Any]:
     """Compares a float32 graph with transformers at shapes other than the traced one.
 
     Args:
@@ -115,12 +117,12 @@ def verify(reference: Reference, session: Session, name: str) -> dict[str, Any]:
     Raises:
         FidelityError: over the tolerance.
     """
-    card = judged(list(compare(reference, session, session.shape)), name)
+    card = exact_card(list(compared_cases(reference, session, session.shape)), name)
     check_reductions(session, name)
     return card
 
 
-def judged(cases: Sequence[Case], name: str) -> dict[str, Any]:
+def exact_card(cases: Sequence[Case], name: str) -> dict[str, Any]:
     """Compares what a float32 graph found with the reference.
 
     Args:
@@ -135,19 +137,21 @@ def judged(cases: Sequence[Case], name: str) -> dict[str, Any]:
     Raises:
         FidelityError: over the tolerance.
     """
-    card = fidelity(np.concatenate([case.expected for case in cases]), np.concatenate([case.found for case in cases]))
+    card = logit_figures(
+        np.concatenate([case.expected for case in cases]), np.concatenate([case.found for case in cases])
+    )
     card["cases"] = {case.name: largest_error(case.expected, case.found) for case in cases}
     check(card, name)
     return card
 
 
-def compare(reference: Reference, session: Session, shape: Shape) -> Iterator[Case]:
+def compared_cases(reference: Reference, session: GraphSession, shape: Shape) -> Iterator[Case]:
     """The cases: longer than the window, right-padded, no rows, and cached."""
     random = np.random.default_rng(SEED)
     length = longest(shape)
-    yield long_case(reference, session, tokens(random, shape, 1, length))
-    yield padded_case(reference, session, tokens(random, shape, 3, length // 2 + 1))
-    yield cached_case(reference, session, tokens(random, shape, 1, length), random)
+    yield long_case(reference, session, random_tokens(random, shape, 1, length))
+    yield padded_case(reference, session, random_tokens(random, shape, 3, length // 2 + 1))
+    yield cached_case(reference, session, random_tokens(random, shape, 1, length), random)
 
 
 def longest(shape: Shape) -> int:
@@ -155,13 +159,13 @@ def longest(shape: Shape) -> int:
     return min(shape.positions, shape.window + shape.window // 2 + 7)
 
 
-def tokens(random: np.random.Generator, shape: Shape, batch: int, length: int) -> Ids:
+def random_tokens(random: np.random.Generator, shape: Shape, batch: int, length: int) -> Ids:
     """Random tokens, of which about half are masks; [batch, length]."""
     ids = random.integers(shape.vocab_size, size=(batch, length))
     return np.where(random.random((batch, length)) < 0.5, SPECIAL_IDS["mask"], ids)
 
 
-def long_case(reference: Reference, session: Session, ids: Ids) -> Case:
+def long_case(reference: Reference, session: GraphSession, ids: Ids) -> Case:
     """One sequence, longer than a local layer sees."""
     valid = np.ones(ids.shape, bool)
     rows = spread(np.arange(ids.size), session.shape)
@@ -169,7 +173,7 @@ def long_case(reference: Reference, session: Session, ids: Ids) -> Case:
     return Case("long", reference.logits(ids, valid)[0, rows], found["logits"])
 
 
-def padded_case(reference: Reference, session: Session, ids: Ids) -> Case:
+def padded_case(reference: Reference, session: GraphSession, ids: Ids) -> Case:
     """Sequences of three lengths, padded on the right."""
     batch, length = ids.shape
     places = np.tile(np.arange(length), (batch, 1))
@@ -181,7 +185,7 @@ def padded_case(reference: Reference, session: Session, ids: Ids) -> Case:
     return Case("padded", expected, session.run(ids, np.where(valid, places, -1), rows)["logits"])
 
 
-def cached_case(reference: Reference, session: Session, ids: Ids, random: np.random.Generator) -> Case:
+def cached_case(reference: Reference, session: GraphSession, ids: Ids, random: np.random.Generator) -> Case:
     """A block against the cached keys and values of the rest, in any order, with places of none between.
 
     The full pass that fills the cache is asked for no rows.
@@ -207,7 +211,7 @@ def spread(rows: Ids, shape: Shape) -> Ids:
     return rows[:: -(-rows.size // most)]
 
 
-def fidelity(expected: Floats, found: Floats) -> dict[str, Any]:
+def logit_figures(expected: Floats, found: Floats) -> dict[str, Any]:
     """The figures of a fidelity card from two arrays of logits, each [n, vocab]."""
     error, std = largest_error(expected, found), float(expected.std(dtype=np.float64))
     if not std > 0:
@@ -223,7 +227,7 @@ def fidelity(expected: Floats, found: Floats) -> dict[str, Any]:
         "max_abs_over_std": error / std,
         "top1_agreement": float(same.mean()),
         "top1_agreement_clear": float(same[clear].mean()) if clear.any() else 1.0,
-        "kl": float(np.mean([divergence(p, q) for p, q in zip(expected, found, strict=True)])),
+        "kl": float(np.mean([kl_divergence(p, q) for p, q in zip(expected, found, strict=True)])),
         "rows": len(expected),
     }
 
@@ -239,7 +243,7 @@ def margins(logits: Floats) -> Floats:
     return np.asarray(best - second)
 
 
-def divergence(expected: Floats, found: Floats) -> float:
+def kl_divergence(expected: Floats, found: Floats) -> float:
     """KL(expected || found) of two rows of logits [vocab], in nats, at float64."""
     p, q = log_softmax(expected), log_softmax(found)
     return float((np.exp(p) * (p - q)).sum())
@@ -267,19 +271,21 @@ def check(card: Mapping[str, Any], name: str) -> None:
         )
 
 
-def check_reductions(session: Session, name: str) -> None:
+def check_reductions(session: GraphSession, name: str) -> None:
     """Refuses a graph whose best tokens, sums or entropy are not those of its own logits, at float64."""
     shape = session.shape
     random = np.random.default_rng(SEED)
-    ids = tokens(random, shape, 2, 8)
+    ids = random_tokens(random, shape, 2, 8)
     seen = random.integers(len(SPECIAL_IDS), shape.vocab_size, size=ids.shape)
-    seen[:, ::2] = random.choice(session.pieces[session.pieces >= len(SPECIAL_IDS)], size=seen[:, ::2].shape)
+    seen[:, ::2] = random.choice(
+        session.predicted_ids[session.predicted_ids >= len(SPECIAL_IDS)], size=seen[:, ::2].shape
+    )
     rows, penalty, temperature = np.arange(0, 16, 5), np.array([1.3, 0.7], np.float32), np.array([0.5, 1.5], np.float32)
     options: dict[str, NDArray[Any]] = {"seen_ids": seen, "repetition_penalty": penalty, "temperature": temperature}
     found = session.run(ids, np.tile(np.arange(8), (2, 1)), rows, **options)
     for i, row in enumerate(rows):
         sequence = row // 8
-        columns = np.flatnonzero(np.isin(session.pieces, seen[sequence]))
+        columns = np.flatnonzero(np.isin(session.predicted_ids, seen[sequence]))
         expected = reductions(found["logits"][i], columns, float(penalty[sequence]), float(temperature[sequence]))
         for output, value in expected.items():
             if not np.allclose(found[output][i], value, rtol=EXACT, atol=EXACT):

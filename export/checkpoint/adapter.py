@@ -12,8 +12,9 @@ from torch import Tensor
 
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
-from diffutron_ort_export.checkpoint.apart import apart
-from diffutron_ort_export.checkpoint.weights import Stored, listed, load, plain, read_header, short, unwrapped
+from diffutron_ort_export.checkpoint.messages import listed, printable, shown
+from diffutron_ort_export.checkpoint.time_limit import run_limited
+from diffutron_ort_export.checkpoint.weights import Stored, load, read_header, unwrapped
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 
@@ -99,11 +100,13 @@ def merged(name: str, tensor: Tensor, factors: Mapping[str, Tensor], scale: floa
 def read_config(folder: Path) -> Recipe:
     """Return what adapter_config.json asks for, if it is nothing but plain LoRA."""
     if not os.path.isdir(folder):  # noqa: PTH112  # which raises nothing
-        raise CheckpointError(f"adapter {plain(str(folder))!r} is no directory; give the folder that holds {CONFIG}")
+        raise CheckpointError(
+            f"adapter {printable(str(folder))!r} is no directory; give the folder that holds {CONFIG}"
+        )
     config = parse_object(read_bytes(folder / CONFIG, CHECKPOINT), f"adapter: {CONFIG}", CHECKPOINT)
     if (kind := config.values.get("peft_type")) != "LORA":
         raise CheckpointError(
-            f"adapter: peft_type is {short(kind)}, and only 'LORA' can be merged; merge it with peft first"
+            f"adapter: peft_type is {shown(kind)}, and only 'LORA' can be merged; merge it with peft first"
         )
     check_plain(config)
     rank, alpha = config.integer("r", 1, MOST_RANK), config.number("lora_alpha", *ALPHAS)
@@ -120,7 +123,7 @@ def check_plain(config: Fields) -> None:
     if config.values.get("init_lora_weights") not in PLAIN_STARTS:
         unsupported.append("init_lora_weights")
     if unsupported:
-        values = listed([f"{name}={short(config.values[name])}" for name in unsupported])
+        values = listed([f"{name}={shown(config.values[name])}" for name in unsupported])
         raise CheckpointError(f"adapter: {values} is not supported, only plain LoRA is; merge it with peft first")
 
 
@@ -141,15 +144,15 @@ def find_factors(folder: Path, rank: int) -> dict[str, dict[str, Stored]]:
         match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
         if match is None:
             raise CheckpointError(
-                f"adapter: found {plain(name)}, expected lora_A and lora_B alone; merge it with peft first"
+                f"adapter: found {printable(name)}, expected lora_A and lora_B alone; merge it with peft first"
             )
         module, factor = unwrapped(match[1]), match[2]
         if len(tensor.shape) != 2 or tensor.shape["AB".index(factor)] != rank:
             raise CheckpointError(
-                f"adapter: {plain(name)} is {list(tensor.shape)}, expected rank {rank} as {CONFIG} says"
+                f"adapter: {printable(name)} is {list(tensor.shape)}, expected rank {rank} as {CONFIG} says"
             )
         if pairs.setdefault(f"{module}.weight", {}).setdefault(factor, tensor) != tensor:
-            raise CheckpointError(f"adapter: {plain(name)} is there under two names; take an unaltered copy")
+            raise CheckpointError(f"adapter: {printable(name)} is there under two names; take an unaltered copy")
     if halves := [name for name, pair in pairs.items() if len(pair) < 2]:
         raise CheckpointError(f"adapter: {listed(halves)} has one factor of two; take an unaltered copy")
     return pairs
@@ -167,19 +170,19 @@ def check_targets(recipe: Recipe, matrices: Set[str], adapted: Set[str]) -> None
         raise CheckpointError(f"adapter: the base has no {listed(stray)}; take the adapter's own base")
     if not recipe.targets or not adapted:
         raise CheckpointError(
-            f"adapter: target_modules is {short(recipe.targets or None)}, with {len(adapted)} factors; expected some"
+            f"adapter: target_modules is {shown(recipe.targets or None)}, with {len(adapted)} factors; expected some"
         )
     meant = chosen(recipe.targets, matrices) - chosen(recipe.excluded, matrices)
     idle = [] if isinstance(recipe.targets, str) else [e for e in recipe.targets if not chosen([e], matrices)]
     if not meant or meant - adapted or idle:
         raise CheckpointError(
-            f"adapter: target_modules is {short(recipe.targets)}, and there are no factors for "
+            f"adapter: target_modules is {shown(recipe.targets)}, and there are no factors for "
             f"{listed(meant - adapted or idle or [str(recipe.targets)])}; take an unaltered copy"
         )
     if adapted - meant:
         raise CheckpointError(
             f"adapter: there are factors for {listed(adapted - meant)}, which target_modules "
-            f"{short(recipe.targets)} without exclude_modules does not name; take an unaltered copy"
+            f"{shown(recipe.targets)} without exclude_modules does not name; take an unaltered copy"
         )
 
 
@@ -193,8 +196,8 @@ def chosen(modules: str | list[str], matrices: Set[str]) -> set[str]:
         endings = tuple(f".{ending}" for ending in modules)
         return {f"{name}.weight" for name in names if f".{name}".endswith(endings)}
     try:
-        return {f"{name}.weight" for name in apart(MATCH, [modules, names])}
+        return {f"{name}.weight" for name in run_limited(MATCH, [modules, names])}
     except (TimeoutError, ValueError) as error:
         raise CheckpointError(
-            f"adapter: the pattern {short(modules)}: {plain(str(error))}; take an unaltered copy"
+            f"adapter: the pattern {shown(modules)}: {printable(str(error))}; take an unaltered copy"
         ) from error

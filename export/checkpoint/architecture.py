@@ -9,8 +9,8 @@ from typing import Any
 from diffutron_ort.bundle.manifest import MOST_CONTEXT, MOST_PIECES, MOST_WIDTH
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields
+from diffutron_ort_export.checkpoint.messages import printable, shown
 from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS
-from diffutron_ort_export.checkpoint.weights import plain, short
 
 DEFAULTS: Mapping[str, Any] = {
     "attention_bias": False,
@@ -178,14 +178,14 @@ def check_kind(config: Fields) -> None:
     """Refuse other models, and settings that the network does not know."""
     if (kind := config.values.get("model_type")) != "modernbert":
         raise CheckpointError(
-            f"config.json: model_type is {short(kind)}, expected 'modernbert'; only ModernBERT checkpoints can be "
+            f"config.json: model_type is {shown(kind)}, expected 'modernbert'; only ModernBERT checkpoints can be "
             "exported"
         )
     settings = with_defaults(config.values)
     for name in FIXED:
         if settings[name] != DEFAULTS[name]:
             raise CheckpointError(
-                f"config.json: {name} is {short(settings[name])}, and only {DEFAULTS[name]!r} is supported; "
+                f"config.json: {name} is {shown(settings[name])}, and only {DEFAULTS[name]!r} is supported; "
                 "export a checkpoint trained with that setting"
             )
 
@@ -210,8 +210,8 @@ def theta(config: Fields, older: str, layer_type: str) -> float:
     newer = rope_parameters(config, layer_type)
     if "rope_theta" in newer and older in config and newer.values["rope_theta"] != config.values[older]:
         raise CheckpointError(
-            f"config.json: {older} is {short(config.values[older])} and rope_parameters.{layer_type}.rope_theta is "
-            f"{short(newer.values['rope_theta'])}; they mean the same and have to agree: take out the wrong one"
+            f"config.json: {older} is {shown(config.values[older])} and rope_parameters.{layer_type}.rope_theta is "
+            f"{shown(newer.values['rope_theta'])}; they mean the same and have to agree: take out the wrong one"
         )
     if "rope_theta" in newer:
         return newer.number("rope_theta", *THETAS)
@@ -229,7 +229,7 @@ def rope_parameters(config: Fields, layer_type: str) -> Fields:
         expected = ("default", None) if name in ("rope_type", "type") else (None,)
         if name != "rope_theta" and found.values[name] not in expected:
             raise CheckpointError(
-                f"config.json: rope_parameters.{layer_type}.{plain(name)} is {short(found.values[name])}, and only "
+                f"config.json: rope_parameters.{layer_type}.{printable(name)} is {shown(found.values[name])}, and only "
                 f"{expected[0]!r} is supported; export a checkpoint without scaled rotary embedding"
             )
     return found

@@ -12,30 +12,18 @@ from torch import Tensor
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort_export.checkpoint.adapter import merge_adapter
 from diffutron_ort_export.checkpoint.architecture import Shape, portable_config, read_shape
+from diffutron_ort_export.checkpoint.layout import BIAS, HEAD, TABLE, TIED, tensor_shapes
+from diffutron_ort_export.checkpoint.messages import listed, printable
 from diffutron_ort_export.checkpoint.tokenizer import Tokenizer, read_tokenizer
-from diffutron_ort_export.checkpoint.weights import (
-    INDEX,
-    WEIGHTS,
-    Stored,
-    find_tensors,
-    listed,
-    load,
-    plain,
-    read_json,
-    unwrapped,
-)
-from diffutron_ort_export.graph.network import BIAS, TABLE, parameter_shapes
+from diffutron_ort_export.checkpoint.weights import INDEX, WEIGHTS, Stored, find_tensors, load, read_json, unwrapped
 from diffutron_ort_export.request import check_source, is_folder
 
-TIED = "decoder.weight"
 OF_PIECES = (TABLE, BIAS)
 TOKENS, ENCODER = "embeddings.tok_embeddings.weight", ("embeddings.", "layers.", "final_norm.")
 GENERATION = "generation_config.json"
 
 PADDINGS = (1, *(2**k for k in range(3, 11)))
 """What the rows of a table are padded to a multiple of."""
-
-HEAD = ("head.dense.weight", "head.norm.weight", "decoder.bias")
 
 DOWNLOADED = (
     "config.json",
@@ -63,7 +51,7 @@ class Source:
         tensors: float32, by their names in the checkpoint, the tied table once.
         tokenizer: the files and the special ids.
         generation: the source's generation_config.json, empty where it has none.
-        pieces: the ids of the output vocabulary that is wanted of an export, ascending; None is all.
+        output_vocabulary: the ids of the output vocabulary that is wanted of an export, ascending; None is all.
     """
 
     name: str
@@ -74,12 +62,12 @@ class Source:
     tensors: Mapping[str, Tensor]
     tokenizer: Tokenizer
     generation: Mapping[str, Any]
-    pieces: tuple[int, ...] | None = None
+    output_vocabulary: tuple[int, ...] | None = None
 
     @property
     def columns(self) -> slice | list[int]:
         """What picks the columns of an export's logits out of all."""
-        return slice(None) if self.pieces is None else list(self.pieces)
+        return slice(None) if self.output_vocabulary is None else list(self.output_vocabulary)
 
 
 def open_source(source: str, *, revision: str | None = None, adapter: str | None = None) -> Source:
@@ -114,7 +102,7 @@ def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
 
 def own_name(folder: Path) -> str:
     """Return a folder's own name, which may be no UTF-8 and yet has to stand in the manifest."""
-    return plain(os.fsencode(folder.resolve().name).decode("utf-8", "replace"))
+    return printable(os.fsencode(folder.resolve().name).decode("utf-8", "replace"))
 
 
 def download(repository: str, revision: str | None) -> Path:
@@ -133,7 +121,7 @@ def download(repository: str, revision: str | None) -> Path:
 def told(error: BaseException) -> str:
     """Return what an error says: the hub's own sentence if there is one, else its first line, without the advice."""
     sentence = getattr(error, "server_message", None) or str(error).strip()
-    return plain((sentence.splitlines() or [type(error).__name__])[0])
+    return printable((sentence.splitlines() or [type(error).__name__])[0])
 
 
 def read_source(folder: Path, name: str, commit: str | None) -> Source:
@@ -189,7 +177,7 @@ def plain_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     bare = {unwrapped(name): tensor for name, tensor in stored.items()}
     outer = outermost(bare.keys())
     inner = {name: name.removeprefix(outer) for name in bare}
-    names = {name: f"model.{short}" if short.startswith(ENCODER) else short for name, short in inner.items()}
+    names = {name: f"model.{bare}" if bare.startswith(ENCODER) else bare for name, bare in inner.items()}
     if len(set(names.values())) < len(stored):
         raise CheckpointError("two tensors are of one name but for what wrappers put before it; save the model anew")
     return {names[name]: tensor for name, tensor in bare.items()}
@@ -219,7 +207,7 @@ def read_tensors(stored: Mapping[str, Stored], shape: Shape, *, tied: bool) -> d
 
 def check_shapes(stored: Mapping[str, Stored], shape: Shape) -> None:
     """Refuse tensors that are not those of a network."""
-    expected = parameter_shapes(shape)
+    expected = tensor_shapes(shape)
     check_names(expected.keys(), stored.keys())
     wrong = [
         f"{name} is {list(stored[name].shape)}, expected {list(size)}"
@@ -233,7 +221,7 @@ def check_shapes(stored: Mapping[str, Stored], shape: Shape) -> None:
 def check_names(expected: Set[str], found: Set[str]) -> None:
     """Refuse missing and extra tensors."""
     common = os.path.commonprefix(list(found)).rpartition(".")[0]  # noqa: RUF071  # names, not paths
-    all_begin = f"; all names begin with {plain(common)!r}" if common and not expected & found else ""
+    all_begin = f"; all names begin with {printable(common)!r}" if common and not expected & found else ""
     if headless := [name for name in HEAD if name not in found]:
         raise CheckpointError(
             f"the masked-language-model head is not there: found no {listed(headless)}, expected {listed(HEAD)}; "

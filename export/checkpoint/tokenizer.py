@@ -15,8 +15,9 @@ from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
 from diffutron_ort.text.chat_template import ANSWER_END
 from diffutron_ort.text.tokenizer import Tokenizer as Runtime
 from diffutron_ort.types import SpecialIds
-from diffutron_ort_export.checkpoint.specification import at_rest, warn_of_javascript, written
-from diffutron_ort_export.checkpoint.weights import plain, read_json
+from diffutron_ort_export.checkpoint.messages import printable
+from diffutron_ort_export.checkpoint.tokenizer_json import at_rest, warn_of_javascript, written
+from diffutron_ort_export.checkpoint.weights import read_json
 from diffutron_ort_export.passages import PASSAGES, QUESTIONS
 
 SPECIAL_IDS: Mapping[str, int] = {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
@@ -107,7 +108,7 @@ def undamaged() -> Iterator[None]:
     except BaseException as error:
         # A Rust panic is a BaseException and of a class that cannot be imported.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise CheckpointError(f"{TOKENIZER} is damaged: {plain(str(error))}; take an unaltered copy") from error
+            raise CheckpointError(f"{TOKENIZER} is damaged: {printable(str(error))}; take an unaltered copy") from error
         raise
 
 
@@ -120,7 +121,7 @@ def check_runs(content: bytes, size: int) -> None:
         Runtime(content, TOKENIZER, size, SpecialIds(**SPECIAL_IDS))
     except BundleError as error:
         said = str(error).removesuffix("; export the model again")
-        raise CheckpointError(f"{plain(said)}; no bundle can have it: take another tokenizer") from error
+        raise CheckpointError(f"{printable(said)}; no bundle can have it: take another tokenizer") from error
 
 
 def adds_more(tokenizer: tokenizers.Tokenizer) -> bool:
@@ -168,12 +169,12 @@ def check_special_ids(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str],
     for role, expected in SPECIAL_IDS.items():
         if (found := tokenizer.token_to_id(names[role])) != expected:
             raise CheckpointError(
-                f"tokenizer.json: {role} token {plain(names[role])!r} has id {found}, expected {expected}; "
+                f"tokenizer.json: {role} token {printable(names[role])!r} has id {found}, expected {expected}; "
                 "only tokenizers with mmBERT's special ids can be exported"
             )
         if names[role] != f"<{role}>":
             raise CheckpointError(
-                f"tokenizer.json: the {role} token is {plain(names[role])!r}, expected '<{role}>'; "
+                f"tokenizer.json: the {role} token is {printable(names[role])!r}, expected '<{role}>'; "
                 "only tokenizers with mmBERT's special tokens can be exported"
             )
         if expected not in (ids := config_ids(config, f"{role}_token_id", expected)):

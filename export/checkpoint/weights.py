@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,10 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from diffutron_ort.brief import brief
-from diffutron_ort.cli.terminal import STEERING
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
+from diffutron_ort_export.checkpoint.messages import listed, printable, shown
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -28,8 +27,6 @@ MOST_HEADER = 16 * 2**20
 
 MOST_PARAMETERS = 2**31
 """Numbers in a checkpoint, seven times as many as in the real one."""
-
-CONTROL = re.compile(f"(?:[\n\t]|{STEERING.pattern})+")
 
 WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What data parallelism, torch.compile, FSDP and activation checkpointing put into names, around the network or parts
@@ -70,7 +67,7 @@ def find_tensors(folder: Path) -> dict[str, Stored]:
         return read_header(folder / WEIGHTS)
     if os.path.lexists(folder / INDEX):
         return read_shards(folder)
-    pickles = sorted(plain(path.name) for path in folder.iterdir() if path.suffix in PICKLES)
+    pickles = sorted(printable(path.name) for path in folder.iterdir() if path.suffix in PICKLES)
     found = f"{', '.join(pickles)}, which are pickles and never opened" if pickles else "no weights at all"
     raise CheckpointError(f"{folder.name} has {found}; expected {WEIGHTS} or {INDEX}: save it with save_pretrained")
 
@@ -87,7 +84,7 @@ def read_shards(folder: Path) -> dict[str, Stored]:
         there = os.path.isfile(folder / shard)  # noqa: PTH113  # which raises nothing, be the name ever so long
         if Path(shard).name != shard or not there:
             raise CheckpointError(
-                f"{INDEX} of {folder.name} names {short(shard)}, which is no file beside it; fetch it"
+                f"{INDEX} of {folder.name} names {shown(shard)}, which is no file beside it; fetch it"
             )
         tensors.update(read_header(folder / shard))
     if wrong := set(places) ^ set(tensors):
@@ -149,33 +146,19 @@ def finite(name: str, tensor: Tensor) -> Tensor:
     """Return a tensor as float32, in which every number is finite."""
     wide = tensor.to(torch.float32)
     if not torch.isfinite(wide).all():
-        raise CheckpointError(f"{plain(name)} holds NaN or infinity, expected finite numbers; take a sound checkpoint")
+        raise CheckpointError(
+            f"{printable(name)} holds NaN or infinity, expected finite numbers; take a sound checkpoint"
+        )
     return wide
 
 
 def damaged(path: Path, what: object) -> CheckpointError:
     """Return the error of a weights file that cannot be read."""
-    return CheckpointError(f"{path.name} of {path.parent.name} is damaged: {plain(str(what))}; take an unaltered copy")
+    return CheckpointError(
+        f"{path.name} of {path.parent.name} is damaged: {printable(str(what))}; take an unaltered copy"
+    )
 
 
 def unwrapped(name: str) -> str:
     """Return a tensor's name without what wrappers of a training put into it."""
     return WRAPPERS.sub("", name)
-
-
-def listed(names: Iterable[str], separator: str = ", ", most: int = 4) -> str:
-    """Return the first few names and how many there are beyond."""
-    ordered = list(names) if isinstance(names, list | tuple) else sorted(names)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return separator.join(map(plain, ordered[:most])) + more
-
-
-def plain(text: str, most: int = 300) -> str:
-    """Return a foreign text as it may stand in a message: one line, without control characters, and not long."""
-    line = CONTROL.sub(" ", text).strip()
-    return line if len(line) <= most else f"{line[:most]}…"
-
-
-def short(value: object) -> str:
-    """Return a foreign value as it may stand in a message."""
-    return plain(brief(value))

@@ -6,7 +6,7 @@ functions are the nodes of an ONNX graph; arithmetic modulo 2**32 is done in int
 has kernels for.
 """
 
-# ruff: noqa: ARG001, F821  # a hole reads nothing; names of axes are strings, as in all of onnxscript
+# ruff: noqa: ARG001, F821  # a placeholder reads nothing; names of axes are strings, as in all of onnxscript
 
 from typing import no_type_check
 
@@ -24,18 +24,18 @@ BITS, GOLDEN = 0xFFFFFFFF, 0x9E3779B9
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 """The factors of `random.uniform_hash`, the second less 2**32, so that no product leaves int64."""
 
-HOLES = Opset("diffutron_ort", 1)
-"""What stands for the denoiser until `wrap` puts it there."""
+PLACEHOLDERS = Opset("diffutron_ort", 1)
+"""What stands for the denoiser until `splice` puts it there."""
 
 
-@script(HOLES, default_opset=op)
+@script(PLACEHOLDERS, default_opset=op)
 def denoise(input_ids, position_ids, rows, seen_ids, repetition_penalty, temperature):
     """A pass; inputs and outputs are the denoiser's of these names."""
     nothing = op.Identity(temperature)
     return op.Identity(rows), nothing, nothing, nothing, nothing
 
 
-@script(HOLES, default_opset=op)
+@script(PLACEHOLDERS, default_opset=op)
 def widen(logits):
     """Logits [r, columns] -> [r, vocab], -inf for a piece that is never predicted."""
     return op.Identity(logits)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # its name everywhere
 
 from diffutron_ort_export.checkpoint.architecture import Shape
+from diffutron_ort_export.checkpoint.layout import BIAS, TABLE
 
 TOP = 64
 """How many candidates leave the graph for each row."""
@@ -23,7 +24,7 @@ NOTHING = -1e30
 MASK = 4
 """The id of the mask, which every output vocabulary has and the repetition penalty never changes."""
 
-TABLE, HEAD_TABLE, BIAS = "model.embeddings.tok_embeddings.weight", "head_table", "decoder.bias"
+HEAD_TABLE = "head_table"
 KEPT, PLACE = "model.embeddings.pieces.kept", "model.embeddings.pieces.place"
 
 MASKED = -1e4
@@ -101,7 +102,7 @@ class Attention(nn.Module):
         own = KeyValue(rotation(to_key(x), self.heads), to_value(x))
         keys, values = (torch.cat(pair, dim=1) for pair in zip(past, own, strict=True))
         if rows is not None:
-            x, rotation = pick(x, rows), Rotation(*(pick(part, rows) for part in rotation))
+            x, rotation = gather_rows(x, rows), Rotation(*(gather_rows(part, rows) for part in rotation))
             keys, values = (part.flatten(0, 1)[None] for part in (keys, values))
         query = rotation(to_query(x), self.heads)
         mixed, *_ = torch.onnx.ops.attention(query, keys, values, mask, q_num_heads=self.heads, kv_num_heads=self.heads)
@@ -138,7 +139,7 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, KeyValue]:
         """[batch, seq, hidden] -> the same or, given rows, [1, n, hidden]; and the keys and values of these tokens."""
         mixed, own = self.attn(self.attn_norm(x), rotation, past, mask, rows)
-        x = mixed + (x if rows is None else pick(x, rows))
+        x = mixed + (x if rows is None else gather_rows(x, rows))
         return x + self.mlp(self.mlp_norm(x)), own
 
 
@@ -147,7 +148,7 @@ def norm(shape: Shape) -> nn.LayerNorm:
     return nn.LayerNorm(shape.hidden_size, eps=shape.norm_eps, bias=False)
 
 
-class Pieces(nn.Module):
+class OutputVocabulary(nn.Module):
     """An output vocabulary: the ids that the head predicts. The table has their rows first, then all others'."""
 
     def __init__(self, shape: Shape, kept: Sequence[int]) -> None:
@@ -181,7 +182,7 @@ class Pieces(nn.Module):
 class Embeddings(nn.Module):
     """Token table and norm; positions enter by rotation alone."""
 
-    def __init__(self, shape: Shape, pieces: Pieces | None) -> None:
+    def __init__(self, shape: Shape, pieces: OutputVocabulary | None) -> None:
         super().__init__()
         self.pieces = pieces
         self.tok_embeddings = nn.Embedding(shape.vocab_size, shape.hidden_size)
@@ -196,7 +197,7 @@ class Embeddings(nn.Module):
 class Encoder(nn.Module):
     """Embeddings, layers and the last norm."""
 
-    def __init__(self, shape: Shape, pieces: Pieces | None) -> None:
+    def __init__(self, shape: Shape, pieces: OutputVocabulary | None) -> None:
         super().__init__()
         self.window = shape.window
         self.is_global = shape.is_global
@@ -227,12 +228,12 @@ class Encoder(nn.Module):
         return self.final_norm(x[0]), KeyValue(*(torch.stack(part) for part in zip(*computed, strict=True)))
 
 
-def pick(x: Tensor, rows: Tensor) -> Tensor:
+def gather_rows(x: Tensor, rows: Tensor) -> Tensor:
     """The rows, flat indices into batch x seq, as one sequence: [batch, seq, hidden] -> [1, n, hidden]."""
     return x.flatten(0, 1).index_select(0, rows)[None]
 
 
-def some(x: Tensor) -> Tensor:
+def at_least_one_row(x: Tensor) -> Tensor:
     """Returns x [n, ...], or a row of zeros where n is 0: Attention refuses no queries, 1.23's TopK divides by n."""
     n = x.shape[0]
     return torch.cat([x, x.new_zeros(1, *x.shape[1:])]).index_select(0, torch.arange(n + 1 // (n + 1)))
@@ -325,7 +326,7 @@ class Denoiser(nn.Module):
         columns = shape.vocab_size if kept is None else len(kept)
         self.top = min(TOP, columns)
         self.layers, self.hidden_size = shape.layers, shape.hidden_size
-        self.pieces = None if kept is None else Pieces(shape, kept)
+        self.pieces = None if kept is None else OutputVocabulary(shape, kept)
         self.model = Encoder(shape, self.pieces)
         self.head = Head(shape)
         self.decoder = Decoder(columns)
@@ -357,7 +358,7 @@ class Denoiser(nn.Module):
             repetition_penalty: float32 [batch], 1 is none.
             temperature: float32 [batch].
         """
-        asked, rows = torch.arange(rows.shape[0]), some(rows)
+        asked, rows = torch.arange(rows.shape[0]), at_least_one_row(rows)
         past = KeyValue(past_key, past_value)
         hidden, own = self.model(input_ids, position_ids, past_position_ids, past, rows)  # [n, hidden]
         table = self.model.embeddings.tok_embeddings.weight if self.pieces is None else self.head_table
@@ -368,7 +369,9 @@ class Denoiser(nn.Module):
         has = None
         if self.pieces is not None:
             seen, has = self.pieces.columns(seen, MASK)
-        found = some(raw.gather(1, seen.index_select(0, asked)))  # from the copy, so that scatter need not make another
+        found = at_least_one_row(
+            raw.gather(1, seen.index_select(0, asked))
+        )  # from the copy, so that scatter need not make another
         changed = penalise(found, penalty[:, None])
         changed = changed if has is None else torch.where(has, changed, found)
         reductions = reduce(logits.scatter(1, seen, changed), tempering, self.top)
@@ -407,19 +410,6 @@ def log1p(x: Tensor) -> Tensor:
     """log(1 + x) for x >= 0, to the last bits where x is small (Kahan's form; ONNX has no such operator)."""
     above = 1 + x
     return torch.where(above == 1, x, above.log() * x / (above - 1))
-
-
-def parameter_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that a checkpoint of this shape has, a tied table once."""
-    with torch.device("meta"):
-        denoiser = Denoiser(shape)
-    parts = parts_of(denoiser)
-    joined = {part: name for name, names in parts.items() for part in names}
-    sizes = {}
-    for name, parameter in denoiser.named_parameters():
-        whole, size = joined.get(name, name), tuple(parameter.shape)
-        sizes[whole] = (size[1] * len(parts[whole]), size[0]) if whole in parts else size
-    return sizes
 
 
 def parts_of(denoiser: Denoiser) -> dict[str, list[str]]:

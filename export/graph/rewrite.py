@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from diffutron_ort_export.graph.graph import Graph, View, rows_of
-from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.checkpoint.layout import TABLE
+from diffutron_ort_export.graph.onnx_graph import Graph, View, rows_of
 
 
 class Rewriter:

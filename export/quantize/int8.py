@@ -2,7 +2,7 @@
 
 A matrix W [in, out] is stored as int8 with a scale a column, a table [vocab, hidden] with a scale a row:
 W = W8 * scales, where scales = max |W| / 127. Norms, biases, rotation and attention stay float32. The activations x of
-a product are quantized as it runs, in one of two forms:
+a product are quantized as it runs, in one of two schemes:
 
     tensor   q, s, z = DynamicQuantizeLinear(x)         x W = MatMulInteger(q, W8, z) * (s * scales)
     row      q = QuantizeLinear(x / m, 1/127, 128)      x W = MatMulInteger(q, W8, 128) * (scales / 127) * m
@@ -19,8 +19,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from diffutron_ort_export.graph.graph import Graph, name_of, rows_of
-from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.checkpoint.layout import TABLE
+from diffutron_ort_export.graph.onnx_graph import Graph, name_of, rows_of
 from diffutron_ort_export.graph.rewrite import Rewriter, matrix_of
 
 CHUNKS = 4
@@ -31,11 +31,11 @@ LEAST = np.float32(1e-30)
 """In the place of a row's maximum that is 0."""
 
 
-class Form(StrEnum):
+class Scheme(StrEnum):
     """How a matrix takes part in its products."""
 
-    TENSOR = "tensor"
-    ROW = "row"
+    PER_TENSOR = "per_tensor"
+    PER_TOKEN = "per_token"  # noqa: S105  # a token of a text
     FLOAT = "float"
 
 
@@ -46,39 +46,39 @@ class Activation:
     q: ir.Value
     scale: ir.Value
     zero: ir.Value
-    form: Form
+    scheme: Scheme
 
 
-def quantize(graph: Graph, forms: Mapping[str, Form]) -> None:
+def quantize(graph: Graph, schemes: Mapping[str, Scheme]) -> None:
     """Rewrites a float32 graph in place.
 
     Args:
         graph: as traced.
-        forms: of each matrix by its name in the checkpoint, without ".weight"; TENSOR where it has none.
+        schemes: of each matrix by its name in the checkpoint, without ".weight"; TENSOR where it has none.
     """
-    Quantizer(graph, forms).run()
+    Quantizer(graph, schemes).run()
 
 
 class Quantizer(Rewriter):
-    """Rewrites each product by its matrix's form."""
+    """Rewrites each product by its matrix's scheme."""
 
-    def __init__(self, graph: Graph, forms: Mapping[str, Form]) -> None:
+    def __init__(self, graph: Graph, schemes: Mapping[str, Scheme]) -> None:
         super().__init__(graph)
-        self.forms = forms
-        self._activations: dict[tuple[ir.Value, Form], Activation] = {}
+        self.schemes = schemes
+        self._activations: dict[tuple[ir.Value, Scheme], Activation] = {}
         self._quantized_table: tuple[NDArray[np.int8], NDArray[np.float32]] | None = None
 
     def product(self, x: ir.Value, matrix: ir.Value) -> ir.Value | None:
         """Both sides as integers."""
         name = name_of(matrix)
-        if (form := self._form(name)) is Form.FLOAT:
+        if (scheme := self._scheme(name)) is Scheme.FLOAT:
             return None
         q, scales = quantized(self.weights(name), axis=0)
-        return self._scaled(self._activation(x, form), self.constant(f"{name}.int8", q), scales, name)
+        return self._scaled(self._activation(x, scheme), self.constant(f"{name}.int8", q), scales, name)
 
     def embedding(self, ids: ir.Value) -> ir.Value | None:
         """Rows of the 8-bit table, scaled."""
-        if self._form(TABLE) is Form.FLOAT:
+        if self._scheme(TABLE) is Scheme.FLOAT:
             return None
         table, scales = self._table()
         row = self.op("Cast", self.op("Gather", table, ids), to=ir.DataType.FLOAT)
@@ -86,9 +86,9 @@ class Quantizer(Rewriter):
 
     def head(self, x: ir.Value, bias: ir.Value) -> ir.Value | None:
         """The product with the table's rows, which are stored as they lie, [vocab, hidden]."""
-        if (form := self._form(TABLE)) is Form.FLOAT:
+        if (scheme := self._scheme(TABLE)) is Scheme.FLOAT:
             return None
-        activation, size = self._activation(x, form), rows_of(bias)
+        activation, size = self._activation(x, scheme), rows_of(bias)
         parts = [
             self._head_part(activation, bias, chosen[0].item(), chosen[-1].item() + 1)
             for chosen in np.array_split(np.arange(size), min(CHUNKS, size))
@@ -110,31 +110,33 @@ class Quantizer(Rewriter):
         q, scales = self._quantized_table
         return self.constant(f"{TABLE}.int8", q), scales
 
-    def _form(self, name: str) -> Form:
-        return self.forms.get(matrix_of(name), Form.TENSOR)
+    def _scheme(self, name: str) -> Scheme:
+        return self.schemes.get(matrix_of(name), Scheme.PER_TENSOR)
 
-    def _activation(self, x: ir.Value, form: Form) -> Activation:
+    def _activation(self, x: ir.Value, scheme: Scheme) -> Activation:
         """The quantized x, once for all products that read it."""
-        if (x, form) not in self._activations:
-            make = self._by_tensor if form is Form.TENSOR else self._by_row
-            self._activations[x, form] = make(x)
-        return self._activations[x, form]
+        if (x, scheme) not in self._activations:
+            make = self._per_tensor if scheme is Scheme.PER_TENSOR else self._per_token
+            self._activations[x, scheme] = make(x)
+        return self._activations[x, scheme]
 
-    def _by_tensor(self, x: ir.Value) -> Activation:
+    def _per_tensor(self, x: ir.Value) -> Activation:
         q, scale, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
-        return Activation(q, scale, zero, Form.TENSOR)
+        return Activation(q, scale, zero, Scheme.PER_TENSOR)
 
-    def _by_row(self, x: ir.Value) -> Activation:
+    def _per_token(self, x: ir.Value) -> Activation:
         last = self.constant("last_axis", np.array([-1], np.int64))
         largest = self.op("ReduceMax", self.op("Abs", x), last, keepdims=1)
         largest = self.op("Max", largest, self.constant("least", LEAST))
         step, zero = self.constant("step", np.float32(1 / 127)), self.constant("zero", np.uint8(128))
-        return Activation(self.op("QuantizeLinear", self.op("Div", x, largest), step, zero), largest, zero, Form.ROW)
+        return Activation(
+            self.op("QuantizeLinear", self.op("Div", x, largest), step, zero), largest, zero, Scheme.PER_TOKEN
+        )
 
     def _scaled(self, x: Activation, weight: ir.Value, scales: NDArray[np.float32], name: str) -> ir.Value:
         """The float32 product of quantized activations and an 8-bit matrix [in, out] with scales [out]."""
         total = self.op("Cast", self.op("MatMulInteger", x.q, weight, x.zero), to=ir.DataType.FLOAT)
-        if x.form is Form.TENSOR:
+        if x.scheme is Scheme.PER_TENSOR:
             return self.op("Mul", total, self.op("Mul", x.scale, self.constant(f"{name}.scale", scales)))
         return self.op("Mul", self.op("Mul", total, self.constant(f"{name}.scale", scales / 127)), x.scale)
 

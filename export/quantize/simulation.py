@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from diffutron_ort.errors import FidelityError
-from diffutron_ort_export.graph.network import TABLE, Denoiser, Projection
+from diffutron_ort_export.checkpoint.layout import TABLE
+from diffutron_ort_export.graph.network import Denoiser, Projection
 from diffutron_ort_export.graph.rewrite import matrix_of
-from diffutron_ort_export.quantize.int8 import Form
+from diffutron_ort_export.quantize.int8 import Scheme
 
 HEAD = matrix_of(TABLE)
 """The table's name; it is the embedding's and the head's."""
@@ -39,23 +40,23 @@ def products(denoiser: Denoiser) -> dict[str, list[Product]]:
 
 
 @contextlib.contextmanager
-def as_int8(matrices: Products, forms: Mapping[str, Form]) -> Iterator[None]:
-    """The network as if its matrices were 8-bit in these forms, TENSOR where there is none.
+def simulated_int8(matrices: Products, schemes: Mapping[str, Scheme]) -> Iterator[None]:
+    """The network as if its matrices were 8-bit in these schemes, TENSOR where there is none.
 
-    Weights are rounded to what their int8 and scales stand for, activations to what their form would make of them.
+    Weights are rounded to what their int8 and scales stand for, activations to what their scheme would make of them.
     """
     with contextlib.ExitStack() as stack:
         for name, parts in matrices.items():
-            if (form := forms.get(name, Form.TENSOR)) is Form.FLOAT:
+            if (scheme := schemes.get(name, Scheme.PER_TENSOR)) is Scheme.FLOAT:
                 continue
             for module, weight in parts:
-                stack.callback(module.register_forward_pre_hook(rounding(partial(by_form, form=form))).remove)
+                stack.callback(module.register_forward_pre_hook(rounding(partial(by_form, scheme=scheme))).remove)
                 change(stack, weight, partial(by_scales, axis=1 if name == HEAD else 0))
         yield
 
 
 @contextlib.contextmanager
-def as_half(matrices: Products, variant: str) -> Iterator[None]:
+def simulated_fp16(matrices: Products, variant: str) -> Iterator[None]:
     """The network as if its products were made in half precision.
 
     ONNX Runtime's CPU provider has no such products and takes the casts around them away, so it cannot tell what a
@@ -121,9 +122,9 @@ def by_scales(weight: Tensor, axis: int) -> Tensor:
     return (weight / scales).round() * scales
 
 
-def by_form(x: Tensor, form: Form) -> Tensor:
-    """What the 8-bit activations of a form stand for."""
-    if form is Form.ROW:
+def by_form(x: Tensor, scheme: Scheme) -> Tensor:
+    """What the 8-bit activations of a scheme stand for."""
+    if scheme is Scheme.PER_TOKEN:
         step = x.abs().amax(-1, keepdim=True).div(127).clamp(min=1e-30)
         return (x / step).round() * step
     low, high = x.min().clamp(max=0), x.max().clamp(min=0)

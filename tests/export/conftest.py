@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diffutron_ort_export.check.verify import Outputs, Session
+from diffutron_ort_export.check.verify import GraphSession, Outputs
 from diffutron_ort_export.checkpoint.architecture import read_shape
 from tests.conftest import GOLDEN
 
@@ -33,9 +33,9 @@ def adapter(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def run(tiny_bundle: Path) -> Run:
-    """Runs the exported graph; see `Session.run`."""
+    """Runs the exported graph; see `GraphSession.run`."""
     shape = read_shape(json.loads((tiny_bundle / "config.json").read_text()))
-    return Session(tiny_bundle / "onnx" / "denoiser.onnx", shape).run
+    return GraphSession(tiny_bundle / "onnx" / "denoiser.onnx", shape).run
 
 
 def edit_json(path: Path, **changes: Any) -> None:

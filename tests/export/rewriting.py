@@ -9,8 +9,8 @@ import onnx_ir as ir
 import torch
 
 from diffutron_ort_export.checkpoint.source import Source
-from diffutron_ort_export.graph.graph import Graph
 from diffutron_ort_export.graph.network import build
+from diffutron_ort_export.graph.onnx_graph import Graph
 
 NANO = Path(__file__).parents[2] / "models" / "nano"
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffutron_ort.errors import CheckpointError
-from diffutron_ort_export.checkpoint import apart
+from diffutron_ort_export.checkpoint import time_limit
 from diffutron_ort_export.checkpoint.adapter import merge_adapter
 from diffutron_ort_export.checkpoint.source import open_source
 from tests.export.conftest import TINY, edit_json, edit_tensors
@@ -133,7 +133,7 @@ def test_the_settings_of_the_tiny_adapter_are_all_known() -> None:
 
 
 def test_a_pattern_that_never_ends(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "SECONDS", 2.0)
+    monkeypatch.setattr(time_limit, "SECONDS", 2.0)
     edit_json(adapter / CONFIG, target_modules=r"((\w|\.)+)+!")
     began = time.monotonic()
     with pytest.raises(CheckpointError, match="the pattern .* takes longer than 2 seconds"):

@@ -20,7 +20,7 @@ from diffutron_ort.errors import CheckpointError, DiffutronError, FidelityError,
 from diffutron_ort.text.chat_template import CHAT_TEMPLATE
 from diffutron_ort_export import export, pipeline, recipes, variants
 from diffutron_ort_export.check import fidelity, verify
-from diffutron_ort_export.graph.graph import Graph
+from diffutron_ort_export.graph.onnx_graph import Graph
 from tests.export.conftest import TINY, edit_json
 
 FP32 = recipes.RECIPES["fp32"]

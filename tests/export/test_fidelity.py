@@ -10,7 +10,17 @@ from diffutron_ort.errors import DiffutronWarning, FidelityError
 from diffutron_ort.runtime.contract import PassInput, Predictions
 from diffutron_ort.sampler.engine import Step
 from diffutron_ort_export.check import fidelity
-from diffutron_ort_export.check.fidelity import ANSWER, LENGTH, RATIOS, ROWS, Rows, Yardstick, compare, divergence, join
+from diffutron_ort_export.check.fidelity import (
+    ANSWER,
+    LENGTH,
+    RATIOS,
+    ROWS,
+    Fp32Baseline,
+    Rows,
+    compare_rows,
+    first_difference,
+    join,
+)
 from diffutron_ort_export.checkpoint.source import Source, open_source
 from diffutron_ort_export.passages import PASSAGES
 from diffutron_ort_export.variants import Job, Options, judge
@@ -34,7 +44,7 @@ def rows(same: list[int], lead: list[float], decided: list[int]) -> Rows:
 def test_a_comparison_by_hand() -> None:
     expected = np.log(np.array([[0.7, 0.2, 0.1], [0.336, 0.332, 0.332]]))
     found = expected + np.array([[0, 0, 0.3], [0, 0.3, 0]])
-    result = compare(expected, found)
+    result = compare_rows(expected, found)
     assert result.same.tolist() == [True, False]
     np.testing.assert_allclose(result.lead, np.log([0.7 / 0.2, 0.336 / 0.332]))
     np.testing.assert_allclose(result.error, [0.3 / 3**0.5] * 2)
@@ -56,7 +66,7 @@ def test_a_row_with_a_logit_that_is_not_finite_is_wrong_and_its_figures_are_numb
     expected = np.array([[3.0, 1, 0], [3, 1, 0]])
     found = expected.copy()
     found[0, 2] = value
-    result = compare(expected, found)
+    result = compare_rows(expected, found)
     assert (result.same.tolist(), result.finite.tolist()) == ([False, True], [False, True])
     assert np.isfinite(result.kl).all()
     assert result.kl[0] > 2
@@ -101,7 +111,7 @@ def test_generations_by_hand() -> None:
     found = fidelity.trajectories([expected] * 3, [expected, order, wrong])
     assert (found["count"], found["identical"], found["first_divergence"]) == (3, 2, [None, 1, 0])
     assert found["same_tokens"] == pytest.approx((1 + 1 + 0.5) / 3)  # of the answer; the prompt's would be more
-    assert divergence(expected, expected) is None
+    assert first_difference(expected, expected) is None
 
 
 def test_canvases_of_every_ratio_fit_and_ask_for_masks(source: Source) -> None:
@@ -131,8 +141,8 @@ class Fake:
 
     batch_invariant = True
 
-    def __init__(self, yardstick: Yardstick, change) -> None:
-        self.logits, self.change = iter(yardstick.logits), change
+    def __init__(self, baseline: Fp32Baseline, change) -> None:
+        self.logits, self.change = iter(baseline.logits), change
 
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
         none = np.zeros(0)
@@ -140,27 +150,27 @@ class Fake:
 
 
 @pytest.fixture(scope="module")
-def yardstick(source: Source) -> Yardstick:
-    made = Yardstick(source)
+def baseline(source: Source) -> Fp32Baseline:
+    made = Fp32Baseline(source)
     one = np.eye(512)[np.arange(24) * 7]  # peaked: each row's best token is known
     made.logits = [5 * one[: canvas.rows.size] for canvas in made.masked]
     return made
 
 
-def test_each_ratio_is_compared_with_its_own_canvases(yardstick: Yardstick) -> None:
+def test_each_ratio_is_compared_with_its_own_canvases(baseline: Fp32Baseline) -> None:
     count = itertools.count()
     swapped = lambda logits: logits[:, ::-1] if next(count) >= 2 * len(PASSAGES) else logits  # noqa: E731
-    by_ratio = yardstick.rows(Fake(yardstick, swapped))
+    by_ratio = baseline.rows(Fake(baseline, swapped))
     assert [by_ratio[ratio].agreement() for ratio in RATIOS] == [1, 1, 0]
 
 
-def test_logits_that_are_not_finite_are_refused_whatever_is_accepted(yardstick: Yardstick) -> None:
+def test_logits_that_are_not_finite_are_refused_whatever_is_accepted(baseline: Fp32Baseline) -> None:
     def broken(logits):
         logits[0, 3] = np.nan
         return logits
 
     with pytest.raises(FidelityError, match=r"variant int8: 18 of \d+ rows have logits that are not finite"):
-        yardstick.card(Fake(yardstick, broken), "int8")
+        baseline.card(Fake(baseline, broken), "int8")
 
 
 @pytest.mark.parametrize(
@@ -175,9 +185,9 @@ def test_logits_that_are_not_finite_are_refused_whatever_is_accepted(yardstick: 
     ],
 )
 def test_a_miss_is_told_and_a_large_one_refused(
-    yardstick: Yardstick, tmp_path, recwarn, agreement: float, accept: bool, refused: bool, told: bool
+    baseline: Fp32Baseline, tmp_path, recwarn, agreement: float, accept: bool, refused: bool, told: bool
 ) -> None:
-    job = Job(tmp_path / "denoiser.onnx", {}, yardstick, Options(accept=accept))
+    job = Job(tmp_path / "denoiser.onnx", {}, baseline, Options(accept=accept))
     if refused:
         with pytest.raises(FidelityError, match=r"89\.9% of the clear rows .* 98% is the aim, 90% the least.*--accept"):
             judge(job, "int8", agreement)

@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from diffutron_ort_export import export
-from diffutron_ort_export.check.verify import Session
+from diffutron_ort_export.check.verify import GraphSession
 from diffutron_ort_export.checkpoint.architecture import read_shape
-from diffutron_ort_export.graph.network import parameter_shapes
+from diffutron_ort_export.checkpoint.layout import tensor_shapes
 from tests.export.conftest import TINY, Run, whole
 
 LOGITS = np.load(TINY / "logits.npz")
@@ -44,7 +44,7 @@ def test_golden_adapter_logits(tmp_path: Path) -> None:
     export(TINY / "checkpoint", tmp_path / "out", adapter=TINY / "adapter")
     golden = np.load(TINY / "adapter_logits.npz")
     shape = read_shape(json.loads((tmp_path / "out" / "config.json").read_text()))
-    found = Session(tmp_path / "out" / "onnx" / "denoiser.onnx", shape).run(*whole(golden["ids"]))
+    found = GraphSession(tmp_path / "out" / "onnx" / "denoiser.onnx", shape).run(*whole(golden["ids"]))
     np.testing.assert_allclose(found["logits"], golden["logits"], atol=GOLDEN_TOLERANCE, rtol=0)
     assert json.loads((tmp_path / "out" / "diffutron.json").read_text())["source"]["adapter"] == "adapter"
 
@@ -191,7 +191,7 @@ def test_operators(model: onnx.ModelProto) -> None:
 
 def test_every_weight_is_stored_once(tiny_bundle: Path, model: onnx.ModelProto) -> None:
     shape = read_shape(json.loads((tiny_bundle / "config.json").read_text()))
-    parameters = sum(int(np.prod(size)) for size in parameter_shapes(shape).values())
+    parameters = sum(int(np.prod(size)) for size in tensor_shapes(shape).values())
     size = (tiny_bundle / "onnx" / "denoiser.onnx.data").stat().st_size
     small = 2 * 7 * shape.hidden_size + 2 * shape.hidden_size  # norms, which are kept in the graph itself
     assert 4 * (parameters - small) <= size <= 1.05 * 4 * parameters

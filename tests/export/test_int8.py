@@ -12,19 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from diffutron_ort_export.check.verify import Session
+from diffutron_ort_export.check.verify import GraphSession
+from diffutron_ort_export.checkpoint.layout import TABLE
 from diffutron_ort_export.checkpoint.source import Source, open_source
-from diffutron_ort_export.graph.graph import Graph
-from diffutron_ort_export.graph.network import TABLE, build
+from diffutron_ort_export.graph.network import build
+from diffutron_ort_export.graph.onnx_graph import Graph
 from diffutron_ort_export.graph.rewrite import matrix_of
-from diffutron_ort_export.quantize.int8 import CHUNKS, Form, quantize, quantized
+from diffutron_ort_export.quantize.int8 import CHUNKS, Scheme, quantize, quantized
 from diffutron_ort_export.quantize.simulation import products
 from tests.export.conftest import TINY, whole
 from tests.export.rewriting import graph_of, places
 
 LAYERS, HIDDEN, INNER, VOCAB = 7, 64, 96, 512
-FORMS = ("tensor", "row")
-Run = dict[str, Session]
+SCHEMES = ("per_tensor", "per_token")
+Run = dict[str, GraphSession]
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +35,28 @@ def source() -> Source:
 
 @pytest.fixture(scope="module")
 def graphs(tiny_bundle: Path, source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The tiny checkpoint with all matrices in one form, and with a few in float."""
+    """The tiny checkpoint with all matrices in one scheme, and with a few in float."""
     names = products(build(source.shape, source.tensors))
-    all_forms = {form: dict.fromkeys(names, Form(form)) for form in FORMS}
-    all_forms["mixed"] = {"model.layers.0.attn.Wqkv": Form.FLOAT, matrix_of(TABLE): Form.FLOAT, "head.dense": Form.ROW}
+    all_forms = {scheme: dict.fromkeys(names, Scheme(scheme)) for scheme in SCHEMES}
+    all_forms["mixed"] = {
+        "model.layers.0.attn.Wqkv": Scheme.FLOAT,
+        matrix_of(TABLE): Scheme.FLOAT,
+        "head.dense": Scheme.PER_TOKEN,
+    }
     return {
-        name: written(ir.load(tiny_bundle / "onnx" / "denoiser.onnx"), tmp_path_factory.mktemp(name), forms)
-        for name, forms in all_forms.items()
+        name: written(ir.load(tiny_bundle / "onnx" / "denoiser.onnx"), tmp_path_factory.mktemp(name), schemes)
+        for name, schemes in all_forms.items()
     }
 
 
 @pytest.fixture(scope="module")
 def run(graphs: dict[str, Path], source: Source) -> Run:
-    return {name: Session(path, source.shape) for name, path in graphs.items()}
+    return {name: GraphSession(path, source.shape) for name, path in graphs.items()}
 
 
-def written(model: ir.Model, folder: Path, forms: dict[str, Form]) -> Path:
+def written(model: ir.Model, folder: Path, schemes: dict[str, Scheme]) -> Path:
     graph, path = Graph(model), folder / "denoiser_int8.onnx"
-    quantize(graph, forms)
+    quantize(graph, schemes)
     graph.save(path, {})
     return path
 
@@ -64,7 +69,7 @@ def counted(path: Path) -> Counter[str]:
 
 
 def test_every_matrix_is_one_byte_a_weight_and_the_table_is_there_once(graphs: dict[str, Path]) -> None:
-    stored, size = places(graph_of(graphs["tensor"])), Path(f"{graphs['tensor']}.data").stat().st_size
+    stored, size = places(graph_of(graphs["per_tensor"])), Path(f"{graphs['per_tensor']}.data").stat().st_size
     table = stored[f"{TABLE}.int8"]
     parts = [stored.pop(name) for name in list(stored) if re.fullmatch(r"head\.\d+\.int8", name)]
     assert sum(end - first for first, end in stored.values()) == size
@@ -80,24 +85,24 @@ def test_a_table_that_stays_float_is_there_once_too(graphs: dict[str, Path]) -> 
     stored, size = places(graph_of(graphs["mixed"])), Path(f"{graphs['mixed']}.data").stat().st_size
     assert sum(end - first for first, end in stored.values()) == size
     assert not [name for name in stored if "head.0" in name or name.startswith(f"{TABLE}.")]
-    plain = Path(f"{graphs['tensor']}.data").stat().st_size
+    plain = Path(f"{graphs['per_tensor']}.data").stat().st_size
     table, wqkv = 3 * VOCAB * HIDDEN - 2 * 4 * VOCAB, 3 * 3 * HIDDEN * HIDDEN
     assert size == plain + table + wqkv
 
 
-@pytest.mark.parametrize("form", [*FORMS, "mixed"])
+@pytest.mark.parametrize("scheme", [*SCHEMES, "mixed"])
 def test_only_standard_operators_and_the_contract_of_float32(
-    graphs: dict[str, Path], tiny_bundle: Path, form: str
+    graphs: dict[str, Path], tiny_bundle: Path, scheme: str
 ) -> None:
-    onnx.checker.check_model(graphs[form], full_check=True)
-    graph, single = graph_of(graphs[form]), graph_of(tiny_bundle / "onnx" / "denoiser.onnx")
+    onnx.checker.check_model(graphs[scheme], full_check=True)
+    graph, single = graph_of(graphs[scheme]), graph_of(tiny_bundle / "onnx" / "denoiser.onnx")
     assert {node.domain for node in graph.node} == {""}
     assert list(graph.input) == list(single.input)
     assert list(graph.output) == list(single.output)
 
 
 def test_products_are_of_integers_and_share_what_they_read(graphs: dict[str, Path]) -> None:
-    plain, by_row, mixed = (counted(graphs[name]) for name in (*FORMS, "mixed"))
+    plain, by_row, mixed = (counted(graphs[name]) for name in (*SCHEMES, "mixed"))
     matrices = 7 * LAYERS + 1
     # A layer reads four: the normed stream (query, key, value), attention, the normed stream again, and the gated unit;
     # the last layer's query reads rows alone, and the head reads two.
@@ -124,7 +129,7 @@ def weights() -> dict[str, NDArray[np.float32]]:
     return {"m.weight": matrix, TABLE: table, "bias": bias}
 
 
-def small(weights: dict[str, NDArray[np.float32]], folder: Path, form: Form) -> onnxruntime.InferenceSession:
+def small(weights: dict[str, NDArray[np.float32]], folder: Path, scheme: Scheme) -> onnxruntime.InferenceSession:
     nodes = [
         helper.make_node("MatMul", ["x", "m.weight"], ["p"]),
         helper.make_node("Gather", [TABLE, "ids"], ["e"]),
@@ -143,7 +148,7 @@ def small(weights: dict[str, NDArray[np.float32]], folder: Path, form: Form) -> 
     model.ir_version = 10
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # products that cannot saturate anywhere
-    path = written(ir.from_proto(model), folder, {"m": form, matrix_of(TABLE): form})
+    path = written(ir.from_proto(model), folder, {"m": scheme, matrix_of(TABLE): scheme})
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
@@ -185,12 +190,12 @@ def test_numbers_too_small_for_a_scale_leave_int8_nowhere(least: float) -> None:
     np.testing.assert_allclose(q * scales, least, rtol=1e-6, atol=1e-42)
 
 
-@pytest.mark.parametrize(("form", "activations"), [(Form.TENSOR, by_tensor), (Form.ROW, by_row)])
-def test_products_are_what_numpy_makes_of_the_integers(weights, tmp_path: Path, form: Form, activations) -> None:
+@pytest.mark.parametrize(("scheme", "activations"), [(Scheme.PER_TENSOR, by_tensor), (Scheme.PER_TOKEN, by_row)])
+def test_products_are_what_numpy_makes_of_the_integers(weights, tmp_path: Path, scheme: Scheme, activations) -> None:
     x = np.random.default_rng(5).normal(size=(6, 16)).astype(np.float32)
     x[2] = 0  # a row of nothing has no scale of its own
     ids = np.array([0, 29, 4])
-    product, embedded, logits = small(weights, tmp_path, form).run(None, {"x": x, "ids": ids})
+    product, embedded, logits = small(weights, tmp_path, scheme).run(None, {"x": x, "ids": ids})
     q, scale = activations(x)
     matrix, columns = quantized(weights["m.weight"], axis=0)
     table, rows = quantized(weights[TABLE], axis=1)
@@ -208,11 +213,11 @@ def test_an_outlier_harms_its_own_row_alone_by_row_and_all_by_tensor(weights, tm
     loud[3] *= 1000
     others = np.arange(8) != 3
     found = {}
-    for form in (Form.ROW, Form.TENSOR):
-        session = small(weights, tmp_path, form)
-        found[form] = [session.run(["logits"], {"x": each, "ids": np.array([0])})[0][others] for each in (x, loud)]
-    np.testing.assert_array_equal(*found[Form.ROW])
-    quiet, disturbed = found[Form.TENSOR]
+    for scheme in (Scheme.PER_TOKEN, Scheme.PER_TENSOR):
+        session = small(weights, tmp_path, scheme)
+        found[scheme] = [session.run(["logits"], {"x": each, "ids": np.array([0])})[0][others] for each in (x, loud)]
+    np.testing.assert_array_equal(*found[Scheme.PER_TOKEN])
+    quiet, disturbed = found[Scheme.PER_TENSOR]
     assert np.abs(disturbed - weights["bias"]).max() < 0.5  # next to nothing is left of them
     assert np.abs(quiet - disturbed).max() > 1
 
@@ -225,7 +230,7 @@ FLIPPED = 0.3
 logits by so much (a tenth of what 8 bits change of them); of 33 rows 30 have to be free of it. None was tipped here."""
 
 
-def moved(run: Session, ids: NDArray[np.int64], others: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+def moved(run: GraphSession, ids: NDArray[np.int64], others: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
     """By how much the logits of each row of `ids` change, asked for alone, and in a batch with longer others."""
     alone, (_, places, rows) = run.run(*whole(ids))["logits"], whole(ids)
     single = [run.run(ids[None], places, np.array([row]))["logits"][0] for row in rows]
@@ -238,8 +243,8 @@ def moved(run: Session, ids: NDArray[np.int64], others: NDArray[np.int64]) -> tu
 
 def test_by_row_nothing_moves_a_row_and_by_tensor_all_that_is_beside_it(run: Run) -> None:
     ids, others = LOGITS["ids_2"], np.tile(LOGITS["ids_3"], 2)[:50]
-    for change in moved(run["row"], ids, others):
+    for change in moved(run["per_token"], ids, others):
         assert (change <= 1e-5).sum() >= 30
         assert change.max() <= FLIPPED
-    for change in moved(run["tensor"], ids, others):
+    for change in moved(run["per_tensor"], ids, others):
         assert (change > 0.01).mean() > 0.9

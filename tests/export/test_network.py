@@ -9,8 +9,9 @@ import torch
 from torch.export import Dim
 
 from diffutron_ort_export.checkpoint.architecture import Shape
+from diffutron_ort_export.checkpoint.layout import tensor_shapes
 from diffutron_ort_export.graph import network
-from diffutron_ort_export.graph.graph import quiet
+from diffutron_ort_export.graph.onnx_graph import quiet
 
 Reduce = Callable[..., dict[str, np.ndarray]]
 VOCAB = 100
@@ -121,7 +122,7 @@ def test_masks_by_hand() -> None:
 
 def test_base_has_137_tensors_and_307_786_240_parameters() -> None:
     base = Shape(256_000, 768, 1152, 22, 12, 128, 8192, 1e-5, 3, 160_000.0, 160_000.0)
-    shapes = network.parameter_shapes(base)
+    shapes = tensor_shapes(base)
     assert len(shapes) == 137
     assert sum(int(np.prod(size)) for size in shapes.values()) == 307_786_240
     assert shapes["model.layers.21.attn.Wqkv.weight"] == (2304, 768)

@@ -25,7 +25,7 @@ from diffutron_ort.checks.verify import verify as checks
 from diffutron_ort.errors import BundleError, DiffutronError, FidelityError, OptionError
 from diffutron_ort_export import export, plain
 from diffutron_ort_export.check import verify
-from diffutron_ort_export.check.fidelity import Yardstick, log_softmax, pass_over
+from diffutron_ort_export.check.fidelity import Fp32Baseline, log_softmax, pass_over
 from diffutron_ort_export.checkpoint.source import open_source
 from diffutron_ort_export.variants import Job
 from tests.export.conftest import TINY, edit_tensors
@@ -186,14 +186,14 @@ def test_another_graph_than_the_checkpoint_is_refused(bundle: Path, tmp_path: Pa
     altered = Path(shutil.copytree(CHECKPOINTS[bundle.name], tmp_path / "checkpoint"))
     edit_tensors(altered / "model.safetensors", lambda tensors: tensors["model.layers.1.attn.Wo.weight"].mul_(1.01))
     reference, session = verify.Reference(open_source(str(altered))), session_of(bundle)
-    ids = verify.tokens(np.random.default_rng(0), session.shape, 1, 20)
+    ids = verify.random_tokens(np.random.default_rng(0), session.shape, 1, 20)
     with pytest.raises(FidelityError, match="variant plain: a logit differs from transformers' by"):
-        verify.judged([verify.long_case(reference, session, ids)], "plain")
+        verify.exact_card([verify.long_case(reference, session, ids)], "plain")
 
 
-def session_of(bundle: Path) -> plain.PlainSession:
+def session_of(bundle: Path) -> plain.FullLogitsSession:
     source = open_source(str(CHECKPOINTS[bundle.name]))
-    return plain.PlainSession(bundle / "onnx" / "model.onnx", source.shape)
+    return plain.FullLogitsSession(bundle / "onnx" / "model.onnx", source.shape)
 
 
 @without_optimum
@@ -201,9 +201,13 @@ def test_an_output_vocabulary_leaves_it_as_it_is(tmp_path: Path) -> None:
     source = open_source(str(TINY / "checkpoint"))
     (tmp_path / "onnx").mkdir()
     (tmp_path / "config.json").write_text(json.dumps(dict(source.config)))
-    job = Job(tmp_path / "onnx" / "model.onnx", {}, Yardstick(dataclasses.replace(source, pieces=(0, 1, 2, 3, 4, 9))))
+    job = Job(
+        tmp_path / "onnx" / "model.onnx",
+        {},
+        Fp32Baseline(dataclasses.replace(source, output_vocabulary=(0, 1, 2, 3, 4, 9))),
+    )
     assert plain.write_plain(job)["top1_agreement"] == 1
-    graph = plain.PlainSession(job.path, source.shape)
+    graph = plain.FullLogitsSession(job.path, source.shape)
     assert graph.run(np.array([[4]]), np.array([[0]]), np.array([0]))["logits"].shape == (1, source.shape.vocab_size)
 
 
@@ -221,7 +225,7 @@ def test_alone_it_is_no_bundle(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def foreign(broken: Path) -> Path:
+def third_party(broken: Path) -> Path:
     """A bundle whose manifest lists a plain graph, of which nothing here reads a byte."""
     path = broken / "onnx" / "model.onnx"
     path.write_bytes(b"of others")
@@ -232,18 +236,18 @@ def foreign(broken: Path) -> Path:
     return broken
 
 
-def test_it_is_not_run_here(foreign: Path) -> None:
-    model = Diffutron.from_pretrained(foreign)
+def test_it_is_not_run_here(third_party: Path) -> None:
+    model = Diffutron.from_pretrained(third_party)
     assert model.generate("On iki artı beş kaç eder?") == "on yedi"
     assert model.bundle.plain.graph == "onnx/model.onnx"
     with pytest.raises(OptionError, match="variant='plain' is for optimum .* to generate here, use fp32"):
-        Diffutron.from_pretrained(foreign, variant="plain")
+        Diffutron.from_pretrained(third_party, variant="plain")
 
 
-def test_a_part_of_it_is_named_by_verify_and_needed_by_nothing_here(foreign: Path) -> None:
-    (foreign / "onnx" / "model.onnx").write_bytes(b"of other")
+def test_a_part_of_it_is_named_by_verify_and_needed_by_nothing_here(third_party: Path) -> None:
+    (third_party / "onnx" / "model.onnx").write_bytes(b"of other")
     with pytest.raises(BundleError, match=r"model\.onnx has 8 bytes, not 9"):
-        next(checks(foreign))
-    (foreign / "onnx" / "model.onnx").unlink()
-    assert next(checks(foreign)).name == "files"
-    assert Diffutron.from_pretrained(foreign).generate("On iki artı beş kaç eder?") == "on yedi"
+        next(checks(third_party))
+    (third_party / "onnx" / "model.onnx").unlink()
+    assert next(checks(third_party)).name == "files"
+    assert Diffutron.from_pretrained(third_party).generate("On iki artı beş kaç eder?") == "on yedi"

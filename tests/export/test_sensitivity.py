@@ -10,10 +10,10 @@ from diffutron_ort.cli.main import main
 from diffutron_ort.errors import DiffutronWarning, FidelityError, OptionError
 from diffutron_ort_export import variants
 from diffutron_ort_export.check import fidelity
-from diffutron_ort_export.check.fidelity import Yardstick
+from diffutron_ort_export.check.fidelity import Fp32Baseline
 from diffutron_ort_export.checkpoint.source import Source, open_source
 from diffutron_ort_export.graph.rewrite import matrix_of
-from diffutron_ort_export.quantize.int8 import Form
+from diffutron_ort_export.quantize.int8 import Scheme
 from diffutron_ort_export.quantize.sensitivity import Search, excluded
 from diffutron_ort_export.variants import Job, Options, save_int8, write_int8
 from tests.export.conftest import TINY
@@ -42,7 +42,7 @@ def test_the_matrix_of_a_part(name: str, matrix: str) -> None:
     [([], []), (["*"], NAMES), (["model.layers.1.*"], NAMES[2:3]), (["head.dense", "*Wo"], [NAMES[0], *NAMES[2:]])],
 )
 def test_patterns_of_names(patterns: list[str], left: list[str]) -> None:
-    assert excluded(patterns, NAMES) == dict.fromkeys(left, Form.FLOAT)
+    assert excluded(patterns, NAMES) == dict.fromkeys(left, Scheme.FLOAT)
 
 
 def test_a_pattern_that_fits_nothing() -> None:
@@ -51,20 +51,22 @@ def test_a_pattern_that_fits_nothing() -> None:
 
 
 class Fake(Search):
-    """A search among matrices whose shares are known, by the form they are in; the graph is enough below a sum."""
+    """A search among matrices whose shares are known, by the scheme they are in; the graph is enough below a sum."""
 
     def __init__(self, shares: dict[str, tuple[float, float]], enough: float) -> None:
         self.matrices, self.shares, self.enough = {name: [] for name in shares}, shares, enough
         self.most, self._changes, self.asked = 2 * len(shares), [], []
 
-    def _share(self, name: str, form: Form) -> float:
-        self.asked.append((name, form))
-        return self.shares[name][form is Form.ROW]
+    def _share(self, name: str, scheme: Scheme) -> float:
+        self.asked.append((name, scheme))
+        return self.shares[name][scheme is Scheme.PER_TOKEN]
 
     def _enough(self, count: int) -> bool:
-        forms = self.forms(count)
-        left = {name: forms.get(name, Form.TENSOR) for name in self.shares if forms.get(name) is not Form.FLOAT}
-        return sum(self.shares[name][form is Form.ROW] for name, form in left.items()) <= self.enough
+        schemes = self.schemes(count)
+        left = {
+            name: schemes.get(name, Scheme.PER_TENSOR) for name in self.shares if schemes.get(name) is not Scheme.FLOAT
+        }
+        return sum(self.shares[name][scheme is Scheme.PER_TOKEN] for name, scheme in left.items()) <= self.enough
 
 
 SHARES = {"a": (0.1, 0.09), "b": (8.0, 2.0), "c": (1.0, 0.9), "d": (0.5, 0.0), "e": (0.2, 0.2)}
@@ -72,10 +74,16 @@ SHARES = {"a": (0.1, 0.09), "b": (8.0, 2.0), "c": (1.0, 0.9), "d": (0.5, 0.0), "
 
 def test_the_matrix_that_costs_most_changes_first_and_again_if_it_still_does() -> None:
     search = Fake(SHARES, 0)
-    changes = [("b", Form.ROW), ("b", Form.FLOAT), ("c", Form.FLOAT), ("d", Form.ROW), ("e", Form.FLOAT)]
+    changes = [
+        ("b", Scheme.PER_TOKEN),
+        ("b", Scheme.FLOAT),
+        ("c", Scheme.FLOAT),
+        ("d", Scheme.PER_TOKEN),
+        ("e", Scheme.FLOAT),
+    ]
     for count in range(1, len(changes) + 1):
-        assert search.forms(count) == dict(changes[:count])
-    assert search.forms(search.most) == dict.fromkeys(SHARES, Form.FLOAT)
+        assert search.schemes(count) == dict(changes[:count])
+    assert search.schemes(search.most) == dict.fromkeys(SHARES, Scheme.FLOAT)
 
 
 @pytest.mark.parametrize(("enough", "count"), [(9.9, 1), (3.9, 1), (1.9, 2), (0.9, 3), (0.4, 4), (0.15, 5), (0, 6)])
@@ -86,7 +94,7 @@ def test_no_more_changes_than_need_be(enough: float, count: int) -> None:
 def test_shares_by_row_are_measured_for_matrices_that_are_reached_alone() -> None:
     search = Fake(SHARES, 1.9)
     assert search.least() == 2
-    assert search.asked == [*((name, Form.TENSOR) for name in SHARES), ("b", Form.ROW)]
+    assert search.asked == [*((name, Scheme.PER_TENSOR) for name in SHARES), ("b", Scheme.PER_TOKEN)]
 
 
 # Planted outliers: the same function in float32, with a few channels a hundred times as large as the others
@@ -137,7 +145,7 @@ def nano() -> Source:
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     """Makes a job of a source of nano's shape, whose graph needs no tracing."""
     monkeypatch.setattr(fidelity, "trace", retold(NANO / "onnx" / "denoiser.onnx"))
-    return lambda source, **options: Job(tmp_path / "denoiser.onnx", {}, Yardstick(source), Options(**options))
+    return lambda source, **options: Job(tmp_path / "denoiser.onnx", {}, Fp32Baseline(source), Options(**options))
 
 
 def size(job: Job) -> int:
@@ -190,14 +198,14 @@ def test_far_from_float32_is_refused_unless_accepted(nano: Source, job) -> None:
 def test_a_simulation_that_was_too_kind_is_followed_by_more_changes(nano: Source, job, monkeypatch) -> None:
     written = []
 
-    def save(_job: Job, forms: dict[str, Form]) -> float:
-        written.append(forms)
-        return 0.5 if len(forms) < 4 else 1.0
+    def save(_job: Job, schemes: dict[str, Scheme]) -> float:
+        written.append(schemes)
+        return 0.5 if len(schemes) < 4 else 1.0
 
     monkeypatch.setattr(variants, "save_int8", save)
     monkeypatch.setattr(variants, "Search", lambda _yardstick: Fake(dict.fromkeys("abcdef", (1.0, 1.0)), 5))
     assert list(variants.searched(job(nano))) == ["a", "b", "c", "d"]
-    assert [len(forms) for forms in written] == [0, 1, 2, 3, 4]
+    assert [len(schemes) for schemes in written] == [0, 1, 2, 3, 4]
 
 
 def exported(tmp_path: Path, *arguments: str) -> int:

@@ -11,19 +11,27 @@ import torch
 
 from diffutron_ort.errors import FidelityError
 from diffutron_ort_export.check import fidelity
-from diffutron_ort_export.check.fidelity import GraphForward, TorchForward, Yardstick, canvases, logits_of
-from diffutron_ort_export.check.verify import Session
+from diffutron_ort_export.check.fidelity import Fp32Baseline, GraphForward, TorchForward, canvases, logits_of
+from diffutron_ort_export.check.verify import GraphSession
+from diffutron_ort_export.checkpoint.layout import TABLE
 from diffutron_ort_export.checkpoint.source import Source, open_source
-from diffutron_ort_export.graph.graph import Graph
-from diffutron_ort_export.graph.network import TABLE, Decoder, Denoiser, Projection, build
+from diffutron_ort_export.graph.network import Decoder, Denoiser, Projection, build
+from diffutron_ort_export.graph.onnx_graph import Graph
 from diffutron_ort_export.graph.rewrite import matrix_of
-from diffutron_ort_export.quantize.int8 import Form, quantize
-from diffutron_ort_export.quantize.simulation import Product, as_half, as_int8, by_form, by_scales, products
+from diffutron_ort_export.quantize.int8 import Scheme, quantize
+from diffutron_ort_export.quantize.simulation import (
+    Product,
+    by_form,
+    by_scales,
+    products,
+    simulated_fp16,
+    simulated_int8,
+)
 from diffutron_ort_export.variants import Job, Options, write_fp16
 from tests.export.conftest import TINY
 from tests.export.rewriting import Tensors, altered, graph_of, places, retold
 
-FORMS = {"tensor": Form.TENSOR, "row": Form.ROW}
+SCHEMES = {"tensor": Scheme.PER_TENSOR, "row": Scheme.PER_TOKEN}
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +46,16 @@ def denoiser(source: Source) -> Denoiser:
 
 def test_forms_by_hand() -> None:
     x = torch.tensor([[1.0, -0.5, 0.254], [100.0, 0.0, 0.3]])
-    np.testing.assert_allclose(by_form(x, Form.ROW)[0], [1, -64 / 127, 32 / 127], rtol=1e-6)  # -63.5 goes to even
-    np.testing.assert_allclose(by_form(x, Form.ROW)[1], [100, 0, 0])
+    np.testing.assert_allclose(
+        by_form(x, Scheme.PER_TOKEN)[0], [1, -64 / 127, 32 / 127], rtol=1e-6
+    )  # -63.5 goes to even
+    np.testing.assert_allclose(by_form(x, Scheme.PER_TOKEN)[1], [100, 0, 0])
     step = 100.5 / 255
-    np.testing.assert_allclose(by_form(x, Form.TENSOR), [[3 * step, -step, step], [254 * step, 0, step]], rtol=1e-6)
-    assert not by_form(torch.zeros(2, 3), Form.ROW).any()
-    assert not by_form(torch.zeros(2, 3), Form.TENSOR).any()
+    np.testing.assert_allclose(
+        by_form(x, Scheme.PER_TENSOR), [[3 * step, -step, step], [254 * step, 0, step]], rtol=1e-6
+    )
+    assert not by_form(torch.zeros(2, 3), Scheme.PER_TOKEN).any()
+    assert not by_form(torch.zeros(2, 3), Scheme.PER_TENSOR).any()
 
 
 def test_weights_by_hand() -> None:
@@ -52,16 +64,20 @@ def test_weights_by_hand() -> None:
 
 @pytest.fixture
 def errors(source: Source, denoiser: Denoiser, tiny_bundle: Path, tmp_path: Path) -> Callable[..., tuple[float, float]]:
-    """How far the simulation of some forms is from the real graph, and how far that is from float32: roots of means."""
+    """Return how far a simulation is from the real graph, and that from float32: roots of mean squares."""
     matrices = products(denoiser)
 
-    def measure(forms: dict[str, Form]) -> tuple[float, float]:
+    def measure(schemes: dict[str, Scheme]) -> tuple[float, float]:
         graph, path = Graph(ir.load(tiny_bundle / "onnx" / "denoiser.onnx")), tmp_path / "denoiser_int8.onnx"
-        quantize(graph, forms)
+        quantize(graph, schemes)
         graph.save(path, {})
-        real, plain, canvas = GraphForward(Session(path, source.shape)), TorchForward(denoiser), canvases(source)[6]
+        real, plain, canvas = (
+            GraphForward(GraphSession(path, source.shape)),
+            TorchForward(denoiser),
+            canvases(source)[6],
+        )
         found, single = logits_of(real, canvas), logits_of(plain, canvas)
-        with as_int8(matrices, forms):
+        with simulated_int8(matrices, schemes):
             simulated = logits_of(plain, canvas)
         np.testing.assert_array_equal(logits_of(plain, canvas), single)  # nothing is left of it
         own, whole = (float(np.sqrt(np.square(other - found).mean())) for other in (simulated, single))
@@ -70,18 +86,18 @@ def errors(source: Source, denoiser: Denoiser, tiny_bundle: Path, tmp_path: Path
     return measure
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", ["model.layers.3.attn.Wqkv", "model.layers.5.mlp.Wo", "head.dense", matrix_of(TABLE)])
-def test_one_matrix_is_simulated_as_the_graph_has_it(denoiser: Denoiser, errors, name: str, form: str) -> None:
-    own, whole = errors(dict.fromkeys(products(denoiser), Form.FLOAT) | {name: FORMS[form]})
+def test_one_matrix_is_simulated_as_the_graph_has_it(denoiser: Denoiser, errors, name: str, scheme: str) -> None:
+    own, whole = errors(dict.fromkeys(products(denoiser), Scheme.FLOAT) | {name: SCHEMES[scheme]})
     assert own < whole / 10
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_all_matrices_are_simulated_but_for_roundings_that_the_last_bits_of_float32_tip(
-    denoiser: Denoiser, errors, form: str
+    denoiser: Denoiser, errors, scheme: str
 ) -> None:
-    own, whole = errors(dict.fromkeys(products(denoiser), FORMS[form]))
+    own, whole = errors(dict.fromkeys(products(denoiser), SCHEMES[scheme]))
     assert own < whole / 2
 
 
@@ -89,9 +105,9 @@ def test_an_output_vocabulary_is_rounded_too(source: Source) -> None:
     """Its head reads rows of the table through a parameter of its own."""
     kept = build(source.shape, source.tensors, list(range(0, 512, 2)))
     head, table = kept.head_table.clone(), source.tensors[TABLE][::2]
-    with as_int8(products(kept), {}):
+    with simulated_int8(products(kept), {}):
         np.testing.assert_array_equal(kept.head_table, by_scales(table, 1))
-    with as_half(products(kept), "fp16"):
+    with simulated_fp16(products(kept), "fp16"):
         np.testing.assert_array_equal(kept.head_table, table.half().float())
     assert torch.equal(kept.head_table, head)
 
@@ -103,7 +119,7 @@ def test_an_output_vocabulary_is_rounded_too(source: Source) -> None:
 def job(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     """Makes a job of a source, whose graph needs no tracing."""
     monkeypatch.setattr(fidelity, "trace", retold(tiny_bundle / "onnx" / "denoiser.onnx"))
-    return lambda source, **options: Job(tmp_path / "denoiser.onnx", {}, Yardstick(source), Options(**options))
+    return lambda source, **options: Job(tmp_path / "denoiser.onnx", {}, Fp32Baseline(source), Options(**options))
 
 
 def test_half_precision_halves_the_matrices_and_keeps_the_contract(source: Source, tiny_bundle: Path, job) -> None:
@@ -128,7 +144,7 @@ def test_half_precision_is_judged_by_its_activations_too(source: Source, denoise
     """Weights alone, as the CPU provider has it, are closer to float32 than products in half precision are."""
     canvas, plain = canvases(source)[0], TorchForward(denoiser)
     single = logits_of(plain, canvas)
-    with as_half(products(denoiser), "fp16"):
+    with simulated_fp16(products(denoiser), "fp16"):
         found = logits_of(plain, canvas)
     halved = {name: tensor.half().float() if tensor.dim() == 2 else tensor for name, tensor in source.tensors.items()}
     weights = logits_of(TorchForward(build(source.shape, halved)), canvas)
@@ -152,7 +168,7 @@ def test_half_precision_by_hand(x: list[int], weight: list[int], found: int) -> 
     projection = Projection(2, 1)
     projection.weight.data[:, 0] = torch.tensor(weight)
     table = torch.nn.Parameter(torch.tensor([weight], dtype=torch.float))
-    with as_half({"m": [Product(projection, projection.weight), Product(head, table)]}, "fp16"):
+    with simulated_fp16({"m": [Product(projection, projection.weight), Product(head, table)]}, "fp16"):
         assert projection(given).item() == found
         assert head(given, table).item() == found + 1
 

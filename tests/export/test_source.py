@@ -356,9 +356,9 @@ def test_hostile_entries_of_a_header(checkpoint: Path, entry: dict) -> None:
 def test_a_sparse_file_of_a_terabyte_costs_no_memory(checkpoint: Path) -> None:
     edit_json(checkpoint / "config.json", hidden_size=65536, intermediate_size=262144)
     from diffutron_ort_export.checkpoint.architecture import read_shape
-    from diffutron_ort_export.graph.network import parameter_shapes
+    from diffutron_ort_export.checkpoint.layout import tensor_shapes
 
-    shapes = parameter_shapes(read_shape(json.loads((checkpoint / "config.json").read_text())))
+    shapes = tensor_shapes(read_shape(json.loads((checkpoint / "config.json").read_text())))
     said, end = {}, 0
     for name, shape in shapes.items():
         size = 4 * int(np.prod(shape))

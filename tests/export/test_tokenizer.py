@@ -9,7 +9,7 @@ import pytest
 from diffutron_ort.errors import CheckpointError, DiffutronWarning
 from diffutron_ort_export import export
 from diffutron_ort_export.check import fidelity
-from diffutron_ort_export.checkpoint.pieces import read_pieces
+from diffutron_ort_export.checkpoint.output_vocabulary import read_output_vocabulary
 from diffutron_ort_export.checkpoint.source import open_source
 from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS, read_tokenizer
 from tests.conftest import GOLDEN
@@ -124,7 +124,7 @@ def test_the_saved_state_of_a_run_changes_nothing(tmp_path: Path, clean: Path, s
     assert found.tokenizer.answer_end == expected.tokenizer.answer_end
     assert found.tokenizer.size == expected.tokenizer.size
     (tmp_path / "text").write_text("Merhaba dünya\nkitap, deniz, okul ve elma\n", encoding="utf-8")
-    kept = [read_pieces(tmp_path / "text", source.tokenizer).tolist() for source in (expected, found)]
+    kept = [read_output_vocabulary(tmp_path / "text", source.tokenizer).tolist() for source in (expected, found)]
     assert kept[0] == kept[1]
     canvases = [[canvas.ids.tolist() for canvas in fidelity.canvases(source)] for source in (expected, found)]
     assert canvases[0] == canvases[1]

@@ -16,7 +16,7 @@ from diffutron_ort.config import OPTION_NAMES
 from diffutron_ort.errors import CheckpointError, OptionError
 from diffutron_ort_export.checkpoint.adapter import merge_adapter, read_config
 from diffutron_ort_export.checkpoint.architecture import COPIED, DEFAULTS, MOST, portable_config, read_shape
-from diffutron_ort_export.checkpoint.defaults import generation_defaults
+from diffutron_ort_export.checkpoint.generation_config import generation_defaults
 from diffutron_ort_export.checkpoint.source import GENERATION, open_source
 from diffutron_ort_export.checkpoint.tokenizer import KNOWN, OLDER, SETTINGS, SPECIAL_IDS, TOKENIZER, read_tokenizer
 from diffutron_ort_export.checkpoint.weights import INDEX, find_tensors, read_json

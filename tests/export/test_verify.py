@@ -9,7 +9,7 @@ import torch
 
 from diffutron_ort.errors import FidelityError
 from diffutron_ort_export.check import verify
-from diffutron_ort_export.check.verify import Reference, Session
+from diffutron_ort_export.check.verify import GraphSession, Reference
 from diffutron_ort_export.checkpoint.source import Source, open_source
 from tests.export.conftest import TINY
 
@@ -30,8 +30,8 @@ def graph(tiny_bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def session(graph: Path, source: Source) -> Session:
-    return Session(graph, source.shape)
+def session(graph: Path, source: Source) -> GraphSession:
+    return GraphSession(graph, source.shape)
 
 
 def altered(source: Source, name: str) -> Source:
@@ -41,7 +41,7 @@ def altered(source: Source, name: str) -> Source:
 def test_a_card_by_hand() -> None:
     expected = np.array([[0.0, 2.0], [1.0, 0.0]], np.float32)
     found = np.array([[0.0, 2.5], [1.0, 1.25]], np.float32)
-    card = verify.fidelity(expected, found)
+    card = verify.logit_figures(expected, found)
     assert card["max_abs"] == 1.25
     assert card["std"] == np.std([0, 2, 1, 0])
     assert card["max_abs_over_std"] == 1.25 / np.std([0, 2, 1, 0])
@@ -52,8 +52,8 @@ def test_a_card_by_hand() -> None:
 
 def test_divergence_by_hand() -> None:
     p, q = np.log(np.array([0.5, 0.5])), np.log(np.array([0.75, 0.25]))
-    assert verify.divergence(p, q) == pytest.approx(0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25))
-    assert verify.divergence(p + 3, p) == pytest.approx(0)
+    assert verify.kl_divergence(p, q) == pytest.approx(0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25))
+    assert verify.kl_divergence(p + 3, p) == pytest.approx(0)
 
 
 def test_margins_by_hand() -> None:
@@ -80,8 +80,8 @@ def test_over_the_tolerance(card: dict, message: str) -> None:
         verify.check(card, "fp32")
 
 
-def test_tiny_passes(reference: Reference, session: Session) -> None:
-    card = verify.verify(reference, session, "fp32")
+def test_tiny_passes(reference: Reference, session: GraphSession) -> None:
+    card = verify.verify_exact(reference, session, "fp32")
     assert card["max_abs"] <= 1e-4
     assert card["max_abs_over_std"] <= verify.MOST_ERROR
     assert card["top1_agreement"] == card["top1_agreement_clear"] == 1
@@ -90,26 +90,26 @@ def test_tiny_passes(reference: Reference, session: Session) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.layers.6.mlp.Wo.weight", "model.layers.1.attn.Wo.weight", "head.norm.weight"])
-def test_a_graph_of_other_weights(source: Source, session: Session, name: str) -> None:
+def test_a_graph_of_other_weights(source: Source, session: GraphSession, name: str) -> None:
     with pytest.raises(FidelityError, match="variant fp32: a logit differs from transformers' by"):
-        verify.verify(Reference(altered(source, name)), session, "fp32")
+        verify.verify_exact(Reference(altered(source, name)), session, "fp32")
 
 
 @pytest.mark.parametrize(
     ("setting", "value"), [("local_rope_theta", 10_000.0), ("global_rope_theta", 10_000.0), ("local_attention", 14)]
 )
-def test_a_graph_of_other_settings(source: Source, session: Session, setting: str, value: float) -> None:
+def test_a_graph_of_other_settings(source: Source, session: GraphSession, setting: str, value: float) -> None:
     """Every case is longer than the window and hangs on both thetas, or a wrong one would pass."""
     config = {**source.config, setting: value}
     thetas = {"full_attention": config["global_rope_theta"], "sliding_attention": config["local_rope_theta"]}
     config["rope_parameters"] = {n: {"rope_type": "default", "rope_theta": t} for n, t in thetas.items()}
     with pytest.raises(FidelityError):
-        verify.verify(Reference(dataclasses.replace(source, config=config)), session, "fp32")
+        verify.verify_exact(Reference(dataclasses.replace(source, config=config)), session, "fp32")
 
 
 @pytest.mark.parametrize("name", ["top_logits", "rest", "rest_tempered", "entropy"])
 def test_reductions_that_are_not_of_the_logits(source: Source, graph: Path, name: str) -> None:
-    class Wrong(Session):
+    class Wrong(GraphSession):
         def run(self, *inputs, **others):
             outputs = super().run(*inputs, **others)
             return outputs | {name: outputs[name] * np.float32(1.01)}

@@ -24,7 +24,7 @@ def checkpoint(name: str) -> Callable[[bytes], object]:
     """Open a checkpoint with a mutant of the file `name`, as an export does before it builds a graph."""
     import transformers
 
-    from diffutron_ort_export.checkpoint.defaults import generation_defaults
+    from diffutron_ort_export.checkpoint.generation_config import generation_defaults
     from diffutron_ort_export.checkpoint.source import open_source
 
     folder = shutil.copytree(TINY / "checkpoint", Path(tempfile.mkdtemp(prefix="fuzz-")) / "checkpoint")

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.export import Dim
 
 from diffutron_ort_export.checkpoint.architecture import Shape
+from diffutron_ort_export.checkpoint.layout import TABLE
 from diffutron_ort_export.checkpoint.source import Source
-from diffutron_ort_export.graph.network import HEAD_TABLE, TABLE, Prediction, build
+from diffutron_ort_export.graph.network import HEAD_TABLE, Prediction, build
 
 OPSET = 23
 """The first with Attention and RotaryEmbedding; every ONNX Runtime that we allow knows them."""
@@ -114,7 +115,7 @@ def trace(source: Source) -> Graph:
     dims = {name: Dim(name) for name in ("batch", "seq", "past", "n", "u")}
     with quiet():
         program: Any = torch.onnx.export(
-            build(source.shape, source.tensors, source.pieces),
+            build(source.shape, source.tensors, source.output_vocabulary),
             example(source.shape),
             dynamo=True,
             opset_version=OPSET,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass, NameFixPass, RemoveUnusedNodesPass
 from onnx_ir.tape import Tape
 
-from diffutron_ort_export.graph.generation import HOLES, denoise, generate
-from diffutron_ort_export.graph.graph import rows_of
+from diffutron_ort_export.graph.generation import PLACEHOLDERS, denoise, generate
 from diffutron_ort_export.graph.network import KEPT, PLACE
+from diffutron_ort_export.graph.onnx_graph import rows_of
 
 IR_VERSION = 10
 """What every ONNX Runtime that we allow reads, and the denoiser has."""
@@ -22,7 +22,7 @@ RESULTS = ("top_ids", "top_logits", "rest", "rest_tempered", "logits")
 """The denoiser's outputs that the loop reads."""
 
 
-def wrap(denoiser: Path, out: Path) -> None:
+def splice(denoiser: Path, out: Path) -> None:
     """Writes generation with a denoiser as one graph.
 
     Args:
@@ -30,9 +30,9 @@ def wrap(denoiser: Path, out: Path) -> None:
         out: where to, in the same folder: both read the same file of weights.
     """
     inner, model = ir.load(denoiser), sampler()
-    place_widening(hole(model, "widen"), model.graph, inner.graph)
-    place_denoiser(hole(model, "denoise"), model.graph, inner.graph)
-    del model.opset_imports[HOLES.domain]
+    splice_widening(placeholder(model, "widen"), model.graph, inner.graph)
+    splice_denoiser(placeholder(model, "denoise"), model.graph, inner.graph)
+    del model.opset_imports[PLACEHOLDERS.domain]
     model.metadata_props.update(inner.metadata_props)
     NameFixPass()(model)
     ir.save(typed(model), out)
@@ -42,7 +42,7 @@ def sampler() -> ir.Model:
     """Generation, with holes in the place of the denoiser."""
     model: ir.Model = ir.from_proto(generate.to_model_proto(ir_version=IR_VERSION))
     domain = next(domain for domain, name, _ in model.functions if name == "plan")
-    for key in [key for key in model.functions if key[0] == HOLES.domain]:
+    for key in [key for key in model.functions if key[0] == PLACEHOLDERS.domain]:
         del model.functions[key]
     InlinePass()(model)
     del model.opset_imports[domain]
@@ -52,13 +52,13 @@ def sampler() -> ir.Model:
     return model
 
 
-def hole(model: ir.Model, name: str) -> ir.Node:
+def placeholder(model: ir.Model, name: str) -> ir.Node:
     """The node that stands for something."""
-    [node] = [node for node in model.graph.all_nodes() if (node.domain, node.op_type) == (HOLES.domain, name)]
+    [node] = [node for node in model.graph.all_nodes() if (node.domain, node.op_type) == (PLACEHOLDERS.domain, name)]
     return node
 
 
-def place_denoiser(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
+def splice_denoiser(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
     """Moves a denoiser's nodes to where a node stands for them, and its initializers to the outermost graph."""
     given = dict(zip([value.name for value in denoise.function_ir.inputs], node.inputs, strict=True))
     results = {value.name: value for value in inner.outputs}
@@ -90,7 +90,7 @@ def nothing(outer: ir.Graph, past: ir.Value) -> ir.Value:
     return constant(outer, f"no_{past.name}", np.zeros(shape, past.dtype.numpy()))
 
 
-def place_widening(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
+def splice_widening(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
     """Gives logits [r, columns] a column for every piece, -inf for those that are not in the output vocabulary."""
     [logits], tape = node.inputs, Tape()
     assert logits is not None, "it is given"

@@ -4,18 +4,16 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort.errors import OptionError
 from diffutron_ort.files import Artifact, read_bytes
+from diffutron_ort_export.checkpoint.messages import printable
 from diffutron_ort_export.checkpoint.tokenizer import Tokenizer
-from diffutron_ort_export.checkpoint.weights import plain
 
 Ids = NDArray[np.int64]
-Floats = NDArray[np.floating]
 
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 COMMENT = re.compile(r"(#|//).*")
@@ -28,7 +26,7 @@ MOST_LINE = 10_000
 """Characters that are tokenized together."""
 
 
-def read_pieces(path: str | Path, tokenizer: Tokenizer) -> Ids:
+def read_output_vocabulary(path: str | Path, tokenizer: Tokenizer) -> Ids:
     """Return the ids that a head needs for the language of a text: int64 [m], ascending.
 
     They are all that occur in the text, line by line, and, whatever the text, all special and added tokens, all bytes,
@@ -42,7 +40,7 @@ def read_pieces(path: str | Path, tokenizer: Tokenizer) -> Ids:
         OptionError: The file cannot be read, is empty, is nearly a list of ids, or names an id that is not the
             tokenizer's.
     """
-    place = f"output vocabulary {plain(str(path))}"
+    place = f"output vocabulary {printable(str(path))}"
     content = read_text(Path(path), place)
     numbers = re.split(r"[\s,\[\]]+", content.strip("[], \n\t\r"))
     if all(number.isdecimal() for number in numbers):
@@ -109,26 +107,3 @@ def always(tokenizer: Tokenizer) -> set[int]:
 def is_sign(text: str) -> bool:
     """Whether a text is digits, punctuation, symbols or white space alone."""
     return all(unicodedata.category(character)[0] in "NPSZ" for character in text)
-
-
-def coverage(pieces: Ids, logits: Floats, texts: Ids) -> dict[str, Any]:
-    """What an output vocabulary loses.
-
-    Args:
-        pieces: the ids that are kept [m].
-        logits: float32's, of all pieces [n, vocab].
-        texts: the ids of texts in the model's language, one after another.
-
-    Returns:
-        pieces and of: how many are kept of how many; text: the share of the texts' tokens that is kept; best: the share
-        of rows whose best token is; mass_outside: the mean probability of what is not.
-    """
-    chances = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
-    chances /= chances.sum(axis=1, keepdims=True)
-    return {
-        "pieces": len(pieces),
-        "of": logits.shape[1],
-        "text": float(np.isin(texts, pieces).mean()),
-        "best": float(np.isin(logits.argmax(axis=1), pieces).mean()),
-        "mass_outside": float(1 - chances[:, pieces].sum(axis=1).mean()),
-    }

@@ -11,8 +11,9 @@ import pytest
 from diffutron_ort import Diffutron
 from diffutron_ort.errors import OptionError
 from diffutron_ort_export import export
-from diffutron_ort_export.check.verify import Session
-from diffutron_ort_export.checkpoint.pieces import coverage, is_sign, read_pieces
+from diffutron_ort_export.check.coverage import coverage
+from diffutron_ort_export.check.verify import GraphSession
+from diffutron_ort_export.checkpoint.output_vocabulary import is_sign, read_output_vocabulary
 from diffutron_ort_export.checkpoint.source import open_source
 from tests.conftest import GOLDEN
 
@@ -52,32 +53,32 @@ def test_signs() -> None:
 
 def test_what_a_text_keeps(source, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("Merhaba dünya\n", encoding="utf-8")
-    ids = read_pieces(tmp_path / "text.txt", source.tokenizer)
+    ids = read_output_vocabulary(tmp_path / "text.txt", source.tokenizer)
     assert (np.diff(ids) > 0).all()
     assert {0, 1, 2, 3, 4, *source.tokenizer.answer_end} <= set(ids.tolist())
     assert len(ids) < source.shape.vocab_size
     (tmp_path / "more.txt").write_text("Merhaba dünya\nkitap deniz okul", encoding="utf-8")
-    assert set(ids.tolist()) < set(read_pieces(tmp_path / "more.txt", source.tokenizer).tolist())
+    assert set(ids.tolist()) < set(read_output_vocabulary(tmp_path / "more.txt", source.tokenizer).tolist())
 
 
 @pytest.mark.parametrize("content", ["", " \n", "[]", "[1, 512]", "7 99999"])
 def test_what_is_no_vocabulary(source, tmp_path: Path, content: str) -> None:
     (tmp_path / "file").write_text(content)
     with pytest.raises(OptionError, match="output vocabulary"):
-        read_pieces(tmp_path / "file", source.tokenizer)
+        read_output_vocabulary(tmp_path / "file", source.tokenizer)
 
 
 def test_a_file_that_is_not_there_or_no_text(source, tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     for name in ("bytes", "nowhere"):
         with pytest.raises(OptionError, match="give a text file"):
-            read_pieces(tmp_path / name, source.tokenizer)
+            read_output_vocabulary(tmp_path / name, source.tokenizer)
 
 
 def test_a_byte_order_mark_is_none_of_the_text(source, tmp_path: Path) -> None:
     (tmp_path / "ids").write_text("\ufeff5, 6\n7", encoding="utf-8")
     (tmp_path / "plain").write_text("5, 6\n7", encoding="utf-8")
-    found, expected = (read_pieces(tmp_path / name, source.tokenizer) for name in ("ids", "plain"))
+    found, expected = (read_output_vocabulary(tmp_path / name, source.tokenizer) for name in ("ids", "plain"))
     assert found.tolist() == expected.tolist()
 
 
@@ -92,7 +93,7 @@ def test_a_byte_order_mark_is_none_of_the_text(source, tmp_path: Path) -> None:
 def test_what_is_nearly_a_list_of_ids(source, tmp_path: Path, content: str) -> None:
     (tmp_path / "file").write_text(content)
     with pytest.raises(OptionError, match="neither a text nor a list of ids: .*; give ids separated by"):
-        read_pieces(tmp_path / "file", source.tokenizer)
+        read_output_vocabulary(tmp_path / "file", source.tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_what_is_nearly_a_list_of_ids(source, tmp_path: Path, content: str) -> N
 )
 def test_texts_with_numbers_are_texts(source, tmp_path: Path, content: str) -> None:
     (tmp_path / "file").write_text(content, encoding="utf-8")
-    assert read_pieces(tmp_path / "file", source.tokenizer).size
+    assert read_output_vocabulary(tmp_path / "file", source.tokenizer).size
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "huge", "utf-16", "utf-16-le", "digits", "nul"])
@@ -120,13 +121,13 @@ def test_files_that_are_no_text(source, tmp_path: Path, kind: str) -> None:
     else:
         path.write_text("9" * 10_000 if kind == "digits" else "Merhaba\0")
     with pytest.raises(OptionError):
-        read_pieces(path, source.tokenizer)
+        read_output_vocabulary(path, source.tokenizer)
 
 
 def test_a_long_line_is_read_in_parts(source, tmp_path: Path) -> None:
     (tmp_path / "long").write_text("Merhaba dünya kitap " * 2000, encoding="utf-8")
     (tmp_path / "short").write_text("Merhaba dünya kitap Merhaba", encoding="utf-8")
-    found, expected = (read_pieces(tmp_path / name, source.tokenizer) for name in ("long", "short"))
+    found, expected = (read_output_vocabulary(tmp_path / name, source.tokenizer) for name in ("long", "short"))
     assert found.tolist() == expected.tolist()
 
 
@@ -145,10 +146,16 @@ def test_the_manifest_names_the_columns_and_the_card_what_is_lost(manifest: dict
         assert 0 < card["mass_outside"] < 1
 
 
-def sessions(small: Path, manifest: dict, tiny_bundle: Path, name: str) -> tuple[Session, Session, np.ndarray]:
+def sessions(
+    small: Path, manifest: dict, tiny_bundle: Path, name: str
+) -> tuple[GraphSession, GraphSession, np.ndarray]:
     shape = open_source(str(CHECKPOINT)).shape
     pieces = np.array(manifest["output_vocabulary"])
-    return Session(small / "onnx" / name, shape), Session(tiny_bundle / "onnx" / "denoiser.onnx", shape), pieces
+    return (
+        GraphSession(small / "onnx" / name, shape),
+        GraphSession(tiny_bundle / "onnx" / "denoiser.onnx", shape),
+        pieces,
+    )
 
 
 @pytest.mark.parametrize("name", ["denoiser.onnx", "denoiser_int8.onnx"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from diffutron_ort.errors import DiffutronWarning, OptionError
-from diffutron_ort_export.checkpoint.defaults import generation_defaults
+from diffutron_ort_export.checkpoint.generation_config import generation_defaults
 from diffutron_ort_export.checkpoint.source import Source, open_source
 from tests.export.conftest import TINY
 
@@ -61,7 +61,7 @@ def test_what_has_no_meaning(source: Source, given: dict, message: str) -> None:
 
 def test_suppressing_all_of_an_output_vocabulary(source: Source) -> None:
     with pytest.raises(OptionError, match="the whole vocabulary"):
-        defaults(replace(source, pieces=(0, 4, 7)), suppress_tokens=[0, 4, 7, 9])
+        defaults(replace(source, output_vocabulary=(0, 4, 7)), suppress_tokens=[0, 4, 7, 9])
 
 
 @pytest.mark.parametrize(

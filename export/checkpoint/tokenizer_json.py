@@ -7,7 +7,7 @@ from typing import Any
 
 from diffutron_ort.errors import DiffutronWarning
 from diffutron_ort.files import Fields
-from diffutron_ort_export.checkpoint.weights import listed
+from diffutron_ort_export.checkpoint.messages import listed
 
 MATCHING = ("single_word", "lstrip", "rstrip")
 """Settings of how an added token is found in a text that the JavaScript here refuses."""

@@ -8,19 +8,19 @@ runtime refuses as an error.
 import numpy as np
 import onnx_ir as ir
 
-from diffutron_ort_export.graph.graph import Graph, name_of, rows_of
-from diffutron_ort_export.graph.network import TABLE
+from diffutron_ort_export.checkpoint.layout import TABLE
+from diffutron_ort_export.graph.onnx_graph import Graph, name_of, rows_of
 from diffutron_ort_export.graph.rewrite import Rewriter
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
-def halve(graph: Graph) -> None:
+def to_fp16(graph: Graph) -> None:
     """Rewrites a float32 graph in place."""
-    Halver(graph).run()
+    Fp16Rewriter(graph).run()
 
 
-class Halver(Rewriter):
+class Fp16Rewriter(Rewriter):
     """Stores matrices and table as float16, and multiplies in it."""
 
     def __init__(self, graph: Graph) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 SECONDS = 5.0
 
 
-def apart(program: str, given: object) -> Any:
+def run_limited(program: str, given: object) -> Any:
     """Return what a Python program makes of `given`: it reads JSON from standard input and writes JSON.
 
     Raises:

@@ -37,7 +37,7 @@ def check_ids(config: GenerationConfig, source: Source) -> None:
     for name in IDS:
         if (largest := max(getattr(config, name), default=0)) >= source.shape.vocab_size:
             raise OptionError(f"{name} holds {largest}: ids are below {source.shape.vocab_size}")
-    if set(config.suppress_tokens).issuperset(source.pieces or range(source.shape.vocab_size)):
+    if set(config.suppress_tokens).issuperset(source.output_vocabulary or range(source.shape.vocab_size)):
         raise OptionError("suppress_tokens holds the whole vocabulary: leave a token to choose")
 
 
