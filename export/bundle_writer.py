@@ -70,7 +70,7 @@ def manifest(
                 "graph": recipe.graph,
                 "generate": recipe.generation,
                 "weights": recipe.weights,
-                "alone": recipe.alone,
+                "alone": not recipe.batch_invariant,
                 "fidelity": dict(card),
             }
             for recipe, card in cards.items()

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from diffutron_ort.bundle.manifest import PLAIN
 from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.signals import told_to_end
 from diffutron_ort_export.progress import Report, progress, silent
-from diffutron_ort_export.request import FP32, LONG, SHORT, VARIANTS, Request, checked
+from diffutron_ort_export.recipes import DEFAULTS, RECIPES
+from diffutron_ort_export.request import LONG, SHORT, VARIANTS, Request, checked
 from diffutron_ort_export.staging import staged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `diffutron-ort export`."""
+    purposes = "".join(f"; {recipe.name} is {recipe.purpose}" for recipe in RECIPES.values() if recipe.purpose)
     for name, text in (
         ("source", "directory in the Hugging Face layout, or hub id"),
         ("out", "where the bundle goes; must be free, or an empty directory"),
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="append",
         metavar="NAME",
-        help=f"{', '.join(VARIANTS)}; {PLAIN} is the graph that optimum and transformers.js load (default: {FP32})",
+        help=f"{', '.join(VARIANTS)}{purposes} (default: {' '.join(DEFAULTS)})",
     )
     parser.add_argument(
         "--exclude",
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     request = checked(
         args.source,
         args.out,
-        variants=[name for text in joined(args.variant) or [FP32] for name in text.split(",") if name],
+        variants=[name for text in joined(args.variant) or DEFAULTS for name in text.split(",") if name],
         adapter=args.adapter,
         revision=args.revision,
         context_length=args.context_length,
@@ -102,7 +103,7 @@ def export(
     source: str | Path,
     out: str | Path,
     *,
-    variants: Sequence[str] = ("fp32",),
+    variants: Sequence[str] = DEFAULTS,
     adapter: str | Path | None = None,
     revision: str | None = None,
     context_length: int | None = None,
@@ -117,7 +118,7 @@ def export(
     Args:
         source: a directory in the Hugging Face layout, or a hub id.
         out: where the bundle goes; must be free, or an empty directory.
-        variants: names of `request.VARIANTS`, or one of them.
+        variants: names of `recipes.RECIPES`, or one of them.
         adapter: directory of a peft LoRA adapter to merge.
         revision: of a hub id; the current one unless given, and recorded either way.
         context_length: how long prompt and answer may be together; 256 unless given, 512 for a name that ends in Base.

@@ -1,17 +1,20 @@
 """From a checkpoint to the files of a bundle, step by step."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
 
 from diffutron_ort.bundle.conformance import CONFORMANCE
 from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.bundle.unfinished import UNFINISHED, opened_unfinished
+from diffutron_ort.errors import DiffutronError
 from diffutron_ort_export import bundle_writer as bundle
 from diffutron_ort_export.check.fidelity import Fp32Baseline
 from diffutron_ort_export.checkpoint.output_vocabulary import read_output_vocabulary
 from diffutron_ort_export.checkpoint.source import Source, open_source
 from diffutron_ort_export.graph.splice import splice
 from diffutron_ort_export.progress import Report
-from diffutron_ort_export.recipes import Recipe, chosen
+from diffutron_ort_export.recipes import RECIPES, Recipe
 from diffutron_ort_export.recorder import record
 from diffutron_ort_export.request import Request, context
 from diffutron_ort_export.staging import Stage, write_json
@@ -26,7 +29,8 @@ def fill(stage: Stage, request: Request, report: Report) -> None:
         request: what is asked for.
         report: is told of each step as it begins, after the first, which is reading.
     """
-    recipes = chosen(request.variants)
+    recipes = [RECIPES[name] for name in request.variants]
+    check_requirements(recipes)
     source = read(request)
     length = context(request.context_length, source.name, source.shape.positions)
     with stage.writing():
@@ -36,7 +40,7 @@ def fill(stage: Stage, request: Request, report: Report) -> None:
         manifest = bundle.manifest(source, stage.folder, length, cards)
         write_json(stage.folder / MANIFEST, manifest | {"format": UNFINISHED})
         with opened_unfinished(stage.folder):
-            recorded = record(stage.folder, source, [recipe.name for recipe in recipes if not recipe.third_party])
+            recorded = record(stage.folder, source, [recipe for recipe in recipes if not recipe.third_party])
         write_json(stage.folder / CONFORMANCE, recorded)
         report(f"finishing {request.out}", 0.1)
         write_json(stage.manifest, manifest | {"files": bundle.files(stage.folder)})
@@ -52,6 +56,29 @@ def read(request: Request) -> Source:
     )
 
 
+def check_requirements(recipes: Sequence[Recipe]) -> None:
+    """Refuse to begin where something that a variant is made with cannot be imported.
+
+    Raises:
+        DiffutronError: It is not installed, or not with what it needs itself.
+    """
+    for recipe in recipes:
+        if (needed := recipe.requirement) is not None:
+            try:
+                import_module(needed.module)
+            except ImportError as error:
+                raise DiffutronError(
+                    f"variant {recipe.name} needs {needed.tool} ({error}): {needed.install}"
+                ) from error
+
+
+def writer(recipe: Recipe) -> Callable[[Job], Card]:
+    """Return the function that a row names."""
+    module, _, function = recipe.writer.partition(":")
+    found: Callable[[Job], Card] = getattr(import_module(f"diffutron_ort_export.{module}"), function)
+    return found
+
+
 def write_variants(
     recipes: list[Recipe], source: Source, request: Request, stage: Stage, report: Report
 ) -> dict[Recipe, Card]:
@@ -61,7 +88,7 @@ def write_variants(
     for recipe in recipes:
         report(f"writing and verifying {recipe.name}", 0.5 / len(recipes))
         place = bundle.place(stage.folder, recipe.graph)
-        cards[recipe] = recipe.write(Job(place, bundle.provenance(source), baseline, options))
+        cards[recipe] = writer(recipe)(Job(recipe.name, place, bundle.provenance(source), baseline, options))
         if recipe.third_party:
             continue
         splice(place, bundle.place(stage.folder, recipe.generation))

@@ -17,7 +17,6 @@ import onnx
 import transformers
 from numpy.typing import NDArray
 
-from diffutron_ort.errors import DiffutronError
 from diffutron_ort_export.check.verify import (
     SEED,
     GraphSession,
@@ -37,21 +36,6 @@ from diffutron_ort_export.variants import Card, Job
 TOOLS = ("optimum", "optimum-onnx")
 
 
-def require() -> None:
-    """Refuses to go on where optimum's exporter cannot be imported.
-
-    Raises:
-        DiffutronError: it is not installed, or not with what it needs.
-    """
-    try:
-        import optimum.exporters.onnx  # noqa: F401
-    except ImportError as error:
-        raise DiffutronError(
-            f"variant plain needs optimum's exporter ({error}): pip install 'diffutron-ort[cpu,optimum]', in an "
-            "environment of its own, since optimum holds transformers back"
-        ) from error
-
-
 def write_plain(job: Job) -> Card:
     """Float32, all logits: equal to transformers, or an error."""
     reference = copy.copy(job.baseline.reference)
@@ -64,7 +48,7 @@ def write_plain(job: Job) -> Card:
         long_case(reference, session, random_tokens(random, shape, 1, length)),
         padded_case(reference, session, random_tokens(random, shape, 3, length // 2 + 1)),
     ]
-    return exact_card(cases, "plain")
+    return exact_card(cases, job.name)
 
 
 def save(model: transformers.PreTrainedModel, path: Path, provenance: Mapping[str, str]) -> None:

@@ -1,70 +1,115 @@
-"""Variants as rows of a table: a variant to come is a row to add."""
+"""The variants as rows of a table: all that is known of a variant's name is in its row. Imports nothing heavy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from diffutron_ort.bundle.manifest import PLAIN
-from diffutron_ort_export.plain import require, write_plain
-from diffutron_ort_export.request import FP16, FP32, INT8
-from diffutron_ort_export.variants import Job, write_fp16, write_fp32, write_int8
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A module that the extra `[export]` does not bring.
+
+    Attributes:
+        module: Its full name.
+        tool: What it is, for the message that it is missing.
+        install: How to install it, for the same message.
+    """
+
+    module: str
+    tool: str
+    install: str
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one variant is made.
+    """How one variant is made, judged and listed.
 
     Attributes:
-        name: as it is asked for.
-        stem: its graph is onnx/<stem>.onnx, its weights are beside it in <stem>.onnx.data, and the whole of generation
-            with them is the graph onnx/<stem>.onnx with "generate" for "denoiser".
-        write: makes the two files, compares them with the checkpoint, and returns the fidelity card.
-        alone: whether what else is in a pass moves a sequence's predictions, so that each has to run alone.
-        third_party: whether it is for other programs, and no denoiser; its weights are where `plain.weights` says.
-        require: refuses to begin where what it is made with is not installed.
+        name: The variant's name on the command line and in the manifest.
+        stem: The graph is onnx/<stem>.onnx, its weights are onnx/<stem>.onnx.data, and the graph of the whole
+            generation, which shares them, has "generate" for "denoiser" in its name.
+        writer: The function that writes and verifies the variant and returns its fidelity card, as "module:function"
+            of this package. It takes a `variants.Job`.
+        exact: Whether the variant is judged by the error of its logits, as float32 is; a quantized one is judged by
+            its agreement with float32.
+        default: Whether the variant is exported where none is asked for.
+        batch_invariant: Whether a sequence's predictions are independent of what else is in the pass. If not, every
+            sequence has to run alone and unpadded.
+        providers: The execution providers that the variant runs on; empty means all.
+        takes_exclude: Whether the option `exclude` can keep matrices in float32.
+        third_party: Whether the graph is for other programs, and no denoiser. Its weights are where `plain.weights`
+            says.
+        purpose: What the graph is for, where the name does not say.
+        requirement: What the writer needs beyond the extra `[export]`.
     """
 
     name: str
     stem: str
-    write: Callable[[Job], dict[str, Any]]
-    alone: bool = False
+    writer: str
+    exact: bool
+    default: bool = False
+    batch_invariant: bool = True
+    providers: tuple[str, ...] = ()
+    takes_exclude: bool = False
     third_party: bool = False
-    require: Callable[[], None] = lambda: None
+    purpose: str = ""
+    requirement: Requirement | None = None
 
     @property
     def graph(self) -> str:
-        """The graph's place in the bundle."""
+        """The path of the graph in the bundle."""
         return f"onnx/{self.stem}.onnx"
 
     @property
     def generation(self) -> str:
-        """The place of the whole of generation in the bundle, as one graph that reads the same weights."""
+        """The path of the graph of the whole generation, which reads the same weights."""
         return f"onnx/{self.stem.replace('denoiser', 'generate')}.onnx"
 
     @property
     def weights(self) -> str:
-        """The place of the graph's weights in the bundle."""
+        """The path of the graph's weights."""
         return f"{self.graph}.data"
 
+
+OPTIMUM = Requirement(
+    module="optimum.exporters.onnx",
+    tool="optimum's exporter",
+    install="pip install 'diffutron-ort[cpu,optimum]', in an environment of its own, since optimum holds transformers "
+    "back",
+)
 
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name=FP32, stem="denoiser", write=write_fp32),
-        Recipe(name=INT8, stem="denoiser_int8", write=write_int8, alone=True),
-        Recipe(name=FP16, stem="denoiser_fp16", write=write_fp16),
-        Recipe(name=PLAIN, stem="model", write=write_plain, third_party=True, require=require),
+        Recipe("fp32", "denoiser", "variants:write_fp32", exact=True, default=True),
+        Recipe(
+            "int8",
+            "denoiser_int8",
+            "variants:write_int8",
+            exact=False,
+            batch_invariant=False,  # activation scales are per tensor: whatever shares the pass changes them
+            providers=("cpu",),  # others have no kernels for the 8-bit products
+            takes_exclude=True,
+        ),
+        Recipe("fp16", "denoiser_fp16", "variants:write_fp16", exact=False),
+        Recipe(
+            PLAIN,
+            "model",
+            "plain:write_plain",
+            exact=True,
+            third_party=True,
+            purpose="the graph that optimum and transformers.js load",
+            requirement=OPTIMUM,
+        ),
     )
 }
+"""By name, in the order in which a bundle lists them: the first that it has is its default."""
+
+DEFAULTS = tuple(recipe.name for recipe in RECIPES.values() if recipe.default)
 
 
-def chosen(names: Sequence[str]) -> list[Recipe]:
-    """Return the rows of these names, as `request.check_variants` returns them.
-
-    Raises:
-        DiffutronError: what one is made with is not installed.
-    """
-    recipes = [RECIPES[name] for name in names]
-    for recipe in recipes:
-        recipe.require()
-    return recipes
+def runnable(but: str = "") -> str:
+    """Return the names of the variants that run here, except one, as in "fp32, int8 or fp16"."""
+    *names, last = (recipe.name for recipe in RECIPES.values() if not recipe.third_party and recipe.name != but)
+    return f"{', '.join(names)} or {last}" if names else last

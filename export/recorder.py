@@ -25,6 +25,7 @@ from diffutron_ort_export.check.fidelity import OWN, predictions
 from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.graph.network import build
 from diffutron_ort_export.passages import PASSAGES, QUESTIONS
+from diffutron_ort_export.recipes import Recipe
 
 TEXTS = (
     "",
@@ -71,20 +72,20 @@ LARGE = 10**8
 """Parameters from which on threads help; a small network's operators are over before another thread has woken."""
 
 
-def record(folder: Path, source: Source, variants: Sequence[str]) -> dict[str, Any]:
+def record(folder: Path, source: Source, recipes: Sequence[Recipe]) -> dict[str, Any]:
     """The content of conformance.json.
 
     Args:
         folder: a bundle that is whole but for it.
         source: what it was made from.
-        variants: the names of its graphs.
+        recipes: its variants.
     """
-    model = Diffutron.from_pretrained(folder, variant=variants[0])
+    model = Diffutron.from_pretrained(folder, variant=recipes[0].name)
     return {
         "tokens": [tokens(text, model) for text in TEXTS],
         "chats": [{"messages": chat, "prompt": render_chat(chat, model.bundle.chat_template)} for chat in CHATS],
         "uniforms": [hashes(*place) for place in PLACES],
-        "generations": [asdict(case) for name in variants for case in cases(name, folder, source)],
+        "generations": [asdict(case) for recipe in recipes for case in cases(recipe, folder, source)],
     }
 
 
@@ -100,15 +101,14 @@ def hashes(seed: int, stream: int, block: int, step: int) -> dict[str, Any]:
     return {"seed": seed, "stream": stream, "block": block, "step": step, "hashes": values.tolist()}
 
 
-def cases(variant: str, folder: Path, source: Source) -> Iterator[Case]:
+def cases(recipe: Recipe, folder: Path, source: Source) -> Iterator[Case]:
     """What a variant generates, as far as the model's context goes and, at float32, as float64 does too."""
-    exact, model = (
-        variant == "fp32",
-        Diffutron.from_pretrained(folder, variant=variant, spin=False),
-    )  # beside torch's threads
-    judge = Diffutron(model.bundle, model.tokenizer, Float64(source)) if exact else model
+    model = Diffutron.from_pretrained(folder, variant=recipe.name, spin=False)  # torch's threads are busy, too
+    judge = Diffutron(model.bundle, model.tokenizer, Float64(source)) if recipe.exact else model
     for prompt, template, given in asked():
-        case = Case(variant, exact, prompt, template, dict(sorted({**model.bundle.options, **given}.items())))
+        case = Case(
+            recipe.name, recipe.exact, prompt, template, dict(sorted({**model.bundle.options, **given}.items()))
+        )
         with contextlib.suppress(ContextError, OptionError):  # the source's own options may not go with the case's
             found = answered(case, model)
             if judge is model or answered(case, judge) == found:

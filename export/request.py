@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffutron_ort.bundle.locate import HUB_ID
-from diffutron_ort.bundle.manifest import MANIFEST, PLAIN
+from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.errors import CheckpointError, OptionError
+from diffutron_ort_export.recipes import RECIPES, runnable
 
-FP32, INT8, FP16 = "fp32", "int8", "fp16"
-VARIANTS = (FP32, INT8, FP16, PLAIN)
-"""The names of the rows of `recipes.RECIPES`."""
+VARIANTS = tuple(RECIPES)
 
 REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]{0,250}", re.ASCII)
 BASE = re.compile(r"(Base|(?<![^\W_])(?i:base))([\W_]+v?\d+)*$")
@@ -98,9 +97,11 @@ def check_variants(variants: Sequence[str]) -> tuple[str, ...]:
             )
     if not names:
         raise OptionError(f"no variant: there are {', '.join(VARIANTS)}; choose at least one")
-    if set(names) == {PLAIN}:
-        raise OptionError(f"variant {PLAIN} alone: nothing here generates from it; choose fp32, int8 or fp16 besides")
-    return names
+    if all(RECIPES[name].third_party for name in names):
+        raise OptionError(
+            f"variant {' and '.join(names)} alone: nothing here generates from it; choose {runnable()} besides"
+        )
+    return tuple(name for name in VARIANTS if name in names)
 
 
 def check_exclude(exclude: Sequence[str] | None, variants: Sequence[str]) -> tuple[str, ...] | None:
@@ -108,8 +109,9 @@ def check_exclude(exclude: Sequence[str] | None, variants: Sequence[str]) -> tup
     if exclude is None:
         return None
     found = texts("exclude", exclude)
-    if INT8 not in variants:
-        raise OptionError(f"exclude {list(found)}: only int8 leaves matrices out, and it is not among the variants")
+    if not any(RECIPES[name].takes_exclude for name in variants):
+        able = " and ".join(recipe.name for recipe in RECIPES.values() if recipe.takes_exclude)
+        raise OptionError(f"exclude {list(found)}: only {able} leaves matrices out, and it is not among the variants")
     return found
 
 

@@ -39,12 +39,14 @@ class Job:
     """A variant to write.
 
     Attributes:
+        name: the variant's, for messages.
         path: of its graph; the weights go beside it.
         provenance: goes into the graph's metadata.
         baseline: the source, and what float32 makes of it.
         options: of quantization.
     """
 
+    name: str
     path: Path
     provenance: Mapping[str, str]
     baseline: Fp32Baseline
@@ -58,19 +60,19 @@ class Job:
 def write_fp32(job: Job) -> Card:
     """Float32: equal to transformers, or an error."""
     job.baseline.graph().save(job.path, job.provenance)
-    return verify_exact(job.baseline.reference, job.session(), "fp32")
+    return verify_exact(job.baseline.reference, job.session(), job.name)
 
 
 def write_fp16(job: Job) -> Card:
     """Half precision, for CUDA; judged in torch, since the CPU provider computes in float32 what is half here."""
     denoiser = job.baseline.denoiser
-    with simulated_fp16(products(denoiser), "fp16"):
-        card = job.baseline.card(TorchForward(denoiser), "fp16")
+    with simulated_fp16(products(denoiser), job.name):
+        card = job.baseline.card(TorchForward(denoiser), job.name)
     graph = job.baseline.graph()
     to_fp16(graph)
     graph.save(job.path, job.provenance)
-    rows = join(list(job.baseline.rows(checked(job, "fp16")).values()))
-    judge(job, "fp16", min(card["agreement"], rows.agreement()))
+    rows = join(list(job.baseline.rows(checked(job)).values()))
+    judge(job, min(card["agreement"], rows.agreement()))
     return card | {"graph_on_cpu": rows.card()}
 
 
@@ -86,18 +88,18 @@ def write_int8(job: Job) -> Card:
         sorted(n for n, scheme in schemes.items() if scheme is wanted) for wanted in (Scheme.FLOAT, Scheme.PER_TOKEN)
     )
     extra = sum(saved_bytes(product.module) for name in left for product in matrices[name])
-    card = job.baseline.card(checked(job, "int8"), "int8")
-    judge(job, "int8", card["agreement"])
-    tell(left, by_row, extra)
+    card = job.baseline.card(checked(job), job.name)
+    judge(job, card["agreement"])
+    tell(job, left, by_row, extra)
     return card | {"left_in_float": left, "by_row": by_row, "extra_bytes": extra}
 
 
-def tell(left: Sequence[str], by_row: Sequence[str], extra: int) -> None:
+def tell(job: Job, left: Sequence[str], by_row: Sequence[str], extra: int) -> None:
     """Says which matrices are not of the plain 8-bit scheme, and what that costs."""
     if left:
-        note(f"variant int8: {', '.join(left)} stayed in float32, which adds {extra / 1e6:.1f} MB")
+        note(f"variant {job.name}: {', '.join(left)} stayed in float32, which adds {extra / 1e6:.1f} MB")
     if by_row:
-        note(f"variant int8: {', '.join(by_row)} take activations that are quantized a row at a time")
+        note(f"variant {job.name}: {', '.join(by_row)} take activations that are quantized a row at a time")
 
 
 def searched(job: Job) -> dict[str, Scheme]:
@@ -133,17 +135,19 @@ def saved_bytes(module: nn.Module) -> int:
     return -4 * module.bias.numel()
 
 
-def checked(job: Job, name: str) -> GraphForward:
+def checked(job: Job) -> GraphForward:
     """The graph that was written, when its sums are those of its own logits."""
     session = job.session()
-    check_reductions(session, name)
+    check_reductions(session, job.name)
     return GraphForward(session)
 
 
-def judge(job: Job, name: str, agreement: float) -> None:
+def judge(job: Job, agreement: float) -> None:
     """Tells of a miss, and refuses what is too far from float32."""
     if agreement < ENOUGH:
-        said = f"variant {name}: {agreement:.1%} of the clear rows have float32's best token; {ENOUGH:.0%} is the aim"
+        said = (
+            f"variant {job.name}: {agreement:.1%} of the clear rows have float32's best token; {ENOUGH:.0%} is the aim"
+        )
         if agreement < LEAST_AGREEMENT and not job.options.accept:
             raise FidelityError(
                 f"{said}, {LEAST_AGREEMENT:.0%} the least. Nothing was written; --accept writes it all the same"

@@ -1,7 +1,8 @@
 """A bundle against the checkpoint that it was made from, in torch and transformers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.checks.verify import Check, check_card
@@ -10,32 +11,37 @@ from diffutron_ort.runtime.graph_guard import DENOISER, checked_graph
 from diffutron_ort_export.check.fidelity import Fp32Baseline, GraphForward
 from diffutron_ort_export.check.verify import GraphSession, verify_exact
 from diffutron_ort_export.checkpoint.source import open_source
+from diffutron_ort_export.recipes import RECIPES
 
 
-def against_torch(bundle: Bundle, name: str, *, revision: str | None, adapter: str | None) -> Iterator[Check]:
+def against_torch(bundle: Bundle, checkpoint: str, *, revision: str | None, adapter: str | None) -> Iterator[Check]:
     """Measures the fidelity of each variant anew.
 
     Args:
         bundle: loaded.
-        name: the checkpoint's directory, or its hub id.
+        checkpoint: its directory, or its hub id.
         revision: of a hub id.
         adapter: directory of the LoRA adapter that was merged.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
     """
-    source = replace(open_source(name, revision=revision, adapter=adapter), output_vocabulary=bundle.output_vocabulary)
+    source = replace(
+        open_source(checkpoint, revision=revision, adapter=adapter), output_vocabulary=bundle.output_vocabulary
+    )
     baseline = Fp32Baseline(source)
-    for variant, files in bundle.variants.items():
+    for name, files in bundle.variants.items():
         session = GraphSession(checked_graph(bundle, files, DENOISER), source.shape, source.output_vocabulary)
-        said = f"torch, {variant}"
+        title = f"torch, {name}"
         try:
-            exact = variant == "fp32"
-            card = (
-                verify_exact(baseline.reference, session, variant)
-                if exact
-                else baseline.card(GraphForward(session), variant)
-            )
-            yield replace(check_card(variant, card), name=said)
+            yield replace(check_card(name, measured_card(baseline, session, name)), name=title)
         except FidelityError as error:
-            yield Check(said, 1, [str(error)])
+            yield Check(title, 1, [str(error)])
+
+
+def measured_card(baseline: Fp32Baseline, session: GraphSession, name: str) -> Mapping[str, Any]:
+    """Return the fidelity card of a variant, in the manner of its recipe; a variant without one counts as quantized."""
+    recipe = RECIPES.get(name)
+    if recipe is not None and recipe.exact:
+        return verify_exact(baseline.reference, session, name)
+    return baseline.card(GraphForward(session), name)

@@ -13,6 +13,7 @@ from diffutron_ort_export.checkpoint.layout import TABLE
 from diffutron_ort_export.graph.network import Denoiser, Projection
 from diffutron_ort_export.graph.rewrite import matrix_of
 from diffutron_ort_export.quantize.int8 import Scheme
+from diffutron_ort_export.recipes import runnable
 
 HEAD = matrix_of(TABLE)
 """The table's name; it is the embedding's and the head's."""
@@ -104,7 +105,8 @@ def finite_half(name: str, variant: str) -> Callable[..., Tensor]:
         if not product.isfinite().all():
             raise FidelityError(
                 f"variant {variant}: the product with {name} overflows half precision, which ends at "
-                f"{torch.finfo(torch.half).max:,.0f}. Nothing was written; choose fp32 or int8 for this checkpoint"
+                f"{torch.finfo(torch.half).max:,.0f}. Nothing was written; choose {runnable(but=variant)} for this "
+                "checkpoint"
             )
         return product + bias
 

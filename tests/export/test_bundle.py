@@ -1,13 +1,13 @@
 """What a bundle holds, and that it appears whole or not at all."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,8 +33,10 @@ def copied(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fidelity, "trace", lambda _source: Graph(ir.load(tiny_bundle / FP32.graph)))
 
 
-def use(monkeypatch: pytest.MonkeyPatch, *rows: recipes.Recipe) -> None:
-    monkeypatch.setattr(recipes, "RECIPES", {row.name: row for row in rows})
+def use(monkeypatch: pytest.MonkeyPatch, name: str, write: Callable[[variants.Job], variants.Card]) -> None:
+    """Have a variant written by `write`."""
+    writer = pipeline.writer
+    monkeypatch.setattr(pipeline, "writer", lambda recipe: write if recipe.name == name else writer(recipe))
 
 
 def manifest(bundle: Path) -> dict:
@@ -172,9 +174,9 @@ def test_a_second_variant_that_fails_takes_the_first_along(
     def strict(job: variants.Job) -> variants.Card:
         assert (job.path.parent / "denoiser.onnx").exists()
         monkeypatch.setattr(verify, "MOST_ERROR", 0.0)
-        return FP32.write(job)
+        return variants.write_fp32(job)
 
-    use(monkeypatch, FP32, dataclasses.replace(FP32, name="int8", stem="denoiser_strict", write=strict))
+    use(monkeypatch, "int8", strict)
     with pytest.raises(FidelityError, match="allowed is 0"):
         export(TINY / "checkpoint", tmp_path / "out", variants=("fp32", "int8"))
     assert list(tmp_path.iterdir()) == []
@@ -191,7 +193,7 @@ def test_an_interruption_leaves_nothing(
         job.path.write_bytes(b"half of it")
         raise error
 
-    use(monkeypatch, dataclasses.replace(FP32, write=write))
+    use(monkeypatch, "fp32", write)
     with pytest.raises(raised):
         export(TINY / "checkpoint", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -232,7 +234,7 @@ def test_handlers_of_signals_are_as_before(tmp_path: Path, monkeypatch: pytest.M
         raise RuntimeError
 
     numbers, during = (signal.SIGTERM, signal.SIGHUP), []
-    use(monkeypatch, dataclasses.replace(FP32, write=write))
+    use(monkeypatch, "fp32", write)
     before = [signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGHUP, signal.SIG_IGN)]
     try:
         with pytest.raises(RuntimeError):

@@ -15,7 +15,7 @@ from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.errors import CheckpointError, OptionError
 from diffutron_ort_export import command, request
-from diffutron_ort_export.recipes import RECIPES, chosen
+from diffutron_ort_export.recipes import DEFAULTS, RECIPES, Recipe, runnable
 from diffutron_ort_export.request import VARIANTS, Request, check_variants, context
 from tests.export.conftest import TINY
 
@@ -135,11 +135,20 @@ def test_context_length_beyond_the_rotations(tmp_path: Path) -> None:
 
 
 def test_variants() -> None:
-    assert tuple(RECIPES) == VARIANTS
+    assert VARIANTS == ("fp32", "int8", "fp16", "plain")
+    assert DEFAULTS == ("fp32",)
+    assert (runnable(), runnable(but="fp16")) == ("fp32, int8 or fp16", "fp32 or int8")
     assert check_variants(["fp32", "fp32"]) == ("fp32",)
     assert check_variants("int8") == ("int8",)
-    assert check_variants(iter(["int8", "fp32"])) == ("int8", "fp32")
-    assert chosen(["int8"]) == [RECIPES["int8"]]
+    assert check_variants(iter(["int8", "fp32"])) == ("fp32", "int8")  # in the table's order
+    assert check_variants(["plain", "fp16", "fp32"]) == ("fp32", "fp16", "plain")
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_row_names_a_writer(recipe: Recipe) -> None:
+    from diffutron_ort_export.pipeline import writer
+
+    assert writer(recipe).__annotations__.keys() == {"job", "return"}
 
 
 BAD = [

@@ -16,6 +16,7 @@ from diffutron_ort.cli.main import main
 from diffutron_ort.sampler.engine import denoise
 from diffutron_ort_export import export
 from diffutron_ort_export.checkpoint.source import open_source
+from diffutron_ort_export.recipes import RECIPES
 from diffutron_ort_export.recorder import OPTIONS, Float64, cases
 from tests.conftest import GOLDEN
 
@@ -35,7 +36,7 @@ def test_a_generation_is_left_out_where_float64_takes_another_step(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = open_source(str(CHECKPOINT), revision=None, adapter=None)
-    whole = list(cases("fp32", tiny_bundle, source))
+    whole = list(cases(RECIPES["fp32"], tiny_bundle, source))
     original = Float64.__call__
 
     def wrong_once_penalised(self: Float64, batch: object, **asked: bool) -> object:
@@ -45,7 +46,7 @@ def test_a_generation_is_left_out_where_float64_takes_another_step(
         return found
 
     monkeypatch.setattr(Float64, "__call__", wrong_once_penalised)
-    kept = list(cases("fp32", tiny_bundle, source))
+    kept = list(cases(RECIPES["fp32"], tiny_bundle, source))
     assert 0 < len(kept) < len(whole)
     assert all(case.config.repetition_penalty == 1 for case in kept)
 

@@ -99,7 +99,7 @@ def test_comparisons_are_joined_row_by_row() -> None:
 def steps(*canvases: list[int], start: int = 1) -> list[Step]:
     nothing = np.zeros(0)
     return [
-        Step(0, i, 0, nothing, nothing, np.array(ids), start, ids.count(MASK), len(ids), 0)
+        Step(i, 0, nothing, nothing, np.array(ids), start, ids.count(MASK), len(ids), 0, i == len(canvases) - 1)
         for i, ids in enumerate(canvases)
     ]
 
@@ -187,12 +187,12 @@ def test_logits_that_are_not_finite_are_refused_whatever_is_accepted(baseline: F
 def test_a_miss_is_told_and_a_large_one_refused(
     baseline: Fp32Baseline, tmp_path, recwarn, agreement: float, accept: bool, refused: bool, told: bool
 ) -> None:
-    job = Job(tmp_path / "denoiser.onnx", {}, baseline, Options(accept=accept))
+    job = Job("int8", tmp_path / "denoiser.onnx", {}, baseline, Options(accept=accept))
     if refused:
         with pytest.raises(FidelityError, match=r"89\.9% of the clear rows .* 98% is the aim, 90% the least.*--accept"):
-            judge(job, "int8", agreement)
+            judge(job, agreement)
     else:
-        judge(job, "int8", agreement)
+        judge(job, agreement)
     said = [str(warning.message) for warning in recwarn if warning.category is DiffutronWarning]
     assert len(said) == told
     assert all("variant int8" in text and "98% is the aim" in text for text in said)

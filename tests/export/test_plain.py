@@ -202,6 +202,7 @@ def test_an_output_vocabulary_leaves_it_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "onnx").mkdir()
     (tmp_path / "config.json").write_text(json.dumps(dict(source.config)))
     job = Job(
+        "plain",
         tmp_path / "onnx" / "model.onnx",
         {},
         Fp32Baseline(dataclasses.replace(source, output_vocabulary=(0, 1, 2, 3, 4, 9))),

@@ -145,7 +145,9 @@ def nano() -> Source:
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     """Makes a job of a source of nano's shape, whose graph needs no tracing."""
     monkeypatch.setattr(fidelity, "trace", retold(NANO / "onnx" / "denoiser.onnx"))
-    return lambda source, **options: Job(tmp_path / "denoiser.onnx", {}, Fp32Baseline(source), Options(**options))
+    return lambda source, **options: Job(
+        "int8", tmp_path / "denoiser.onnx", {}, Fp32Baseline(source), Options(**options)
+    )
 
 
 def size(job: Job) -> int:

@@ -119,7 +119,9 @@ def test_an_output_vocabulary_is_rounded_too(source: Source) -> None:
 def job(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     """Makes a job of a source, whose graph needs no tracing."""
     monkeypatch.setattr(fidelity, "trace", retold(tiny_bundle / "onnx" / "denoiser.onnx"))
-    return lambda source, **options: Job(tmp_path / "denoiser.onnx", {}, Fp32Baseline(source), Options(**options))
+    return lambda source, **options: Job(
+        "fp16", tmp_path / "denoiser.onnx", {}, Fp32Baseline(source), Options(**options)
+    )
 
 
 def test_half_precision_halves_the_matrices_and_keeps_the_contract(source: Source, tiny_bundle: Path, job) -> None:

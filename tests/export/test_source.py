@@ -129,12 +129,12 @@ def test_no_head(checkpoint: Path) -> None:
         tensors.update(headless)
 
     edit_tensors(checkpoint / WEIGHTS, strip)
-    refused(checkpoint, "head is not there: found no head.dense.weight, head.norm.weight, decoder.bias, expected head")
+    refused(checkpoint, "head is missing: found no head.dense.weight, head.norm.weight, decoder.bias, expected head")
 
 
 def test_half_a_head(checkpoint: Path) -> None:
     edit_tensors(checkpoint / WEIGHTS, lambda t: t.pop("decoder.bias"))
-    refused(checkpoint, "head is not there: found no decoder.bias, expected head.dense.weight")
+    refused(checkpoint, "head is missing: found no decoder.bias, expected head.dense.weight")
 
 
 def test_a_missing_tensor(checkpoint: Path) -> None:
@@ -144,7 +144,10 @@ def test_a_missing_tensor(checkpoint: Path) -> None:
 
 def test_an_extra_tensor(checkpoint: Path) -> None:
     edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({"model.layers.0.attn_norm.weight": torch.ones(64)}))
-    refused(checkpoint, "found model.layers.0.attn_norm.weight, which a ModernBertForMaskedLM of this config.json has")
+    refused(
+        checkpoint,
+        "found model.layers.0.attn_norm.weight, which a ModernBertForMaskedLM with this config.json does not have",
+    )
 
 
 def test_a_wrong_shape(checkpoint: Path) -> None:
@@ -252,7 +255,7 @@ def test_a_tensor_beside_those_of_a_wrapper_is_named(checkpoint: Path) -> None:
     """As torch's AveragedModel counts."""
     rename(checkpoint, lambda name: f"net.{name}")
     edit_tensors(checkpoint / WEIGHTS, lambda t: t.update(n_averaged=torch.tensor(3.0)))
-    refused(checkpoint, "found n_averaged, which a ModernBertForMaskedLM of this config.json has not")
+    refused(checkpoint, "found n_averaged, which a ModernBertForMaskedLM with this config.json does not have not")
 
 
 def test_an_encoder_of_another_name_is_named(checkpoint: Path) -> None:
@@ -268,12 +271,12 @@ def test_shards_whose_names_have_a_prefix(checkpoint: Path) -> None:
 
 def test_two_tensors_of_one_name(checkpoint: Path) -> None:
     edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({f"_orig_mod.{QKV}": t[QKV] * 2}))
-    refused(checkpoint, "two tensors are of one name")
+    refused(checkpoint, "two tensors have the same name")
 
 
 def test_a_common_prefix_that_is_of_another_network(checkpoint: Path) -> None:
     rename(checkpoint, lambda name: f"bert.encoder.{name.replace('embeddings', 'words').replace('dense', 'sparse')}")
-    refused(checkpoint, r"head is not there: .*; all names begin with 'bert.encoder'")
+    refused(checkpoint, r"head is missing: .*; all names begin with 'bert.encoder'")
 
 
 @pytest.mark.parametrize("multiple", [64, 128, 1024])
