@@ -1,4 +1,4 @@
-"""Writes what a bundle holds beside its graphs: settings, tokenizer, manifest."""
+"""Writes the files of a bundle that belong to no variant: settings, tokenizer, manifest."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -20,22 +20,22 @@ TOOLS = ("torch", "onnx", "onnxscript", "transformers", "onnxruntime", "diffutro
 
 
 def write_settings(source: Source, folder: Path, context_length: int) -> None:
-    """Writes the files that are not of a variant: config, generation defaults and tokenizer."""
+    """Write config.json, generation_config.json and the tokenizer's files."""
     write_json(folder / "config.json", source.config)
     write_json(folder / "generation_config.json", generation_defaults(source, context_length))
     for name, content in source.tokenizer.files.items():
         (folder / name).write_bytes(content)
 
 
-def place(folder: Path, name: str) -> Path:
-    """Where a file of the bundle goes, its folder made."""
+def file_path(folder: Path, name: str) -> Path:
+    """Return the path of a file of the bundle, and create the folder that it goes into."""
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     return path
 
 
 def provenance(source: Source) -> dict[str, str]:
-    """Where a graph comes from, for its metadata."""
+    """Return the origin of a graph, for the graph's metadata."""
     origin = {"source": source.name, "revision": source.revision, "adapter": source.adapter}
     return {name: value for name, value in (origin | tools()).items() if value is not None}
 
@@ -43,13 +43,13 @@ def provenance(source: Source) -> dict[str, str]:
 def manifest(
     source: Source, folder: Path, context_length: int, cards: Mapping[Recipe, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return what diffutron.json says, all other files being there.
+    """Return the content of diffutron.json; all other files are written already.
 
     Args:
-        source: the checkpoint.
-        folder: the bundle.
-        context_length: how long prompt and answer may be together.
-        cards: for each variant, its fidelity card.
+        source: The checkpoint.
+        folder: The bundle.
+        context_length: The most tokens, prompt and answer together.
+        cards: The fidelity card of each variant.
     """
     return {
         "format": FORMAT,
@@ -61,39 +61,40 @@ def manifest(
         "special_ids": dict(source.tokenizer.special_ids),
         "chat_template": dict(CHAT_TEMPLATE),
         "stop_sequences": [{"text": ANSWER_END, "ids": list(source.tokenizer.answer_end)}],
-        "uniform": {"vectors": [uniform(*vector) for vector in UNIFORM_VECTORS]},
+        "uniform": {"vectors": [uniform_vector(*vector) for vector in UNIFORM_VECTORS]},
         "least_onnxruntime": LEAST_ONNXRUNTIME,
         **({} if source.output_vocabulary is None else {"output_vocabulary": list(source.output_vocabulary)}),
         "files": files(folder),
-        "variants": {
-            recipe.name: {
-                "graph": recipe.graph,
-                "generate": recipe.generation,
-                "weights": recipe.weights,
-                "alone": not recipe.batch_invariant,
-                "fidelity": dict(card),
-            }
-            for recipe, card in cards.items()
-            if not recipe.third_party
-        },
+        "variants": {recipe.name: variant(recipe, card) for recipe, card in cards.items() if not recipe.third_party},
         **{recipe.name: third_party(recipe, folder, card) for recipe, card in cards.items() if recipe.third_party},
         "tools": tools(),
     }
 
 
+def variant(recipe: Recipe, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest's entry of a variant."""
+    return {
+        "graph": recipe.graph,
+        "generate": recipe.generation,
+        "weights": recipe.weights,
+        "alone": not recipe.batch_invariant,
+        "fidelity": dict(card),
+    }
+
+
 def third_party(recipe: Recipe, folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
-    """What the manifest says of a graph for other programs."""
-    beside = weights(folder / recipe.graph).relative_to(folder)
-    return {"graph": recipe.graph, "weights": beside.as_posix(), "fidelity": dict(card)}
+    """Return the manifest's entry of a graph for other programs."""
+    path = weights(folder / recipe.graph).relative_to(folder)
+    return {"graph": recipe.graph, "weights": path.as_posix(), "fidelity": dict(card)}
 
 
-def uniform(place: tuple[int, ...], value: int) -> dict[str, int]:
-    """One vector of the uniform's hash."""
+def uniform_vector(place: tuple[int, ...], value: int) -> dict[str, int]:
+    """Return the manifest's entry of one test vector of the hash behind the uniforms."""
     return dict(zip(("seed", "stream", "block", "step", "position"), place, strict=True)) | {"hash": value}
 
 
 def files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and sha256 of every file but the manifest, and but hidden ones, which a file system may add."""
+    """Return the size and SHA-256 of every file, except the manifest and hidden files, which a file system may add."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST and not p.name.startswith("."))
     return {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths
@@ -101,5 +102,5 @@ def files(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def tools() -> dict[str, str]:
-    """Releases of what had a part in the export."""
+    """Return the versions of the packages that take part in an export."""
     return {name: importlib.metadata.version(name) for name in TOOLS}

@@ -1,4 +1,4 @@
-"""Turkish text to measure quantized graphs on: prose, questions with answers, numbers, and names."""
+"""Turkish texts that quantized graphs are measured on: prose, questions, numbers and names."""
 
 PASSAGES = (
     (

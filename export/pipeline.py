@@ -16,23 +16,23 @@ from diffutron_ort_export.graph.splice import splice
 from diffutron_ort_export.progress import Report
 from diffutron_ort_export.recipes import RECIPES, Recipe
 from diffutron_ort_export.recorder import record
-from diffutron_ort_export.request import Request, context
+from diffutron_ort_export.request import Request, resolve_context
 from diffutron_ort_export.staging import Stage, write_json
 from diffutron_ort_export.variants import Card, Job, Options
 
 
 def fill(stage: Stage, request: Request, report: Report) -> None:
-    """Write what is asked for into a stage, and its manifest last.
+    """Write the bundle that is requested into a stage, its manifest last.
 
     Args:
-        stage: where to.
-        request: what is asked for.
-        report: is told of each step as it begins, after the first, which is reading.
+        stage: The stage to write into.
+        request: The checked request.
+        report: Called as each step begins, except the first, which is reading the checkpoint.
     """
     recipes = [RECIPES[name] for name in request.variants]
     check_requirements(recipes)
     source = read(request)
-    length = context(request.context_length, source.name, source.shape.positions)
+    length = resolve_context(request.context_length, source.name, source.shape.positions)
     with stage.writing():
         bundle.write_settings(source, stage.folder, length)
         cards = write_variants(recipes, source, request, stage, report)
@@ -46,21 +46,11 @@ def fill(stage: Stage, request: Request, report: Report) -> None:
         write_json(stage.manifest, manifest | {"files": bundle.files(stage.folder)})
 
 
-def read(request: Request) -> Source:
-    """Return the checkpoint that is asked for, with its output vocabulary."""
-    source = open_source(request.source, revision=request.revision, adapter=request.adapter)
-    if request.output_vocabulary is None:
-        return source
-    return replace(
-        source, output_vocabulary=tuple(read_output_vocabulary(request.output_vocabulary, source.tokenizer).tolist())
-    )
-
-
 def check_requirements(recipes: Sequence[Recipe]) -> None:
-    """Refuse to begin where something that a variant is made with cannot be imported.
+    """Import what the variants need beyond the extra `[export]`, before any work begins.
 
     Raises:
-        DiffutronError: It is not installed, or not with what it needs itself.
+        DiffutronError: A module cannot be imported.
     """
     for recipe in recipes:
         if (needed := recipe.requirement) is not None:
@@ -72,25 +62,34 @@ def check_requirements(recipes: Sequence[Recipe]) -> None:
                 ) from error
 
 
-def writer(recipe: Recipe) -> Callable[[Job], Card]:
-    """Return the function that a row names."""
-    module, _, function = recipe.writer.partition(":")
-    found: Callable[[Job], Card] = getattr(import_module(f"diffutron_ort_export.{module}"), function)
-    return found
+def read(request: Request) -> Source:
+    """Return the requested checkpoint, with its output vocabulary."""
+    source = open_source(request.source, revision=request.revision, adapter=request.adapter)
+    if request.output_vocabulary is None:
+        return source
+    ids = read_output_vocabulary(request.output_vocabulary, source.tokenizer)
+    return replace(source, output_vocabulary=tuple(ids.tolist()))
 
 
 def write_variants(
-    recipes: list[Recipe], source: Source, request: Request, stage: Stage, report: Report
+    recipes: Sequence[Recipe], source: Source, request: Request, stage: Stage, report: Report
 ) -> dict[Recipe, Card]:
-    """Write the graphs and weights, and return each variant's fidelity card."""
+    """Write the graphs and weights of all variants, and return the fidelity card of each."""
     baseline, options = Fp32Baseline(source), Options(request.exclude, request.accept)
     cards = {}
     for recipe in recipes:
         report(f"writing and verifying {recipe.name}", 0.5 / len(recipes))
-        place = bundle.place(stage.folder, recipe.graph)
-        cards[recipe] = writer(recipe)(Job(recipe.name, place, bundle.provenance(source), baseline, options))
+        path = bundle.file_path(stage.folder, recipe.graph)
+        cards[recipe] = writer(recipe)(Job(recipe.name, path, bundle.provenance(source), baseline, options))
         if recipe.third_party:
             continue
-        splice(place, bundle.place(stage.folder, recipe.generation))
+        splice(path, bundle.file_path(stage.folder, recipe.generation))
         cards[recipe] |= {} if source.output_vocabulary is None else {"output_vocabulary": baseline.coverage()}
     return cards
+
+
+def writer(recipe: Recipe) -> Callable[[Job], Card]:
+    """Return the function that writes a variant."""
+    module, _, function = recipe.writer.partition(":")
+    found: Callable[[Job], Card] = getattr(import_module(f"diffutron_ort_export.{module}"), function)
+    return found

@@ -1,4 +1,4 @@
-"""Says how far an export is, on standard error: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Reports the progress of an export on standard error: a bar with the time left on a terminal, else plain lines."""
 
 import contextlib
 import sys
@@ -9,35 +9,35 @@ from diffutron_ort.cli.terminal import drawing
 from diffutron_ort.errors import DiffutronWarning
 
 Report = Callable[[str, float], None]
-"""Called as a stage begins, with its name and its share of the whole."""
+"""Called as a stage begins, with its name and its share of the whole work."""
 
 
 def silent(stage: str, share: float) -> None:
-    """Say nothing."""
+    """Report nothing."""
 
 
 def line(stage: str, share: float) -> None:  # noqa: ARG001
-    """Say the stage on a line."""
+    """Print the stage on a line."""
     if sys.stderr is None:
         return
-    with contextlib.suppress(OSError, ValueError):  # nobody reads it, which is no reason to end an export
+    with contextlib.suppress(OSError, ValueError):  # the reader is gone, which is no reason to stop
         sys.stderr.write(f"{shown(stage)}\n")
         sys.stderr.flush()
 
 
 def note(text: str) -> None:
-    """Say something that a user should know of the result: the command prints it, a Python program decides."""
+    """Warn of something that the user should know about the result; the command prints it."""
     warnings.warn(text, DiffutronWarning, stacklevel=2)
 
 
 def shown(text: str) -> str:
-    """Return a text on one line, with the codes of what could steer a terminal."""
+    """Return a text as one line, its unprintable characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Report]:
-    """Yield a report that fits where standard error goes."""
+    """Yield the report for a terminal or for a file, whichever standard error is."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield line
         return
@@ -48,7 +48,7 @@ def progress() -> Iterator[Report]:
 @contextlib.contextmanager
 def bar() -> Iterator[Report]:
     """Yield a report that draws a bar with the time left."""
-    from rich.console import Console  # only a terminal needs it
+    from rich.console import Console  # needed on a terminal only
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     named = TextColumn("{task.description}", markup=False)

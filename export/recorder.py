@@ -1,7 +1,8 @@
-"""Records what a bundle does, as cases that a host in any language can be checked against: conformance.json.
+"""Records what a bundle does, as cases that hosts in any language are checked against: conformance.json.
 
-Generations of float32 are kept where float64 takes the same steps, so that no host's last bits should turn them. Those
-of other variants tell what this machine made of them, and are judged by their share of same tokens.
+Of an exact variant, only generations whose steps match a float64 run are recorded, so that rounding on other hosts does
+not change them. Those of a quantized variant are what this machine generates; hosts are judged by the share of equal
+tokens.
 """
 
 import contextlib
@@ -56,7 +57,7 @@ CHATS: Sequence[Sequence[Mapping[str, str]]] = (
 )
 
 PLACES = ((0, 0, 0, 0), (1, 0, 0, 0), (2**32, 0, 1, 0), (123456789012345, 2, 3, 31), (2**53 - 1, 1, 0, 7))
-"""Seed, stream, block and step; seeds as far as JSON's numbers are exact in every language."""
+"""Seed, stream, block and step. No seed is beyond 2^53, up to which JSON's numbers are exact in every language."""
 
 SMALL: dict[str, Any] = {"max_new_tokens": 16, "steps": 16, "block_length": 8, "temperature": 0.0, "seed": 0}
 OPTIONS: Sequence[Mapping[str, Any]] = (
@@ -69,16 +70,16 @@ OPTIONS: Sequence[Mapping[str, Any]] = (
 )
 
 LARGE = 10**8
-"""Parameters from which on threads help; a small network's operators are over before another thread has woken."""
+"""The number of parameters above which threads help: small operators finish before another thread has woken."""
 
 
 def record(folder: Path, source: Source, recipes: Sequence[Recipe]) -> dict[str, Any]:
-    """The content of conformance.json.
+    """Return the content of conformance.json.
 
     Args:
-        folder: a bundle that is whole but for it.
-        source: what it was made from.
-        recipes: its variants.
+        folder: The bundle, complete except for this file.
+        source: The checkpoint.
+        recipes: The variants that can be run.
     """
     model = Diffutron.from_pretrained(folder, variant=recipes[0].name)
     return {
@@ -90,40 +91,40 @@ def record(folder: Path, source: Source, recipes: Sequence[Recipe]) -> dict[str,
 
 
 def tokens(text: str, model: Diffutron) -> dict[str, Any]:
-    """A text's ids, and what they decode to."""
+    """Return the case of a text: its ids, and what they decode to."""
     ids = model.tokenizer.encode(text)
     return {"text": text, "ids": ids, "decoded": model.tokenizer.decode(ids)}
 
 
 def hashes(seed: int, stream: int, block: int, step: int) -> dict[str, Any]:
-    """The hashes of which uniforms are the upper 24 bits, of the first positions."""
+    """Return the case of the hash whose upper 24 bits make the uniforms, at the first eight positions."""
     values = uniform_hash(seed, stream, block, step, np.arange(8))
     return {"seed": seed, "stream": stream, "block": block, "step": step, "hashes": values.tolist()}
 
 
 def cases(recipe: Recipe, folder: Path, source: Source) -> Iterator[Case]:
-    """What a variant generates, as far as the model's context goes and, at float32, as float64 does too."""
-    model = Diffutron.from_pretrained(folder, variant=recipe.name, spin=False)  # torch's threads are busy, too
+    """Yield the generations of a variant that fit the context and, if it is exact, match float64's."""
+    model = Diffutron.from_pretrained(folder, variant=recipe.name, spin=False)  # torch needs the processors, too
     judge = Diffutron(model.bundle, model.tokenizer, Float64(source)) if recipe.exact else model
-    for prompt, template, given in asked():
+    for prompt, template, given in questions():
         case = Case(
             recipe.name, recipe.exact, prompt, template, dict(sorted({**model.bundle.options, **given}.items()))
         )
-        with contextlib.suppress(ContextError, OptionError):  # the source's own options may not go with the case's
+        with contextlib.suppress(ContextError, OptionError):  # the bundle's options may contradict the case's
             found = answered(case, model)
             if judge is model or answered(case, judge) == found:
                 yield found
 
 
-def asked() -> Iterator[tuple[str, bool, Mapping[str, Any]]]:
-    """Questions, whether they go into the template, and options: each of these twice, once as raw text."""
+def questions() -> Iterator[tuple[str, bool, Mapping[str, Any]]]:
+    """Yield questions, whether to apply the chat template, and options: all options twice, once on raw text."""
     for number, options in enumerate(OPTIONS):
         for again in (0, 1):
             yield QUESTIONS[(number + again) % len(QUESTIONS)], not again, options
 
 
 class Float64:
-    """The denoiser in torch at float64, as the loop's model."""
+    """The denoiser in torch at float64, as a model for the engine."""
 
     batch_invariant = False  # it takes one sequence at a time
 
@@ -133,7 +134,7 @@ class Float64:
         self.large = sum(parameter.numel() for parameter in self.denoiser.parameters()) > LARGE
 
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
-        """Runs a pass over one sequence."""
+        """Run a pass over one sequence."""
         given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN}
         if batch.past is None:
             key = value = torch.zeros(self.denoiser.layers, 1, 0, self.denoiser.hidden_size, dtype=torch.double)
@@ -151,7 +152,7 @@ class Float64:
 
 @contextlib.contextmanager
 def by_default(dtype: torch.dtype) -> Iterator[None]:
-    """Has torch take a type for what is made of numbers."""
+    """Set torch's default floating-point type."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -162,7 +163,7 @@ def by_default(dtype: torch.dtype) -> Iterator[None]:
 
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Has torch use so many threads; None leaves it."""
+    """Set the number of torch's threads; None leaves it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

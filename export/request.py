@@ -1,4 +1,4 @@
-"""What is asked of an export, checked as far as it can be before the checkpoint is read; imports nothing heavy."""
+"""What an export is asked to do, checked as far as possible before the checkpoint is read; imports nothing heavy."""
 
 import difflib
 import os
@@ -16,26 +16,26 @@ VARIANTS = tuple(RECIPES)
 
 REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]{0,250}", re.ASCII)
 BASE = re.compile(r"(Base|(?<![^\W_])(?i:base))([\W_]+v?\d+)*$")
-"""What the name of a Base model ends in, a number of a version aside."""
+"""The end of a Base model's name, except for a version number."""
 
 SHORT, LONG = 256, 512
-"""What the instruction-tuned models and Base were trained with; config.json says 8192 of both."""
+"""The context lengths that the instruction-tuned models and Base were trained with; config.json says 8192 for both."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """An export that is asked for.
+    """A checked request for an export.
 
     Attributes:
-        source: a directory in the Hugging Face layout, or a hub id.
-        out: where the bundle goes.
-        variants: names of variants, each once.
-        adapter: directory of a peft LoRA adapter to merge.
-        revision: of a hub id.
-        context_length: how long prompt and answer may be together.
-        exclude: names or patterns of matrices that int8 leaves in float32; None finds them by measuring.
-        accept: whether to write a quantized variant however far from float32 it is.
-        output_vocabulary: a file that tells which pieces can be predicted.
+        source: A directory in the Hugging Face layout, or a hub id.
+        out: The path of the bundle.
+        variants: Names of variants, in the order of the table.
+        adapter: The directory of a peft LoRA adapter to merge.
+        revision: A branch, tag or commit of a hub id.
+        context_length: The most tokens, prompt and answer together; None takes the default.
+        exclude: Names or patterns of matrices that stay in float32; None finds them by measuring.
+        accept: Whether to write a quantized variant however far from float32 it is.
+        output_vocabulary: A file that says which tokens can be predicted.
     """
 
     source: str
@@ -49,7 +49,7 @@ class Request:
     output_vocabulary: str | None
 
 
-def checked(
+def check_request(
     source: str | Path,
     out: str | Path,
     *,
@@ -61,11 +61,11 @@ def checked(
     accept: bool,
     output_vocabulary: str | Path | None,
 ) -> Request:
-    """Return the request that these arguments make; they are those of `export`.
+    """Return the request that the arguments of `export` make.
 
     Raises:
-        OptionError: an option has no meaning.
-        CheckpointError: the source or the adapter cannot be one.
+        OptionError: An option has no meaning.
+        CheckpointError: The source or the adapter cannot be one.
     """
     names = check_variants(variants)
     request = Request(
@@ -84,16 +84,16 @@ def checked(
 
 
 def check_variants(variants: Sequence[str]) -> tuple[str, ...]:
-    """Return names of variants, each once.
+    """Return the names of variants, each once, in the order of the table.
 
     Raises:
-        OptionError: no name at all, one that is no variant's, or none that this package can run.
+        OptionError: There is no name, an unknown name, or no variant that this package can run.
     """
     names = tuple(dict.fromkeys(texts("variants", variants)))
     for name in names:
         if name not in VARIANTS:
             raise OptionError(
-                f"variant {name!r}: there are {', '.join(VARIANTS)}; choose among them{suggested(name, VARIANTS)}"
+                f"variant {name!r}: there are {', '.join(VARIANTS)}; choose among them{suggestion(name, VARIANTS)}"
             )
     if not names:
         raise OptionError(f"no variant: there are {', '.join(VARIANTS)}; choose at least one")
@@ -105,7 +105,7 @@ def check_variants(variants: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_exclude(exclude: Sequence[str] | None, variants: Sequence[str]) -> tuple[str, ...] | None:
-    """Return what int8 leaves out, if int8 is asked for."""
+    """Return the names or patterns of matrices that stay in float32, if a variant takes them."""
     if exclude is None:
         return None
     found = texts("exclude", exclude)
@@ -116,35 +116,35 @@ def check_exclude(exclude: Sequence[str] | None, variants: Sequence[str]) -> tup
 
 
 def check_context(length: int | None) -> int | None:
-    """Return a context length, if it can be one; the network's limit is not known yet."""
+    """Return a context length, if it is a positive integer; the network's limit is not known yet."""
     if length is None or (isinstance(length, int) and not isinstance(length, bool) and length >= 1):
         return length
     raise OptionError(f"context length {length!r}: choose from 1 to max_position_embeddings, in whole numbers")
 
 
-def context(asked: int | None, name: str, most: int) -> int:
-    """Return how long prompt and answer may be together.
+def resolve_context(requested: int | None, name: str, most: int) -> int:
+    """Return the most tokens that prompt and answer may have together.
 
     Args:
-        asked: what is asked for.
-        name: of the checkpoint.
-        most: what the network has rotations for.
+        requested: The requested context length; None takes the default for the name.
+        name: The checkpoint's name.
+        most: The number of positions that the network has rotations for.
 
     Raises:
-        OptionError: more is asked for.
+        OptionError: The requested length is beyond that.
     """
-    if asked is None:
+    if requested is None:
         return min(LONG if BASE.search(name) else SHORT, most)
-    if asked > most:
-        raise OptionError(f"context length {asked}: choose from 1 to max_position_embeddings, which is {most}")
-    return asked
+    if requested > most:
+        raise OptionError(f"context length {requested}: choose from 1 to max_position_embeddings, which is {most}")
+    return requested
 
 
 def check_file(path: str | Path) -> str:
-    """Return the path of an output vocabulary, if something that can be read is there."""
+    """Return the path of an output vocabulary, if it exists and is no folder."""
     text = path_text("output vocabulary", path)
-    if not is_there(text):
-        raise OptionError(f"output vocabulary {text!r} is not there; give a text file in UTF-8, or a list of ids")
+    if not exists(text):
+        raise OptionError(f"output vocabulary {text!r} does not exist; give a text file in UTF-8, or a list of ids")
     if is_folder(text):
         raise OptionError(f"output vocabulary {text!r} is a folder; give a text file in UTF-8, or a list of ids")
     return text
@@ -153,18 +153,18 @@ def check_file(path: str | Path) -> str:
 def check_adapter(path: str) -> str:
     """Return the path of an adapter, if it is a folder."""
     if not is_folder(path):
-        raise CheckpointError(f"adapter {path!r} is no directory; give the folder that holds adapter_config.json")
+        raise CheckpointError(f"adapter {path!r} is not a directory; give the folder that holds adapter_config.json")
     return path
 
 
 def check_source(source: str, revision: str | None) -> None:
-    """Refuse what is neither a folder that can hold a checkpoint nor a hub id, and a revision that cannot be."""
+    """Check that a source is a checkpoint's folder or a hub id, and that the revision can be one."""
     if is_folder(source):
         if revision is not None:
             raise OptionError(f"revision {revision!r} of {source}: a directory has no revisions; leave it out")
         return check_folder(source)
     if os.path.lexists(source):
-        raise CheckpointError(f"source {source!r} is no directory; give the directory that holds it, or a hub id")
+        raise CheckpointError(f"source {source!r} is not a directory; give the directory that holds it, or a hub id")
     if not HUB_ID.fullmatch(source):
         raise CheckpointError(
             f"source {source!r} is neither a directory nor a hub id such as 'owner/name'; give one of the two"
@@ -175,23 +175,23 @@ def check_source(source: str, revision: str | None) -> None:
 
 
 def check_folder(folder: str) -> None:
-    """Refuse a folder that is no checkpoint's."""
-    if is_there(folder, MANIFEST):
+    """Check that a folder can be a checkpoint's."""
+    if exists(folder, MANIFEST):
         raise CheckpointError(f"source {folder!r} is a bundle already; give the checkpoint that it was made from")
-    if not is_there(folder, "config.json"):
+    if not exists(folder, "config.json"):
         raise CheckpointError(f"source {folder!r} has no config.json; give a folder in the Hugging Face layout")
 
 
-def is_there(*path: str) -> bool:
-    """Return whether something is at a path; False where nothing can be."""
+def exists(*path: str) -> bool:
+    """Return whether a path exists; False if it cannot be a path."""
     return os.path.exists(os.path.join(*path))  # noqa: PTH110, PTH118 - which do not raise
 
 
 def texts(name: str, value: Iterable[str]) -> tuple[str, ...]:
-    """Return several strings; a string is one of them, not its letters.
+    """Return an argument's strings; a single string counts as one of them.
 
     Raises:
-        OptionError: it is something else.
+        OptionError: The argument is something else.
     """
     if isinstance(value, str):
         return (value,)
@@ -202,10 +202,10 @@ def texts(name: str, value: Iterable[str]) -> tuple[str, ...]:
 
 
 def path_text(name: str, path: str | os.PathLike[str]) -> str:
-    """Return a path as it is written.
+    """Return a path as a string.
 
     Raises:
-        OptionError: it is no path, or the empty one, which a variable that is not set becomes.
+        OptionError: It is no path, or empty, as an unset variable of the shell is.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     if not isinstance(text, str) or not text or "\0" in text:
@@ -214,11 +214,11 @@ def path_text(name: str, path: str | os.PathLike[str]) -> str:
 
 
 def is_folder(path: str) -> bool:
-    """Return whether a path is a folder's; False where it cannot be one."""
+    """Return whether a path is a folder; False if it cannot be a path."""
     return os.path.isdir(path)  # noqa: PTH112 - which does not raise
 
 
-def suggested(name: str, names: Sequence[str]) -> str:
-    """Return the words that suggest the name that was probably meant, if there is one."""
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """Return " (did you mean …?)" with the closest of `names`, or nothing if none is close."""
     close = difflib.get_close_matches(name.lower().replace("-", ""), names, 1)
     return f" (did you mean {close[0]}?)" if close else ""

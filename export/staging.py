@@ -1,11 +1,11 @@
-"""Where an export writes: a folder of its own, which becomes the bundle at the very end, or is gone.
+"""The folder that an export writes into: it becomes the bundle at the very end, or is removed.
 
-The folder, `.NAME.HEX.partial`, lies beside a place that is free, and is renamed; where the place is an empty directory
-(the current one, a mount point) it lies inside, and its files are moved up. It holds
+If the bundle's path is free, the folder is `.NAME.HEX.partial` beside it, and is renamed. If the path is an empty
+directory (the current one, a mount point), the folder is inside it, and its files are moved up. It holds
 
-    lock        held by the export while it lives: a later export removes the folder of one that was killed
-    bundle/     the files; its manifest says `unfinished`, so that nobody else opens it
-    manifest    the finished manifest, which gets its name last: nothing loads before everything is there
+    lock        locked while the export runs: a later export removes the folder of one that was killed
+    bundle/     the files; its manifest says `unfinished`, so that nothing else opens it
+    manifest    the finished manifest, which is moved last: a bundle cannot be loaded before it is complete
 """
 
 import contextlib
@@ -27,20 +27,20 @@ from diffutron_ort.files import read_object
 
 try:
     import fcntl
-except ImportError:  # Windows, where what a killed export leaves stays
+except ImportError:  # Windows, where the folder of a killed export stays
     fcntl = None  # type: ignore[assignment]
 
 NO_CONTENT = ("lost+found",)
-"""What an empty file system of its own may hold."""
+"""Entries of a directory that still counts as empty: a file system of its own has them."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The folder of an export.
+    """The folder that an export writes into.
 
     Attributes:
-        path: the folder.
-        out: where the bundle goes: absolute, its links followed.
+        path: The folder.
+        out: The path of the bundle, absolute and with its links resolved.
     """
 
     path: Path
@@ -48,79 +48,77 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        """Where the bundle's files are written."""
+        """The folder of the bundle's files."""
         return self.path / "bundle"
 
     @property
     def manifest(self) -> Path:
-        """Where the finished manifest is written."""
+        """The path of the finished manifest."""
         return self.path / "manifest"
 
     @property
     def lock(self) -> Path:
-        """What is locked while the export lives."""
+        """The path of the file that is locked while the export runs."""
         return self.path / "lock"
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Say of what the disk refuses what it was for."""
+        """Turn an error of the disk into one that names the bundle."""
         try:
             yield
         except OSError as error:
             if isinstance(error, DiffutronError):
                 raise
-            raise DiffutronError(
-                f"{self.out} cannot be written: {error}; make room, or choose another place"
-            ) from error
+            raise DiffutronError(f"{self.out} cannot be written: {error}; make room, or choose another path") from error
 
 
 @contextlib.contextmanager
 def staged(out: str | Path) -> Iterator[Stage]:
-    """Yield a stage whose bundle becomes `out` if all goes well, and is gone if not.
+    """Yield a stage whose bundle is moved to `out` at the end, and removed after an error.
 
     Raises:
-        OptionError: `out` holds something already, or cannot be written.
+        OptionError: `out` is not empty, or cannot be written.
         DiffutronError: `out` was taken meanwhile, or the last step failed; the message says where the bundle is kept.
     """
     place = find_place(out)
     above = [parent for parent in place.parents if not parent.exists()]
     try:
-        with begun(place, out) as stage:
+        with new_stage(place, out) as stage:
             try:
                 yield stage
                 with stage.writing():
-                    settle(stage.path)
+                    sync_all(stage.path)
             except BaseException:  # Ctrl-C too
                 remove(stage)
                 raise
             publish(stage, out)
     except BaseException:
         for parent in above:
-            with contextlib.suppress(OSError):  # it holds what was kept, or is another's by now
+            with contextlib.suppress(OSError):  # it is not empty: the bundle is kept there, or others use it
                 parent.rmdir()
         raise
 
 
 def find_place(out: str | Path) -> Path:
-    """Return `out`, absolute and with its links followed, once what killed exports left there is removed.
+    """Return `out`, absolute and with its links resolved, after removing what killed exports left there.
 
     Raises:
-        OptionError: it holds something, or there can be no such place.
+        OptionError: It is not empty, or cannot be a path.
     """
     try:
         place = Path(os.path.realpath(out))
-        is_free = not (os.path.lexists(Path(out)) or is_there(place))
+        is_free = not (os.path.lexists(Path(out)) or exists(place))
         for stage in left_behind(place):
             clear(stage)
         if is_free or (place.is_dir() and is_empty(place)):
             return place
     except (OSError, ValueError) as error:  # ValueError: a NUL
         raise cannot_be_written(out, error) from error
-    raise OptionError(f"{out} is there already; give a place that is free, or an empty directory")
+    raise OptionError(f"{out} exists already; give a path that is free, or an empty directory")
 
 
-def is_there(path: Path) -> bool:
-    """Return whether a path is taken; raise an OSError where it cannot be one."""
+def exists(path: Path) -> bool:
+    """Return whether a path exists, even as a dangling link; raise an OSError if it cannot be a path."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -129,36 +127,36 @@ def is_there(path: Path) -> bool:
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder holds nothing but stages of exports into it."""
+    """Return whether a folder is empty, except for stages of exports into it."""
     return all(path.name in NO_CONTENT or is_stage(path, "") for path in folder.iterdir())
 
 
 def is_stage(path: Path, name: str) -> bool:
-    """Return whether a path is a stage beside a place called `name`, or inside a place if that is empty."""
+    """Return whether a path is a stage: beside a bundle called `name`, or inside the bundle's folder if it is empty."""
     is_named = re.fullmatch(rf"{re.escape(prefix(name))}[0-9a-f]{{8}}\.partial", path.name)
     return is_named is not None and path.is_dir() and not path.is_symlink()
 
 
 def prefix(name: str) -> str:
-    """Return what a stage's name begins with."""
+    """Return the beginning of a stage's name."""
     return f".{name}." if name else "."
 
 
 @contextlib.contextmanager
-def begun(place: Path, out: str | Path) -> Iterator[Stage]:
+def new_stage(place: Path, out: str | Path) -> Iterator[Stage]:
     """Yield a new stage, locked.
 
     Raises:
-        OptionError: it cannot be made.
+        OptionError: It cannot be created.
     """
     home, name = (place, "") if place.is_dir() else (place.parent, place.name)
     stage = Stage(home / f"{prefix(name)}{secrets.token_hex(4)}.partial", place)
     with contextlib.ExitStack() as stack:
         try:
             stage.folder.mkdir(parents=True)
-            new = stage.lock.with_name("new")  # has its name once it is locked, so that nobody takes it for left behind
+            new = stage.lock.with_name("new")  # renamed once locked, so that no other export removes it
             new.touch()
-            if locked(new, stack):
+            if lock(new, stack):
                 new.rename(stage.lock)
         except BaseException as error:
             remove(stage)
@@ -168,8 +166,8 @@ def begun(place: Path, out: str | Path) -> Iterator[Stage]:
         yield stage
 
 
-def locked(path: Path, stack: contextlib.ExitStack) -> bool:
-    """Return whether a file could be locked until the stack is closed: not if another has it, or nobody can."""
+def lock(path: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock a file until the stack is closed; return False if another process has it, or the system has no locks."""
     if fcntl is None:
         return False
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -182,36 +180,36 @@ def locked(path: Path, stack: contextlib.ExitStack) -> bool:
 
 
 def left_behind(place: Path) -> Iterator[Stage]:
-    """Yield the stages, of living and of killed exports, that are there for a place."""
+    """Yield the stages of exports to a path, whether these still run or were killed."""
     for home, name in ((place.parent, place.name), (place, "")):
-        with contextlib.suppress(OSError):  # it is not there, or cannot be listed
+        with contextlib.suppress(OSError):  # it does not exist, or cannot be listed
             yield from [Stage(path, place) for path in home.iterdir() if is_stage(path, name)]
 
 
 def clear(stage: Stage) -> None:
-    """Remove the stage of an export that was killed, and what it had moved into its place."""
+    """Remove the stage of an export that was killed, and the files that it had moved already."""
     with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-        if stage.lock.is_file() and locked(stage.lock, stack):
+        if stage.lock.is_file() and lock(stage.lock, stack):
             take_back(stage)
             remove(stage)
 
 
 def remove(stage: Stage) -> None:
-    """Remove a stage as far as it can be, its lock last."""
+    """Remove a stage as far as possible, its lock last."""
     with contextlib.suppress(OSError):
         stage.manifest.unlink()
     for path in (stage.folder, stage.path):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def settle(folder: Path) -> None:
-    """Have the disk keep all that a folder holds."""
+def sync_all(folder: Path) -> None:
+    """Flush all files of a folder to the disk."""
     for path in (*folder.rglob("*"), folder):
         sync(path)
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep a file, or a directory's entries where there is such a thing."""
+    """Flush a file, or the entries of a directory where the system can, to the disk."""
     with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -221,17 +219,17 @@ def sync(path: Path) -> None:
 
 
 def publish(stage: Stage, out: str | Path) -> None:
-    """Put a finished bundle in its place.
+    """Move a finished bundle to its path.
 
     Raises:
-        DiffutronError: that cannot be done; the bundle is kept, and the message says where.
+        DiffutronError: It cannot be moved; the bundle is kept, and the message says where.
     """
     try:
         if stage.path.parent == stage.out:
             move_up(stage)
         else:
             stage.manifest.replace(stage.folder / MANIFEST)
-            stage.folder.rename(stage.out)  # fails where something is: a folder that is not empty, a file, a link
+            stage.folder.rename(stage.out)  # fails if the path is taken by anything but an empty folder
             sync(stage.out.parent)
     except BaseException as error:
         take_back(stage)
@@ -246,7 +244,7 @@ def move_up(stage: Stage) -> None:
     """Move a bundle's files from a stage into the directory around it, the manifest last."""
     if not is_empty(stage.out):
         raise FileExistsError
-    # Folders first: a rename onto one that holds something fails, so of two exports only one gets any further.
+    # Folders first: renaming one onto a folder that is not empty fails, so only one of two exports goes on.
     for path in sorted(stage.folder.iterdir(), key=lambda path: (not path.is_dir(), path.name)):
         if path.name != MANIFEST:
             if os.path.lexists(stage.out / path.name):
@@ -258,27 +256,27 @@ def move_up(stage: Stage) -> None:
 
 
 def take_back(stage: Stage) -> None:
-    """Move a bundle's files that are in their place already, without their manifest, back to the stage."""
+    """Move the files of a bundle that were moved up without their manifest back to the stage."""
     if stage.path.parent != stage.out or (stage.out / MANIFEST).exists() or not stage.manifest.exists():
         return
     with contextlib.suppress(BundleError):
         files = read_object(stage.manifest).fields("files").values
         for path in [*stage.out.rglob("*")]:
             name = path.relative_to(stage.out).as_posix()
-            if name in files and path.is_file() and is_same(path, files[name]):
+            if name in files and path.is_file() and is_listed(path, files[name]):
                 (stage.folder / name).parent.mkdir(exist_ok=True)
                 path.rename(stage.folder / name)
                 with contextlib.suppress(OSError):
                     path.parent.rmdir()
 
 
-def is_same(path: Path, said: Mapping[str, Any]) -> bool:
-    """Return whether a file is the one of which a manifest says this."""
-    return said == {"size": path.stat().st_size, "sha256": sha256(path)}
+def is_listed(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Return whether a file has the size and hash that a manifest's entry says."""
+    return entry == {"size": path.stat().st_size, "sha256": sha256(path)}
 
 
 def keep(stage: Stage) -> str:
-    """Give a finished bundle a place of its own, which no export removes, and return where that is."""
+    """Move a finished bundle to a path of its own, which no export removes, and return the words for where it is."""
     kept = stage.path.with_name(stage.path.name[1:].removesuffix(".partial"))
     try:
         stage.lock.unlink(missing_ok=True)
@@ -286,30 +284,30 @@ def keep(stage: Stage) -> str:
             stage.manifest.replace(stage.folder / MANIFEST)
         stage.folder.rename(kept)
     except OSError as error:
-        return f"in {stage.folder} ({reason(error)}; {stage.manifest}, if it is there, is its {MANIFEST})"
+        return f"in {stage.folder} ({reason(error)}; {stage.manifest}, if it exists, is its {MANIFEST})"
     remove(stage)
     return f"{kept}"
 
 
 def cannot_be_written(out: str | Path, error: Exception) -> OptionError:
-    """Return the error of a place where nothing can be."""
-    return OptionError(f"{str(out)!r} cannot be written: {reason(error)}; choose another place")
+    """Return the error for a path that cannot be written."""
+    return OptionError(f"{str(out)!r} cannot be written: {reason(error)}; choose another path")
 
 
 def why(error: OSError) -> str:
-    """Return why the last step failed."""
+    """Return why moving the bundle failed, in words."""
     if isinstance(error, FileExistsError | NotADirectoryError) or error.errno == errno.ENOTEMPTY:
         return "was taken while this export ran"
     return f"cannot be written: {reason(error)}"
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, without its number and paths."""
+    """Return the message of an error, without its number and paths."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write one object, readable; a file that is there is replaced, never written into."""
+    """Write an object as indented JSON; an existing file is replaced, never written into."""
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     beside.replace(path)

@@ -101,7 +101,7 @@ def read_config(folder: Path) -> Recipe:
     """Return what adapter_config.json asks for, if it is nothing but plain LoRA."""
     if not os.path.isdir(folder):  # noqa: PTH112  # which raises nothing
         raise CheckpointError(
-            f"adapter {printable(str(folder))!r} is no directory; give the folder that holds {CONFIG}"
+            f"adapter {printable(str(folder))!r} is not a directory; give the folder that holds {CONFIG}"
         )
     config = parse_object(read_bytes(folder / CONFIG, CHECKPOINT), f"adapter: {CONFIG}", CHECKPOINT)
     if (kind := config.values.get("peft_type")) != "LORA":

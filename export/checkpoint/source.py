@@ -113,7 +113,7 @@ def download(repository: str, revision: str | None) -> Path:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(DOWNLOADED)))
     except Exception as error:  # of the hub's client, of its HTTP library, or of the disk
         raise CheckpointError(
-            f"source {repository!r} at revision {revision or 'main'!r} is no directory here, and the hub gave none: "
+            f"source {repository!r} at revision {revision or 'main'!r} is not a directory here, and the hub gave none: "
             f"{told(error)}; check the name, the revision and the network"
         ) from error
 

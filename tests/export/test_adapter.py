@@ -122,7 +122,7 @@ def test_no_weights(adapter: Path) -> None:
 
 
 def test_no_directory(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"is no directory; give the folder that holds adapter_config.json"):
+    with pytest.raises(CheckpointError, match=r"is not a directory; give the folder that holds adapter_config.json"):
         merge_adapter(BASE, tmp_path / "nowhere")
 
 

@@ -154,7 +154,7 @@ def test_a_place_that_is_taken(tmp_path: Path, kind: str) -> None:
         (out / "mine").write_text("mine")
     else:
         out.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OptionError, match="is there already; give a place that is free, or an empty directory"):
+    with pytest.raises(OptionError, match="exists already; give a path that is free, or an empty directory"):
         export(TINY / "checkpoint", out)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -16,7 +16,7 @@ from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.errors import CheckpointError, OptionError
 from diffutron_ort_export import command, request
 from diffutron_ort_export.recipes import DEFAULTS, RECIPES, Recipe, runnable
-from diffutron_ort_export.request import VARIANTS, Request, check_variants, context
+from diffutron_ort_export.request import VARIANTS, Request, check_variants, resolve_context
 from tests.export.conftest import TINY
 
 
@@ -125,7 +125,7 @@ def test_wrong_usage(monkeypatch: pytest.MonkeyPatch, arguments: str, message: s
     ],
 )
 def test_context_length(asked: int | None, name: str, most: int, length: int) -> None:
-    assert context(asked, name, most) == length
+    assert resolve_context(asked, name, most) == length
 
 
 def test_context_length_beyond_the_rotations(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ BAD = [
     ({"revision": ""}, "revision ''"),
     ({"source": "a/b", "revision": "../x"}, "revision '../x': must be a branch, a tag or a commit of a/b"),
     ({"source": "a/b", "revision": 3}, "revision 3: must be a branch"),
-    ({"output_vocabulary": "nowhere.txt"}, "output vocabulary 'nowhere.txt' is not there"),
+    ({"output_vocabulary": "nowhere.txt"}, "output vocabulary 'nowhere.txt' does not exist"),
     ({"output_vocabulary": "/"}, "output vocabulary '/' is a folder"),
     ({"output_vocabulary": 3}, "output vocabulary 3: give a path"),
     ({"out": ""}, "out '': give a path"),
@@ -185,12 +185,12 @@ BAD = [
 NO_CHECKPOINT = [
     ({"source": "./nowhere"}, "neither a directory nor a hub id such as 'owner/name'"),
     ({"source": "a/b/c"}, "neither a directory nor a hub id"),
-    ({"source": str(TINY / "checkpoint" / "config.json")}, "is no directory; give the directory that holds it"),
+    ({"source": str(TINY / "checkpoint" / "config.json")}, "is not a directory; give the directory that holds it"),
     ({"source": "ü/x"}, "neither a directory nor a hub id"),
     ({"source": str(TINY)}, "has no config.json; give a folder in the Hugging Face layout"),
     ({"source": "\ud800"}, "neither a directory nor a hub id"),
-    ({"adapter": "nowhere"}, "adapter 'nowhere' is no directory; give the folder that holds adapter_config.json"),
-    ({"adapter": str(TINY / "checkpoint" / "config.json")}, "is no directory"),
+    ({"adapter": "nowhere"}, "adapter 'nowhere' is not a directory; give the folder that holds adapter_config.json"),
+    ({"adapter": str(TINY / "checkpoint" / "config.json")}, "is not a directory"),
 ]
 
 

@@ -110,18 +110,18 @@ def test_any_revision_is_recorded_as_its_commit(hub: str, tmp_path: Path) -> Non
 
 def test_what_the_hub_has_not(hub: str, tmp_path: Path) -> None:
     repository, revision = open_in_process(hub, tmp_path, ("diffutron/Nothing", None), (REPOSITORY, "v2"))
-    assert repository.startswith("refused: source 'diffutron/Nothing' at revision 'main' is no directory here")
-    assert revision.startswith(f"refused: source '{REPOSITORY}' at revision 'v2' is no directory here")
+    assert repository.startswith("refused: source 'diffutron/Nothing' at revision 'main' is not a directory here")
+    assert revision.startswith(f"refused: source '{REPOSITORY}' at revision 'v2' is not a directory here")
     assert all(line.endswith("check the name, the revision and the network") for line in (repository, revision))
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     (found,) = open_in_process("http://127.0.0.1:9", tmp_path, (REPOSITORY, None))
-    assert found.startswith(f"refused: source '{REPOSITORY}' at revision 'main' is no directory here")
+    assert found.startswith(f"refused: source '{REPOSITORY}' at revision 'main' is not a directory here")
 
 
 def test_a_gated_repository_shows_the_hub_s_own_sentence(hub: str, tmp_path: Path) -> None:
     (found,) = open_in_process(hub, tmp_path, (GATED, None))
     assert SENTENCE in found
-    assert "is no directory here" in found
+    assert "is not a directory here" in found
     assert found.isprintable()

@@ -374,7 +374,7 @@ def test_a_sparse_file_of_a_terabyte_costs_no_memory(checkpoint: Path) -> None:
 
 
 def test_a_file_in_place_of_a_folder(checkpoint: Path) -> None:
-    refused(checkpoint / WEIGHTS, "is no directory; give the directory that holds it")
+    refused(checkpoint / WEIGHTS, "is not a directory; give the directory that holds it")
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a/" + "b" * 5000, "\0", "a/b\0", "", "../..x/y/z", "a/b/c"])

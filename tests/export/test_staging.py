@@ -23,7 +23,7 @@ from diffutron_ort_export.staging import Stage, find_place, staged, write_json
 
 NANO = load_bundle()
 FILES = sorted([MANIFEST, *NANO.files])
-TAKEN = "is there already; give a place that is free, or an empty directory"
+TAKEN = "exists already; give a path that is free, or an empty directory"
 
 
 def fill(stage: Stage) -> None:
@@ -173,7 +173,7 @@ def test_what_the_disk_refuses_is_not_mistaken_for_an_error_of_ours(tmp_path: Pa
         ("dangling", TAKEN),
         ("dangling/", TAKEN),
         ("loop", TAKEN),
-        ("file/out", "cannot be written: Not a directory; choose another place"),
+        ("file/out", "cannot be written: Not a directory; choose another path"),
         ("loop/out", "cannot be written: Too many levels of symbolic links"),
         ("n" * 300, "cannot be written: File name too long"),
         ("n" * 250, "cannot be written: File name too long"),  # the folder beside it has a longer name
@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_written(out: str) -> None:
         command = [sys.executable, "-c", program, Path(folder, out)]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.startswith("OptionError")
-    assert "cannot be written: Permission denied; choose another place" in said
+    assert "cannot be written: Permission denied; choose another path" in said
 
 
 def test_the_current_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,8 +353,8 @@ def kill_at(moment: str) -> str:
 
 BEFORE = {
     "nothing written": "test_staging.fill = lambda stage: os.kill(os.getpid(), signal.SIGKILL)",
-    "all written": kill_at("settle"),
-    "settled": kill_at("publish"),
+    "all written": kill_at("sync_all"),
+    "flushed": kill_at("publish"),
 }
 MOVING = {
     "first move": """
