@@ -1,1 +1,1 @@
-"""What is exported: configuration, weights, adapter and tokenizer, as they are found."""
+"""Reads and checks what is exported: configuration, weights, adapter and tokenizer."""

@@ -1,4 +1,4 @@
-"""A peft LoRA adapter, merged into the tensors of its base."""
+"""Merges a peft LoRA adapter into the tensors of its base."""
 
 import math
 import os
@@ -21,7 +21,7 @@ CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "a
 READ = ("peft_type", "r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "bias", "init_lora_weights")
 """Settings that the merge reads."""
 
-NO_MATTER = (
+IGNORED = (
     "auto_mapping",
     "base_model_name_or_path",
     "inference_mode",
@@ -32,10 +32,10 @@ NO_MATTER = (
     "revision",
     "task_type",
 )
-"""Settings that tell of the training, or refine one that has to be off. Any other has to be off itself."""
+"""Settings that describe the training, or refine a setting that has to be off. All others have to be off."""
 
-PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
-"""Initialisations that leave the base as it was; PiSSA, OLoRA, CorDA and LoftQ change it."""
+PLAIN_INITS = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Initializations that leave the base unchanged; PiSSA, OLoRA, CorDA and LoftQ change it."""
 
 MOST_RANK, ALPHAS = 2**16, (1e-6, 1e6)
 """The largest rank, and the least and the largest alpha."""
@@ -48,14 +48,14 @@ json.dump([name for name in names if re.fullmatch(pattern, name)], sys.stdout)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What an adapter_config.json asks for.
+class LoraConfig:
+    """The settings of an adapter_config.json that the merge depends on.
 
     Attributes:
-        rank: Of the products.
-        scale: What the products are multiplied by.
-        targets: The modules that are adapted: a pattern, or endings.
-        excluded: Those of them that are not, in the same way; empty is none.
+        rank: The rank of the products.
+        scale: The factor that the products are multiplied by.
+        targets: The adapted modules: a pattern, or the endings of their names.
+        excluded: Exceptions to the targets, in the same form; empty means none.
     """
 
     rank: int
@@ -65,41 +65,41 @@ class Recipe:
 
 
 def merge_adapter(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    """Return W + (B A) alpha / r for every matrix that the adapter has one for (LoRA, arXiv 2106.09685, section 4.1).
+    """Return the tensors with W + (B A) alpha / r for every adapted matrix (LoRA, arXiv 2106.09685, section 4.1).
 
     Args:
         tensors: float32, by their names in the checkpoint.
-        folder: holds adapter_config.json and adapter_model.safetensors.
+        folder: The folder with adapter_config.json and adapter_model.safetensors.
 
     Raises:
-        CheckpointError: The adapter is not there, of another kind, or of another base.
+        CheckpointError: The adapter is missing, of another kind, or of another base.
     """
-    recipe = read_config(folder)
-    stored = find_factors(folder, recipe.rank)
-    check_targets(recipe, {n for n, t in tensors.items() if t.ndim == 2}, stored.keys())
+    lora = read_config(folder)
+    stored = find_factors(folder, lora.rank)
+    check_targets(lora, {n for n, t in tensors.items() if t.ndim == 2}, stored.keys())
     return {
-        name: merged(name, tensor, load(stored[name]), recipe.scale) if name in stored else tensor
+        name: merged(name, tensor, load(stored[name]), lora.scale) if name in stored else tensor
         for name, tensor in tensors.items()
     }
 
 
 def merged(name: str, tensor: Tensor, factors: Mapping[str, Tensor], scale: float) -> Tensor:
-    """Return one matrix [out, in] with what the adapter adds to it."""
+    """Return a matrix [out, in] plus the adapter's product."""
     a, b = factors["A"], factors["B"]  # [r, in], [out, r]
     if (b.shape[0], a.shape[1]) != tuple(tensor.shape):
         raise CheckpointError(
-            f"adapter: its product for {name} is {[b.shape[0], a.shape[1]]}, expected {list(tensor.shape)}; "
-            "take the adapter's own base"
+            f"adapter: the product for {name} is {[b.shape[0], a.shape[1]]}, expected {list(tensor.shape)}; "
+            "take the base that the adapter was trained on"
         )
     whole = tensor + (b @ a) * scale
     if not torch.isfinite(whole).all():
-        raise CheckpointError(f"adapter: {name} becomes infinite with it; take an unaltered copy")
+        raise CheckpointError(f"adapter: {name} is not finite after the merge; take an unaltered copy")
     return whole
 
 
-def read_config(folder: Path) -> Recipe:
-    """Return what adapter_config.json asks for, if it is nothing but plain LoRA."""
-    if not os.path.isdir(folder):  # noqa: PTH112  # which raises nothing
+def read_config(folder: Path) -> LoraConfig:
+    """Return the settings in adapter_config.json, if they describe plain LoRA."""
+    if not os.path.isdir(folder):  # noqa: PTH112  # which does not raise
         raise CheckpointError(
             f"adapter {printable(str(folder))!r} is not a directory; give the folder that holds {CONFIG}"
         )
@@ -112,15 +112,15 @@ def read_config(folder: Path) -> Recipe:
     rank, alpha = config.integer("r", 1, MOST_RANK), config.number("lora_alpha", *ALPHAS)
     rescaled = config.boolean("use_rslora") if "use_rslora" in config else False
     scale = alpha / (math.sqrt(rank) if rescaled else rank)
-    return Recipe(rank, scale, modules(config, "target_modules"), modules(config, "exclude_modules"))
+    return LoraConfig(rank, scale, modules(config, "target_modules"), modules(config, "exclude_modules"))
 
 
 def check_plain(config: Fields) -> None:
-    """Refuse settings that ask for more than plain LoRA."""
-    unsupported = sorted(name for name, value in config.values.items() if value and name not in READ + NO_MATTER)
+    """Check that no setting goes beyond plain LoRA."""
+    unsupported = sorted(name for name, value in config.values.items() if value and name not in READ + IGNORED)
     if config.values.get("bias") not in ("none", None):
         unsupported.append("bias")
-    if config.values.get("init_lora_weights") not in PLAIN_STARTS:
+    if config.values.get("init_lora_weights") not in PLAIN_INITS:
         unsupported.append("init_lora_weights")
     if unsupported:
         values = listed([f"{name}={shown(config.values[name])}" for name in unsupported])
@@ -128,17 +128,17 @@ def check_plain(config: Fields) -> None:
 
 
 def modules(config: Fields, name: str) -> str | list[str]:
-    """Return a setting that names modules: one string is a pattern, each of a list is an ending, as in peft."""
+    """Return a setting that names modules: a string is a pattern, a list holds endings of names, as in peft."""
     if name not in config:
         return []
     return config.text(name) if isinstance(config.values[name], str) else config.texts(name)
 
 
 def find_factors(folder: Path, rank: int) -> dict[str, dict[str, Stored]]:
-    """Return where, for the name of each adapted matrix, its factors A [rank, in] and B [out, rank] lie."""
+    """Return the stored factors A [rank, in] and B [out, rank] of each adapted matrix, by the matrix's name."""
     if not os.path.lexists(folder / WEIGHTS):
         found = f"{PICKLE}, which is a pickle and never opened" if (folder / PICKLE).exists() else "no weights"
-        raise CheckpointError(f"adapter {folder.name} has {found}; expected {WEIGHTS}: save it anew with peft")
+        raise CheckpointError(f"adapter {folder.name} has {found}; expected {WEIGHTS}: save it again with peft")
     pairs: dict[str, dict[str, Stored]] = {}
     for name, tensor in read_header(folder / WEIGHTS).items():
         match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
@@ -152,44 +152,47 @@ def find_factors(folder: Path, rank: int) -> dict[str, dict[str, Stored]]:
                 f"adapter: {printable(name)} is {list(tensor.shape)}, expected rank {rank} as {CONFIG} says"
             )
         if pairs.setdefault(f"{module}.weight", {}).setdefault(factor, tensor) != tensor:
-            raise CheckpointError(f"adapter: {printable(name)} is there under two names; take an unaltered copy")
-    if halves := [name for name, pair in pairs.items() if len(pair) < 2]:
-        raise CheckpointError(f"adapter: {listed(halves)} has one factor of two; take an unaltered copy")
+            raise CheckpointError(f"adapter: {printable(name)} occurs under two names; take an unaltered copy")
+    if incomplete := [name for name, pair in pairs.items() if len(pair) < 2]:
+        raise CheckpointError(f"adapter: {listed(incomplete)} has only one of its two factors; take an unaltered copy")
     return pairs
 
 
-def check_targets(recipe: Recipe, matrices: Set[str], adapted: Set[str]) -> None:
-    """Refuse factors without their matrix, targets without their factors, and factors of what is no target.
+def check_targets(lora: LoraConfig, matrices: Set[str], adapted: Set[str]) -> None:
+    """Check that every factor has a matrix, every target has factors, and every adapted matrix is a target.
 
     Args:
-        recipe: What is to be adapted.
-        matrices: Names of the base's matrices.
-        adapted: Names of those there are factors for.
+        lora: The adapter's settings.
+        matrices: The names of the base's matrices.
+        adapted: The names of the matrices that have factors.
     """
     if stray := adapted - matrices:
-        raise CheckpointError(f"adapter: the base has no {listed(stray)}; take the adapter's own base")
-    if not recipe.targets or not adapted:
         raise CheckpointError(
-            f"adapter: target_modules is {shown(recipe.targets or None)}, with {len(adapted)} factors; expected some"
+            f"adapter: the base has no {listed(stray)}; take the base that the adapter was trained on"
         )
-    meant = chosen(recipe.targets, matrices) - chosen(recipe.excluded, matrices)
-    idle = [] if isinstance(recipe.targets, str) else [e for e in recipe.targets if not chosen([e], matrices)]
-    if not meant or meant - adapted or idle:
+    if not lora.targets or not adapted:
         raise CheckpointError(
-            f"adapter: target_modules is {shown(recipe.targets)}, and there are no factors for "
-            f"{listed(meant - adapted or idle or [str(recipe.targets)])}; take an unaltered copy"
+            f"adapter: target_modules is {shown(lora.targets or None)}, and there are {len(adapted)} factors; expected "
+            "at least one of each"
+        )
+    meant = chosen(lora.targets, matrices) - chosen(lora.excluded, matrices)
+    unused = [] if isinstance(lora.targets, str) else [e for e in lora.targets if not chosen([e], matrices)]
+    if not meant or meant - adapted or unused:
+        raise CheckpointError(
+            f"adapter: target_modules is {shown(lora.targets)}, and there are no factors for "
+            f"{listed(meant - adapted or unused or [str(lora.targets)])}; take an unaltered copy"
         )
     if adapted - meant:
         raise CheckpointError(
             f"adapter: there are factors for {listed(adapted - meant)}, which target_modules "
-            f"{shown(recipe.targets)} without exclude_modules does not name; take an unaltered copy"
+            f"{shown(lora.targets)} and exclude_modules leave out; take an unaltered copy"
         )
 
 
 def chosen(modules: str | list[str], matrices: Set[str]) -> set[str]:
-    """Return the matrices that a setting means: one string is a pattern, each of a list is an ending, as in peft.
+    """Return the matrices that a setting selects: a string is a pattern, a list holds endings of names, as in peft.
 
-    The pattern is a stranger's regular expression, which may take for ever, so it is tried in a process of its own.
+    The pattern is an untrusted regular expression, which may take forever, so it is matched in a process of its own.
     """
     names = sorted(name.removesuffix(".weight") for name in matrices)
     if not isinstance(modules, str):

@@ -1,4 +1,4 @@
-"""config.json -> the checked shape of the network; and back, so that every release of transformers reads it alike."""
+"""Reads the network's shape from config.json, and writes a config.json that all transformers releases read alike."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ DEFAULTS: Mapping[str, Any] = {
     "quantization_config": None,
     "rope_scaling": None,
 }
-"""What transformers takes for a setting that a ModernBERT's config.json leaves out."""
+"""The defaults of transformers for settings that a ModernBERT's config.json leaves out."""
 
 FIXED = (
     "attention_bias",
@@ -42,7 +42,7 @@ FIXED = (
     "quantization_config",
     "rope_scaling",
 )
-"""Settings for which the network knows the default alone."""
+"""Settings for which only the default is supported."""
 
 MOST: Mapping[str, int] = {
     "vocab_size": MOST_PIECES,
@@ -50,22 +50,22 @@ MOST: Mapping[str, int] = {
     "intermediate_size": 2**18,
     "num_hidden_layers": 256,
     "num_attention_heads": 2**12,
-    "local_attention": 2**11,  # graph and transformers are compared over one and a half times as many tokens
+    "local_attention": 2**11,  # the check against transformers runs 1.5 times as many tokens
     "max_position_embeddings": MOST_CONTEXT,
     "global_attn_every_n_layers": 2**10,
 }
-"""Settings that are counts, and the most that is believed of each: beyond, time and memory would be spent first."""
+"""The largest accepted value of each setting that is a count, so that none exhausts time or memory."""
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 
 THETAS = (1.0, 1e12)
-"""The least and the largest rotary base; float32 has the frequencies of both."""
+"""The least and the largest rotary base; the frequencies of both fit float32."""
 
 EPSILONS = (1e-12, 1.0)
 
 
 def one_of(config: Fields, name: str, values: tuple[str, ...]) -> str:
-    """Return a setting that is one of a few words."""
+    """Return a setting, if it is one of `values`."""
     if (value := config.text(name)) not in values:
         raise config.wrong(name, " or ".join(map(repr, values)))
     return value
@@ -90,28 +90,28 @@ COPIED: Mapping[str, Callable[[Fields, str], Any]] = {
     "sep_token_id": count,
     "transformers_version": partial(Fields.text, most=40),
 }
-"""Settings that change nothing of what is computed. A bundle's config.json has those whose value transformers takes.
+"""Settings that do not change what is computed, and what reads each. A bundle's config.json keeps those that are valid.
 
-No others of a source's are copied, be they of its code (`auto_map`) or of its author (`_name_or_path`).
+Others are not copied, whether they belong to the source's code (`auto_map`) or its author (`_name_or_path`).
 """
 
 
 @dataclass(frozen=True)
 class Shape:
-    """All that the network has to know of a config.json.
+    """The settings of config.json that the network depends on.
 
     Attributes:
-        vocab_size: rows of the table.
-        hidden_size: width of the stream.
-        intermediate_size: width of the gated unit.
-        layers: how many there are.
-        heads: attention heads a layer.
-        window: a local layer sees the positions with |i - j| <= window // 2.
-        positions: how many positions there are rotations for.
-        norm_eps: added to the variance in every norm.
-        every: each layer whose index is a multiple of this is global, the others are local.
-        global_theta: base of the rotary frequencies in global layers.
-        local_theta: the same in local layers.
+        vocab_size: The number of rows of the token table.
+        hidden_size: The width of the residual stream.
+        intermediate_size: The width of the gated unit.
+        layers: The number of layers.
+        heads: The number of attention heads in a layer.
+        window: The window of a local layer, which sees the positions with |i - j| <= window // 2.
+        positions: The number of positions that there are rotations for.
+        norm_eps: The constant that every norm adds to the variance.
+        every: The period of global layers: a layer whose index is a multiple of it is global, all others are local.
+        global_theta: The base of the rotary frequencies in global layers.
+        local_theta: The base of the rotary frequencies in local layers.
     """
 
     vocab_size: int
@@ -128,17 +128,17 @@ class Shape:
 
     @property
     def head_size(self) -> int:
-        """Width of an attention head."""
+        """The width of an attention head."""
         return self.hidden_size // self.heads
 
     @property
     def is_global(self) -> tuple[bool, ...]:
-        """For each layer, whether it sees everything."""
+        """Whether each layer is global, and sees all positions."""
         return tuple(i % self.every == 0 for i in range(self.layers))
 
     @property
     def thetas(self) -> tuple[float, ...]:
-        """For each layer, the base of its rotary frequencies."""
+        """The base of each layer's rotary frequencies."""
         return tuple(self.global_theta if is_global else self.local_theta for is_global in self.is_global)
 
 
@@ -146,7 +146,7 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
     """Return the shape that a config.json describes.
 
     Raises:
-        CheckpointError: It is of another model, or has a setting that the network does not know.
+        CheckpointError: It describes another model, or has a setting that is not supported.
     """
     given = Fields(config, "config.json", CHECKPOINT)
     check_kind(given)
@@ -170,12 +170,12 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings; null is not set."""
+    """Return all settings, with the default for those that are missing or null."""
     return {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
 
 
 def check_kind(config: Fields) -> None:
-    """Refuse other models, and settings that the network does not know."""
+    """Check that the model is a ModernBERT with supported settings."""
     if (kind := config.values.get("model_type")) != "modernbert":
         raise CheckpointError(
             f"config.json: model_type is {shown(kind)}, expected 'modernbert'; only ModernBERT checkpoints can be "
@@ -191,7 +191,7 @@ def check_kind(config: Fields) -> None:
 
 
 def check_heads(config: Fields, shape: Shape) -> None:
-    """Refuse heads that rotary embedding cannot turn, and what contradicts the counts under another name."""
+    """Check that the head size is even, and that settings under other names agree with the counts."""
     if shape.hidden_size % (2 * shape.heads):
         raise CheckpointError(
             f"config.json: hidden_size {shape.hidden_size} over num_attention_heads {shape.heads} is not a whole, "
@@ -203,7 +203,7 @@ def check_heads(config: Fields, shape: Shape) -> None:
 
 
 def theta(config: Fields, older: str, layer_type: str) -> float:
-    """Return one rotary base, from either spelling; where both name it they have to agree.
+    """Return a rotary base from either spelling; if both have it, they must agree.
 
     transformers up to 4 reads `global_rope_theta` and `local_rope_theta`, transformers 5 reads `rope_parameters`.
     """
@@ -211,7 +211,7 @@ def theta(config: Fields, older: str, layer_type: str) -> float:
     if "rope_theta" in newer and older in config and newer.values["rope_theta"] != config.values[older]:
         raise CheckpointError(
             f"config.json: {older} is {shown(config.values[older])} and rope_parameters.{layer_type}.rope_theta is "
-            f"{shown(newer.values['rope_theta'])}; they mean the same and have to agree: take out the wrong one"
+            f"{shown(newer.values['rope_theta'])}; they mean the same and must agree: remove the wrong one"
         )
     if "rope_theta" in newer:
         return newer.number("rope_theta", *THETAS)
@@ -219,7 +219,7 @@ def theta(config: Fields, older: str, layer_type: str) -> float:
 
 
 def rope_parameters(config: Fields, layer_type: str) -> Fields:
-    """Return the newer spelling of a kind of layer, empty where a config.json has the older alone."""
+    """Return the newer spelling for a type of layer; empty if config.json has only the older one."""
     nothing = Fields({}, config.place, config.artifact)
     both = config.fields("rope_parameters") if "rope_parameters" in config else nothing
     if set(both) - {GLOBAL, LOCAL}:
@@ -236,10 +236,7 @@ def rope_parameters(config: Fields, layer_type: str) -> Fields:
 
 
 def period(config: Fields, counts: Mapping[str, int]) -> int:
-    """Return n, where every n-th layer is global, from either spelling.
-
-    They are `global_attn_every_n_layers` and `layer_types`.
-    """
+    """Return the period of global layers from either spelling: `global_attn_every_n_layers` or `layer_types`."""
     if "layer_types" not in config:
         return counts["global_attn_every_n_layers"]
     types, layers = config.texts("layer_types", 40), counts["num_hidden_layers"]
@@ -255,15 +252,15 @@ def period(config: Fields, counts: Mapping[str, int]) -> int:
 
 
 def layer_types(layers: int, every: int) -> list[str]:
-    """Return transformers 5's spelling of `global_attn_every_n_layers`."""
+    """Return `layer_types`, transformers 5's spelling of `global_attn_every_n_layers`."""
     return [LOCAL if i % every else GLOBAL for i in range(layers)]
 
 
 def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
-    """Return the config.json of a bundle: what is known of the source's, with both spellings of whatever has two.
+    """Return the config.json of a bundle: the source's known settings, in both spellings if there are two.
 
-    transformers 4.57 reads the newer spelling's local theta as 10000, and logits are off by 4. Where a config.json has
-    no special ids, it takes such as are beyond the vocabulary.
+    Given the newer spelling alone, transformers 4.57 takes 10000 for the local theta, and logits are off by 4. Without
+    special ids, it takes ids beyond the vocabulary.
     """
     said = copied(Fields(config, "config.json", CHECKPOINT))
     always = {
@@ -287,7 +284,7 @@ def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
 
 
 def copied(config: Fields) -> dict[str, Any]:
-    """Return the settings that change nothing, where their values are known."""
+    """Return the settings that do not change what is computed, if they are valid."""
     found: dict[str, Any] = {}
     for name, read in COPIED.items():
         with contextlib.suppress(CheckpointError):
@@ -296,7 +293,7 @@ def copied(config: Fields) -> dict[str, Any]:
 
 
 def sizes(shape: Shape) -> dict[str, Any]:
-    """Return the settings that describe a shape and have one spelling."""
+    """Return the settings of a shape that have one spelling."""
     return {
         "model_type": "modernbert",
         "vocab_size": shape.vocab_size,
@@ -311,5 +308,5 @@ def sizes(shape: Shape) -> dict[str, Any]:
 
 
 def fixed() -> dict[str, Any]:
-    """Return the settings of which one value is supported."""
+    """Return the settings that have one supported value."""
     return {name: DEFAULTS[name] for name in FIXED}

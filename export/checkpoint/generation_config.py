@@ -1,4 +1,4 @@
-"""A checkpoint's generation_config.json -> the options of its bundle."""
+"""Turns a checkpoint's generation_config.json into the options of its bundle."""
 
 import warnings
 from typing import Any
@@ -13,10 +13,9 @@ IDS = ("cfg_keep_tokens", "suppress_tokens", "penalty_exempt")
 
 
 def generation_defaults(source: Source, context_length: int) -> dict[str, Any]:
-    """Return what a source's generation_config.json says of the options there are; null is not set.
+    """Return the sampler's options that a source's generation_config.json sets; null is not set.
 
-    It is the ecosystem's file and may say other things, such as `do_sample`, which are of no account: a bundle's
-    options are the sampler's, by the sampler's names.
+    The file belongs to the ecosystem, so it may hold other settings, such as `do_sample`, which are ignored.
 
     Raises:
         CheckpointError: A value is of another type.
@@ -29,11 +28,11 @@ def generation_defaults(source: Source, context_length: int) -> dict[str, Any]:
         check_ids(config, source)
     except OptionError as error:
         raise OptionError(f"{GENERATION} of {source.name}: {error}; correct it, or take it out") from error
-    return {name: getattr(config, name) for name in found} | fitting(config.max_new_tokens, context_length, source)
+    return {name: getattr(config, name) for name in found} | shortened(config.max_new_tokens, context_length, source)
 
 
 def check_ids(config: GenerationConfig, source: Source) -> None:
-    """Refuse ids that the vocabulary has not, and a vocabulary of which nothing is left."""
+    """Check that all ids are in the vocabulary, and that not every token is suppressed."""
     for name in IDS:
         if (largest := max(getattr(config, name), default=0)) >= source.shape.vocab_size:
             raise OptionError(f"{name} holds {largest}: ids are below {source.shape.vocab_size}")
@@ -41,8 +40,8 @@ def check_ids(config: GenerationConfig, source: Source) -> None:
         raise OptionError("suppress_tokens holds the whole vocabulary: leave a token to choose")
 
 
-def fitting(wanted: int, context_length: int, source: Source) -> dict[str, int]:
-    """Return how long an answer is to be where the wanted length leaves a prompt no room in the context."""
+def shortened(wanted: int, context_length: int, source: Source) -> dict[str, int]:
+    """Return a shorter `max_new_tokens` if the wanted one leaves no room for a prompt, else nothing; warn of it."""
     shortest = render_chat([{"role": "user", "content": "a"}], CHAT_TEMPLATE)
     prompt = len(source.tokenizer.encode(shortest))
     if prompt + wanted <= context_length:

@@ -1,4 +1,4 @@
-"""The output vocabulary: which pieces the head of an export keeps."""
+"""Reads the output vocabulary: the ids that an exported head can predict."""
 
 import re
 import unicodedata
@@ -20,25 +20,25 @@ COMMENT = re.compile(r"(#|//).*")
 SPACE = "▁"
 
 MOST_DIGITS = 20
-"""Of a number that may be an id; more make it no smaller."""
+"""Digits of a number that are read; a number that has more is beyond every vocabulary anyway."""
 
 MOST_LINE = 10_000
-"""Characters that are tokenized together."""
+"""The most characters that are tokenized at once."""
 
 
 def read_output_vocabulary(path: str | Path, tokenizer: Tokenizer) -> Ids:
     """Return the ids that a head needs for the language of a text: int64 [m], ascending.
 
-    They are all that occur in the text, line by line, and, whatever the text, all special and added tokens, all bytes,
-    all pieces of digits and punctuation alone, and what the answer's end is written with.
+    These are the ids of the text, tokenized line by line, and in any case all special and added tokens, all bytes, all
+    pieces made only of digits and punctuation, and the tokens of the answer's end.
 
     Args:
-        path: A text file in UTF-8, or one that holds nothing but numbers (spaces, commas and brackets aside): ids.
-        tokenizer: The source's.
+        path: A text file in UTF-8; if it holds only numbers, spaces, commas and brackets, the numbers are the ids.
+        tokenizer: The source's tokenizer.
 
     Raises:
-        OptionError: The file cannot be read, is empty, is nearly a list of ids, or names an id that is not the
-            tokenizer's.
+        OptionError: The file cannot be read, is empty, looks like a malformed list of ids, or has an id that the
+            tokenizer does not have.
     """
     place = f"output vocabulary {printable(str(path))}"
     content = read_text(Path(path), place)
@@ -58,7 +58,7 @@ def read_output_vocabulary(path: str | Path, tokenizer: Tokenizer) -> Ids:
 
 
 def read_text(path: Path, place: str) -> str:
-    """Return the text in a file."""
+    """Return the text of a file."""
     artifact = Artifact(OptionError, OptionError, "give a text file in UTF-8, or a list of ids")
     content = read_bytes(path, artifact)
     try:
@@ -73,9 +73,9 @@ def read_text(path: Path, place: str) -> str:
 
 
 def is_nearly_ids(content: str) -> bool:
-    """Return whether what is no list of ids was probably meant as one.
+    """Return whether a text was probably meant as a list of ids.
 
-    It is where letters are less than half of it, or of most of its lines, or are in comments alone.
+    It was if letters make up less than half of the text or of most of its lines, or occur in comments only.
     """
     bare = COMMENT.sub("", content)
     if bare.strip() and not any(map(str.isalpha, bare)):
@@ -86,24 +86,24 @@ def is_nearly_ids(content: str) -> bool:
 
 
 def is_lettered(text: str) -> bool:
-    """Return whether half of a text or more, white space aside, is letters."""
+    """Return whether at least half of a text, not counting white space, is letters."""
     visible = [character for character in text if not character.isspace()]
     return 2 * sum(unicodedata.category(character)[0] in "LM" for character in visible) >= len(visible)
 
 
 def lines(content: str) -> Iterator[str]:
-    """Return the lines of a text, a long one in parts that end at white space where there is some."""
+    """Yield the lines of a text; a long line is split, at white space if it has any."""
     for line in content.splitlines():
         yield from re.findall(rf".{{1,{MOST_LINE}}}(?!\S)|.{{{MOST_LINE}}}", line)
 
 
 def always(tokenizer: Tokenizer) -> set[int]:
-    """Return the ids that every output vocabulary has."""
+    """Return the ids that every output vocabulary contains."""
     made = tokenizer.loaded
     plain = {i for piece, i in made.get_vocab().items() if BYTE.fullmatch(piece) or is_sign(piece.strip(SPACE))}
     return plain | {*made.get_added_tokens_decoder(), *tokenizer.special_ids.values(), *tokenizer.answer_end}
 
 
 def is_sign(text: str) -> bool:
-    """Whether a text is digits, punctuation, symbols or white space alone."""
+    """Return whether a text has only digits, punctuation, symbols and white space."""
     return all(unicodedata.category(character)[0] in "NPSZ" for character in text)

@@ -1,4 +1,4 @@
-"""Directory | hub id @ revision | base + LoRA adapter -> checked float32 tensors, config and tokenizer."""
+"""Reads a checkpoint from a directory or the hub, with or without a LoRA adapter, and checks all of it."""
 
 import os
 from collections.abc import Mapping, Set
@@ -18,12 +18,14 @@ from diffutron_ort_export.checkpoint.tokenizer import Tokenizer, read_tokenizer
 from diffutron_ort_export.checkpoint.weights import INDEX, WEIGHTS, Stored, find_tensors, load, read_json, unwrapped
 from diffutron_ort_export.request import check_source, is_folder
 
-OF_PIECES = (TABLE, BIAS)
+PER_PIECE = (TABLE, BIAS)
+"""The tensors that have a row for every piece of the vocabulary."""
+
 TOKENS, ENCODER = "embeddings.tok_embeddings.weight", ("embeddings.", "layers.", "final_norm.")
 GENERATION = "generation_config.json"
 
 PADDINGS = (1, *(2**k for k in range(3, 11)))
-"""What the rows of a table are padded to a multiple of."""
+"""The multiples that the rows of a table may be padded to."""
 
 DOWNLOADED = (
     "config.json",
@@ -35,7 +37,7 @@ DOWNLOADED = (
     INDEX,
     "model-*-of-*.safetensors",
 )
-"""The files of a repository that are downloaded: none of them is a pickle."""
+"""The files of a repository that are downloaded; none of them is a pickle."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,15 @@ class Source:
     """A checkpoint that has passed every check.
 
     Attributes:
-        name: hub id, or the folder's own name.
-        revision: 40-hex commit of a hub id, None for a folder.
-        adapter: the merged adapter's name, if there is one.
-        shape: the network's.
-        config: what the bundle's config.json says.
-        tensors: float32, by their names in the checkpoint, the tied table once.
-        tokenizer: the files and the special ids.
-        generation: the source's generation_config.json, empty where it has none.
-        output_vocabulary: the ids of the output vocabulary that is wanted of an export, ascending; None is all.
+        name: The hub id, or the folder's own name.
+        revision: The 40-hex commit of a hub id; None for a folder.
+        adapter: The merged adapter's name; None if there is none.
+        shape: The network's shape.
+        config: The content of the bundle's config.json.
+        tensors: The float32 tensors by their names in the checkpoint, the tied table once.
+        tokenizer: The tokenizer's files and special ids.
+        generation: The content of the source's generation_config.json; empty if it has none.
+        output_vocabulary: The ids that the export can predict, ascending; None means all.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Source:
 
     @property
     def columns(self) -> slice | list[int]:
-        """What picks the columns of an export's logits out of all."""
+        """The index that selects the columns of an export's logits from those of all pieces."""
         return slice(None) if self.output_vocabulary is None else list(self.output_vocabulary)
 
 
@@ -74,13 +76,13 @@ def open_source(source: str, *, revision: str | None = None, adapter: str | None
     """Find, read and check a checkpoint.
 
     Args:
-        source: a directory in the Hugging Face layout, or a hub id.
-        revision: of a hub id; the current one unless given.
-        adapter: directory of a peft LoRA adapter, to be merged.
+        source: A directory in the Hugging Face layout, or a hub id.
+        revision: A branch, tag or commit of a hub id; None takes the current commit.
+        adapter: The directory of a peft LoRA adapter to merge.
 
     Raises:
-        CheckpointError: It is not there, or not what can be exported.
-        OptionError: A revision of a directory, or one that cannot be.
+        CheckpointError: The checkpoint is missing, or cannot be exported.
+        OptionError: A directory is given a revision, or the revision cannot be one.
     """
     folder, name, commit = locate(source, revision)
     opened = read_source(folder, name, commit)
@@ -92,7 +94,7 @@ def open_source(source: str, *, revision: str | None = None, adapter: str | None
 
 
 def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
-    """Return the folder of a source, its name, and its commit if it is of the hub."""
+    """Return the folder of a source, its name, and its commit if it comes from the hub."""
     check_source(source, revision)
     if is_folder(source):
         return Path(source), own_name(Path(source)), None
@@ -101,7 +103,7 @@ def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
 
 
 def own_name(folder: Path) -> str:
-    """Return a folder's own name, which may be no UTF-8 and yet has to stand in the manifest."""
+    """Return a folder's own name as the manifest can hold it: it need not be UTF-8."""
     return printable(os.fsencode(folder.resolve().name).decode("utf-8", "replace"))
 
 
@@ -111,15 +113,15 @@ def download(repository: str, revision: str | None) -> Path:
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(DOWNLOADED)))
-    except Exception as error:  # of the hub's client, of its HTTP library, or of the disk
+    except Exception as error:  # from the hub's client, its HTTP library, or the disk
         raise CheckpointError(
             f"source {repository!r} at revision {revision or 'main'!r} is not a directory here, and the hub gave none: "
-            f"{told(error)}; check the name, the revision and the network"
+            f"{hub_message(error)}; check the name, the revision and the network"
         ) from error
 
 
-def told(error: BaseException) -> str:
-    """Return what an error says: the hub's own sentence if there is one, else its first line, without the advice."""
+def hub_message(error: BaseException) -> str:
+    """Return an error's message: the hub's own sentence if there is one, else the first line."""
     sentence = getattr(error, "server_message", None) or str(error).strip()
     return printable((sentence.splitlines() or [type(error).__name__])[0])
 
@@ -130,9 +132,9 @@ def read_source(folder: Path, name: str, commit: str | None) -> Source:
     shape = read_shape(config.values)
     tokenizer = read_tokenizer(folder, config.values)
     check_size(shape, tokenizer.size)
-    stored = plain_names(find_tensors(folder))
+    stored = canonical_names(find_tensors(folder))
     tied = config.boolean("tie_word_embeddings") if "tie_word_embeddings" in config else True
-    tensors = read_tensors(stored, padded(shape, stored, tokenizer.size), tied=tied)
+    tensors = read_tensors(stored, stored_shape(shape, stored, tokenizer.size), tied=tied)
     shape = replace(shape, vocab_size=tokenizer.size)
     there = os.path.lexists(folder / GENERATION)
     return Source(
@@ -141,57 +143,59 @@ def read_source(folder: Path, name: str, commit: str | None) -> Source:
         adapter=None,
         shape=shape,
         config=portable_config(config.values, shape),
-        tensors={n: tensor[: shape.vocab_size] if n in OF_PIECES else tensor for n, tensor in tensors.items()},
+        tensors={n: tensor[: shape.vocab_size] if n in PER_PIECE else tensor for n, tensor in tensors.items()},
         tokenizer=tokenizer,
         generation=read_json(folder, GENERATION).values if there else {},
     )
 
 
 def check_size(shape: Shape, size: int) -> None:
-    """Refuse a vocabulary that is not the tokenizer's, nor it and padding."""
+    """Check that the vocabulary is the tokenizer's, with or without padding."""
     if not is_padded(shape.vocab_size, size):
         raise CheckpointError(
             f"tokenizer.json has {size} tokens and config.json says vocab_size {shape.vocab_size}; they have to be "
-            "equal, padding to a power of two aside: take the tokenizer that the checkpoint was trained with"
+            "equal, apart from padding: take the tokenizer that the checkpoint was trained with"
         )
 
 
 def is_padded(rows: int, size: int) -> bool:
-    """Return whether a table of so many rows is one of so many pieces, padded for a GPU or not."""
+    """Return whether a table of `rows` rows can hold `size` pieces, padded for a GPU or not."""
     return any(rows == -(-size // multiple) * multiple for multiple in PADDINGS)
 
 
-def padded(shape: Shape, stored: Mapping[str, Stored], size: int) -> Shape:
-    """Return the shape of the tensors that are stored; rows beyond the tokenizer's pieces are never predicted."""
+def stored_shape(shape: Shape, stored: Mapping[str, Stored], size: int) -> Shape:
+    """Return the shape with the stored table's rows; rows beyond the tokenizer's pieces are padding."""
     table = stored.get(TABLE)
     rows = table.shape[0] if table and table.shape else shape.vocab_size
     return replace(shape, vocab_size=rows if is_padded(rows, size) else shape.vocab_size)
 
 
-def plain_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Return tensors by the names that a ModernBertForMaskedLM has for them.
+def canonical_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Return tensors by the names that a ModernBertForMaskedLM gives them.
 
-    Trainers put the name of an attribute before all names, wrappers something into them, and some savers leave `model.`
-    out. What does not begin like the network's names stays as it is, and is refused by its name.
+    Trainers may put the name of an attribute before all names, wrappers put prefixes into them, and some savers leave
+    `model.` out. Any other name is kept, and refused later.
     """
     bare = {unwrapped(name): tensor for name, tensor in stored.items()}
-    outer = outermost(bare.keys())
+    outer = outer_prefix(bare.keys())
     inner = {name: name.removeprefix(outer) for name in bare}
     names = {name: f"model.{bare}" if bare.startswith(ENCODER) else bare for name, bare in inner.items()}
     if len(set(names.values())) < len(stored):
-        raise CheckpointError("two tensors are of one name but for what wrappers put before it; save the model anew")
+        raise CheckpointError(
+            "two tensors have the same name apart from the prefixes of wrappers; save the model again"
+        )
     return {names[name]: tensor for name, tensor in bare.items()}
 
 
-def outermost(names: Set[str]) -> str:
-    """Return what stands before all names of a network; its head tells, or the encoder where there is no head."""
+def outer_prefix(names: Set[str]) -> str:
+    """Return the prefix before all names of a network, judging by its head or, without a head, by its encoder."""
     heads = {name.removesuffix(HEAD[0]) for name in names if name.endswith(HEAD[0])}
     encoders = {name.removesuffix(TOKENS).removesuffix("model.") for name in names if name.endswith(TOKENS)}
     return min(heads or encoders, default="")
 
 
 def read_tensors(stored: Mapping[str, Stored], shape: Shape, *, tied: bool) -> dict[str, Tensor]:
-    """Return the tensors, if they are just the network's, without the second name of the tied table."""
+    """Return the tensors, if they are exactly the network's, without the second name of the tied table."""
     check_shapes({name: tensor for name, tensor in stored.items() if name != TIED}, shape)
     if not tied and TIED not in stored:
         raise CheckpointError(
@@ -206,7 +210,7 @@ def read_tensors(stored: Mapping[str, Stored], shape: Shape, *, tied: bool) -> d
 
 
 def check_shapes(stored: Mapping[str, Stored], shape: Shape) -> None:
-    """Refuse tensors that are not those of a network."""
+    """Check that the tensors have the names and shapes of the network's."""
     expected = tensor_shapes(shape)
     check_names(expected.keys(), stored.keys())
     wrong = [
@@ -219,12 +223,12 @@ def check_shapes(stored: Mapping[str, Stored], shape: Shape) -> None:
 
 
 def check_names(expected: Set[str], found: Set[str]) -> None:
-    """Refuse missing and extra tensors."""
+    """Check that no tensor is missing or extra."""
     common = os.path.commonprefix(list(found)).rpartition(".")[0]  # noqa: RUF071  # names, not paths
     all_begin = f"; all names begin with {printable(common)!r}" if common and not expected & found else ""
     if headless := [name for name in HEAD if name not in found]:
         raise CheckpointError(
-            f"the masked-language-model head is not there: found no {listed(headless)}, expected {listed(HEAD)}; "
+            f"the masked-language-model head is missing: found no {listed(headless)}, expected {listed(HEAD)}; "
             f"a checkpoint merged or saved by AutoModel loses it: save it by AutoModelForMaskedLM{all_begin}"
         )
     extra = found - expected
@@ -234,4 +238,6 @@ def check_names(expected: Set[str], found: Set[str]) -> None:
             f"found no {listed(missing)}{instead}, expected {len(expected)} tensors; take a whole checkpoint{all_begin}"
         )
     if extra:
-        raise CheckpointError(f"found {listed(extra)}, which a ModernBertForMaskedLM of this config.json has not")
+        raise CheckpointError(
+            f"found {listed(extra)}, which a ModernBertForMaskedLM with this config.json does not have"
+        )

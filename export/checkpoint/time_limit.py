@@ -1,4 +1,4 @@
-"""Runs what may never end, a stranger's regular expression above all, in a process that is ended in time."""
+"""Runs code that may never end, such as an untrusted regular expression, in a process with a time limit."""
 
 import json
 import subprocess
@@ -9,16 +9,16 @@ SECONDS = 5.0
 
 
 def run_limited(program: str, given: object) -> Any:
-    """Return what a Python program makes of `given`: it reads JSON from standard input and writes JSON.
+    """Return what a Python program writes for `given`; it reads JSON from standard input and writes JSON.
 
     Raises:
-        TimeoutError: It takes longer than `SECONDS`.
-        ValueError: It fails.
+        TimeoutError: The program takes longer than `SECONDS`.
+        ValueError: The program fails.
     """
-    command = [sys.executable, "-P", "-c", program]  # -P: no module of the current folder
+    command = [sys.executable, "-P", "-c", program]  # -P: import nothing from the current folder
     content = json.dumps(given).encode()
     try:
-        done = subprocess.run(command, input=content, capture_output=True, timeout=SECONDS)  # noqa: S603  # our own
+        done = subprocess.run(command, input=content, capture_output=True, timeout=SECONDS)  # noqa: S603  # our own program
     except subprocess.TimeoutExpired as error:
         raise TimeoutError(f"takes longer than {SECONDS:g} seconds") from error
     if done.returncode:

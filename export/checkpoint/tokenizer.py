@@ -1,4 +1,4 @@
-"""The tokenizer's files, checked: its size, the five special ids, and the ids of the answer's end."""
+"""Reads and checks the tokenizer's files: its size, the five special ids, and the ids of the answer's end."""
 
 import contextlib
 import os
@@ -16,17 +16,17 @@ from diffutron_ort.text.chat_template import ANSWER_END
 from diffutron_ort.text.tokenizer import Tokenizer as Runtime
 from diffutron_ort.types import SpecialIds
 from diffutron_ort_export.checkpoint.messages import printable
-from diffutron_ort_export.checkpoint.tokenizer_json import at_rest, warn_of_javascript, written
+from diffutron_ort_export.checkpoint.tokenizer_json import encoded, warn_of_javascript, without_state
 from diffutron_ort_export.checkpoint.weights import read_json
 from diffutron_ort_export.passages import PASSAGES, QUESTIONS
 
 SPECIAL_IDS: Mapping[str, int] = {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
-"""What mmBERT, and every model trained from it, has."""
+"""The ids of mmBERT, and of every model trained from it."""
 
 TOKENIZER, SETTINGS, OLDER = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 
 SAMPLES = ("", "a", " a  b\n\n\tc ", f"\n{ANSWER_END}", "İı\u0307 ﬁ 漢 👋🏽 \x00\ufeff", *PASSAGES, *QUESTIONS)
-"""Texts to try a tokenizer on: some damage shows at the first encoding only."""
+"""Texts to try a tokenizer on: some damage shows only when a text is encoded."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Tokenizer:
     """A checked tokenizer.
 
     Attributes:
-        files: the bytes of the bundle's tokenizer files, by name.
-        size: how many tokens it has, added ones included.
-        special_ids: pad, eos, bos, unk and mask.
-        answer_end: the ids of "[/Answer]" after a newline.
+        files: The bytes of the bundle's tokenizer files, by name.
+        size: The number of tokens, added ones included.
+        special_ids: The ids of pad, eos, bos, unk and mask.
+        answer_end: The ids of "[/Answer]" after a newline.
     """
 
     files: Mapping[str, bytes]
@@ -47,7 +47,7 @@ class Tokenizer:
 
     @cached_property
     def loaded(self) -> tokenizers.Tokenizer:
-        """The tokenizer itself, which adds nothing to a text."""
+        """The tokenizer of the library, set to add no tokens to a text."""
         made = load(self.files[TOKENIZER])
         made.post_processor = None
         return made
@@ -62,27 +62,29 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     """Read and check a folder's tokenizer against the folder's config.json.
 
     Raises:
-        CheckpointError: A file is not there or damaged, or a special id is another than SPECIAL_IDS.
+        CheckpointError: A file is missing or damaged, or a special id differs from SPECIAL_IDS.
     """
     specification, content = read(folder, TOKENIZER)
-    settings, told = read(folder, SETTINGS)
-    rested = at_rest(specification.values)
-    tokenizer = load(written(rested))
+    settings, settings_content = read(folder, SETTINGS)
+    cleaned = without_state(specification.values)
+    tokenizer = load(encoded(cleaned))
     check_special_ids(tokenizer, special_tokens(folder, settings), Fields(config, "config.json", CHECKPOINT))
     size = size_of(tokenizer)
-    check_runs(written(rested), size)
+    check_runs(encoded(cleaned), size)
     if adds_more(tokenizer):
-        rested["post_processor"] = None
+        cleaned["post_processor"] = None
     warn_of_javascript(specification)
     files = {
-        TOKENIZER: content if rested == specification.values else written(rested),
-        SETTINGS: told if known(settings) == settings.values else written(known(settings)),
+        TOKENIZER: content if cleaned == specification.values else encoded(cleaned),
+        SETTINGS: settings_content
+        if known_settings(settings) == settings.values
+        else encoded(known_settings(settings)),
     }
     return Tokenizer(files, size, dict(SPECIAL_IDS), answer_end(tokenizer))
 
 
 def read(folder: Path, name: str) -> tuple[Fields, bytes]:
-    """Return the object in a file of the tokenizer, and the file."""
+    """Return a file of the tokenizer as a JSON object and as bytes."""
     if not os.path.lexists(folder / name):
         raise CheckpointError(
             f"{folder.name} has no {name}; expected a fast tokenizer's files: save it with save_pretrained"
@@ -92,7 +94,7 @@ def read(folder: Path, name: str) -> tuple[Fields, bytes]:
 
 
 def load(content: bytes) -> tokenizers.Tokenizer:
-    """Return the tokenizer of a tokenizer.json: whatever this package exports with is loaded here."""
+    """Return the tokenizer that a tokenizer.json describes, without padding and truncation."""
     with undamaged():
         tokenizer = tokenizers.Tokenizer.from_buffer(content)
         tokenizer.no_padding()
@@ -102,46 +104,46 @@ def load(content: bytes) -> tokenizers.Tokenizer:
 
 @contextlib.contextmanager
 def undamaged() -> Iterator[None]:
-    """Turn whatever the library raises into an error of ours."""
+    """Turn every error of the tokenizers library into a CheckpointError."""
     try:
         yield
     except BaseException as error:
-        # A Rust panic is a BaseException and of a class that cannot be imported.
+        # A Rust panic is a BaseException, and its class cannot be imported.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise CheckpointError(f"{TOKENIZER} is damaged: {printable(str(error))}; take an unaltered copy") from error
         raise
 
 
 def check_runs(content: bytes, size: int) -> None:
-    """Refuse what a bundle's tokenizer cannot be, before anything is made with it: the runtime looks at it here.
+    """Check that the runtime accepts the tokenizer, before anything is encoded with it.
 
-    Among others that is what may run for ever or lets a text grow without bounds.
+    It refuses, among others, what may run forever or lets a text grow without bounds.
     """
     try:
         Runtime(content, TOKENIZER, size, SpecialIds(**SPECIAL_IDS))
     except BundleError as error:
         said = str(error).removesuffix("; export the model again")
-        raise CheckpointError(f"{printable(said)}; no bundle can have it: take another tokenizer") from error
+        raise CheckpointError(f"{printable(said)}; no bundle can hold it: take another tokenizer") from error
 
 
 def adds_more(tokenizer: tokenizers.Tokenizer) -> bool:
-    """Take off what puts tokens around a text, and return whether it does so where no special ones are asked for."""
+    """Remove the post-processor, and return whether it changes texts even without special tokens."""
     with undamaged():
-        tokenizer.encode("a")  # with the special ones: damage of them shows here
+        tokenizer.encode("a")  # with special tokens: a damaged post-processor fails here
         before = sampled(tokenizer)
         tokenizer.post_processor = None
         return sampled(tokenizer) != before
 
 
 def sampled(tokenizer: tokenizers.Tokenizer) -> list[list[int]]:
-    """Return the ids of samples, each tried backwards too."""
+    """Return the ids of the sample texts, after decoding them as well."""
     ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in SAMPLES]
     tokenizer.decode_batch(ids)
     return ids
 
 
 def size_of(tokenizer: tokenizers.Tokenizer) -> int:
-    """Return how many pieces there are; their ids have no gaps."""
+    """Return the number of pieces, if their ids have no gaps."""
     ids = tokenizer.get_vocab().values()
     if (highest := max(ids, default=-1)) + 1 != len(ids):
         raise CheckpointError(
@@ -151,13 +153,13 @@ def size_of(tokenizer: tokenizers.Tokenizer) -> int:
 
 
 def special_tokens(folder: Path, settings: Fields) -> dict[str, str]:
-    """Return the text of each special token, as special_tokens_map.json or tokenizer_config.json names it."""
+    """Return the text of each special token, from special_tokens_map.json or tokenizer_config.json."""
     given = [read_json(folder, OLDER)] if os.path.lexists(folder / OLDER) else []
-    return {role: named(f"{role}_token", [*given, settings], f"<{role}>") for role in SPECIAL_IDS}
+    return {role: token_text(f"{role}_token", [*given, settings], f"<{role}>") for role in SPECIAL_IDS}
 
 
-def named(name: str, files: list[Fields], default: str) -> str:
-    """Return the text of a special token as the first of some files has it that names it."""
+def token_text(name: str, files: list[Fields], default: str) -> str:
+    """Return the text of a special token from the first of some files that names it, else the default."""
     for file in files:
         if name in file:
             return file.fields(name).text("content") if isinstance(file.values[name], dict) else file.text(name)
@@ -165,7 +167,7 @@ def named(name: str, files: list[Fields], default: str) -> str:
 
 
 def check_special_ids(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str], config: Fields) -> None:
-    """Refuse ids and texts other than SPECIAL_IDS, which sampler and bundles count on, and other ids in config.json."""
+    """Check ids and texts against SPECIAL_IDS, which the sampler and bundles rely on, and against config.json."""
     for role, expected in SPECIAL_IDS.items():
         if (found := tokenizer.token_to_id(names[role])) != expected:
             raise CheckpointError(
@@ -185,7 +187,7 @@ def check_special_ids(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str],
 
 
 def config_ids(config: Fields, name: str, default: int) -> list[int]:
-    """Return the ids that a config.json gives a role: one, or a list of them."""
+    """Return the ids that config.json gives a special token: one, or a list."""
     if name not in config:
         return [default]
     if isinstance(config.values[name], list):
@@ -194,10 +196,10 @@ def config_ids(config: Fields, name: str, default: int) -> list[int]:
 
 
 def answer_end(tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """Return the ids of "[/Answer]" as they follow the answer's last newline.
+    """Return the ids of "[/Answer]" after the answer's last newline.
 
-    Where a newline is an added token, what comes after it is tokenized as at the start of a text; elsewhere merges may
-    cross it, and the start of a text is the best that can be said.
+    If a newline is an added token, what follows is tokenized as at the start of a text. Otherwise merges may cross the
+    newline, and the ids at the start of a text are the best guess.
     """
     newline = tokenizer.encode("\n", add_special_tokens=False).ids
     added = tokenizer.get_added_tokens_decoder()
@@ -207,7 +209,7 @@ def answer_end(tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:
 
 
 def side(settings: Fields, name: str) -> str:
-    """Return left or right."""
+    """Return a side, left or right."""
     if (value := settings.text(name)) not in ("left", "right"):
         raise settings.wrong(name, "left or right")
     return value
@@ -220,8 +222,8 @@ def identifier(settings: Fields, name: str) -> str:
     return value
 
 
-def token(settings: Fields, name: str) -> None:
-    """Refuse what is no token, which is a text or an object."""
+def check_token(settings: Fields, name: str) -> None:
+    """Check that a setting is a token: a text or an object."""
     if not isinstance(settings.values[name], dict):
         settings.text(name, 100)
         return
@@ -231,32 +233,32 @@ def token(settings: Fields, name: str) -> None:
         described.boolean(setting)
 
 
-def tokens(settings: Fields, name: str) -> None:
-    """Refuse what is no list of tokens, nor an object of tokens."""
+def check_tokens(settings: Fields, name: str) -> None:
+    """Check that a setting is a list or an object of tokens."""
     value = settings.values[name]
     if not isinstance(value, dict | list):
         raise settings.wrong(name, "a list of tokens")
     several = value if isinstance(value, dict) else dict(enumerate(value))
     for each in several:
-        token(Fields({str(each): several[each]}, f"{settings.place}: {name}", settings.artifact), str(each))
+        check_token(Fields({str(each): several[each]}, f"{settings.place}: {name}", settings.artifact), str(each))
 
 
 KNOWN: Mapping[str, Callable[[Fields, str], object]] = {
-    **dict.fromkeys((f"{role}_token" for role in (*SPECIAL_IDS, "cls", "sep")), token),
-    **dict.fromkeys(("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"), tokens),
+    **dict.fromkeys((f"{role}_token" for role in (*SPECIAL_IDS, "cls", "sep")), check_token),
+    **dict.fromkeys(("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"), check_tokens),
     **dict.fromkeys(("add_bos_token", "add_eos_token", "add_prefix_space", "legacy"), Fields.boolean),
     **dict.fromkeys(("clean_up_tokenization_spaces", "spaces_between_special_tokens"), Fields.boolean),
     **dict.fromkeys(("padding_side", "truncation_side"), side),
     "model_input_names": partial(Fields.texts, most=100),
-    "model_max_length": partial(Fields.number, least=1, most=1e31),  # transformers writes 1e30 for none
+    "model_max_length": partial(Fields.number, least=1, most=1e31),  # transformers writes 1e30 for no limit
     "tokenizer_class": identifier,
 }
-"""Settings of a tokenizer_config.json that a bundle's has too, where their value is of the kind: no template, no path,
-no code's name, and no padding or truncation of a run."""
+"""The settings of a tokenizer_config.json that a bundle keeps, and what reads each: no templates, no paths, no names of
+code, and no padding or truncation of a run."""
 
 
-def known(settings: Fields) -> dict[str, Any]:
-    """Return the settings of a tokenizer_config.json that are known."""
+def known_settings(settings: Fields) -> dict[str, Any]:
+    """Return the settings of a tokenizer_config.json that are known and valid."""
     found: dict[str, Any] = {}
     for name, read_setting in KNOWN.items():
         with contextlib.suppress(CheckpointError):

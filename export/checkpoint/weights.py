@@ -1,4 +1,4 @@
-"""Files in the Hugging Face layout -> checked JSON objects and finite float32 tensors."""
+"""Reads checked JSON objects and finite float32 tensors from files in the Hugging Face layout."""
 
 import math
 import os
@@ -20,28 +20,28 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 DTYPES = ("BF16", "F16", "F32")
-"""As safetensors calls them."""
+"""The supported dtypes, by their names in safetensors."""
 
 MOST_HEADER = 16 * 2**20
-"""Bytes of a safetensors header; that of the real checkpoint, of 135 tensors, has 13,000."""
+"""The most bytes of a safetensors header; the real checkpoint's has 13,000."""
 
 MOST_PARAMETERS = 2**31
-"""Numbers in a checkpoint, seven times as many as in the real one."""
+"""The most numbers in a checkpoint, seven times as many as in the real one."""
 
 WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What data parallelism, torch.compile, FSDP and activation checkpointing put into names, around the network or parts
-of it; none of its own modules is called so."""
+"""The prefixes that data parallelism, torch.compile, FSDP and activation checkpointing put into names, before the whole
+name or inside it. None of the network's own modules has such a name."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor that lies in a safetensors file.
+    """A tensor in a safetensors file.
 
     Attributes:
         path: The file.
-        name: What it is called there.
-        dtype: As safetensors calls it.
-        shape: Its sizes.
+        name: The tensor's name in the file.
+        dtype: The dtype, by its name in safetensors.
+        shape: The sizes.
     """
 
     path: Path
@@ -54,7 +54,7 @@ def read_json(folder: Path, name: str) -> Fields:
     """Return the JSON object in a file of a checkpoint.
 
     Raises:
-        CheckpointError: It is not there, or not as it should be.
+        CheckpointError: The file is missing or malformed.
     """
     if not os.path.lexists(folder / name):
         raise CheckpointError(f"{folder.name} has no {name}; expected a checkpoint in the Hugging Face layout")
@@ -62,7 +62,7 @@ def read_json(folder: Path, name: str) -> Fields:
 
 
 def find_tensors(folder: Path) -> dict[str, Stored]:
-    """Return where the tensors of a checkpoint lie: in one safetensors file, or in shards with an index."""
+    """Return the stored tensors of a checkpoint, from one safetensors file or from shards with an index."""
     if os.path.lexists(folder / WEIGHTS):
         return read_header(folder / WEIGHTS)
     if os.path.lexists(folder / INDEX):
@@ -73,21 +73,21 @@ def find_tensors(folder: Path) -> dict[str, Stored]:
 
 
 def read_shards(folder: Path) -> dict[str, Stored]:
-    """Return where the tensors of an index lie, each in the shard that it names."""
+    """Return the stored tensors of all shards that an index names."""
     index = read_json(folder, INDEX)
-    places = index.fields("weight_map")
-    shards = sorted({places.text(name) for name in places})
+    shard_of = index.fields("weight_map")
+    shards = sorted({shard_of.text(name) for name in shard_of})
     if not shards:
         raise index.wrong("weight_map", "the shard of every tensor")
     tensors: dict[str, Stored] = {}
     for shard in shards:
-        there = os.path.isfile(folder / shard)  # noqa: PTH113  # which raises nothing, be the name ever so long
+        there = os.path.isfile(folder / shard)  # noqa: PTH113  # which does not raise, however long the name
         if Path(shard).name != shard or not there:
             raise CheckpointError(
                 f"{INDEX} of {folder.name} names {shown(shard)}, which is no file beside it; fetch it"
             )
         tensors.update(read_header(folder / shard))
-    if wrong := set(places) ^ set(tensors):
+    if wrong := set(shard_of) ^ set(tensors):
         raise CheckpointError(
             f"{INDEX} of {folder.name} and its shards differ in {listed(wrong)}; take an unaltered copy of all of them"
         )
@@ -95,7 +95,7 @@ def read_shards(folder: Path) -> dict[str, Stored]:
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """Return what a safetensors file says that it holds, by name; whether it does is found out by `load`."""
+    """Return the tensors that the header of a safetensors file lists; `load` finds out whether they are there."""
     content = header_of(path)
     header = parse_object(content, f"{path.name} of {path.parent.name} is damaged: its header", CHECKPOINT)
     tensors = {name: header.fields(name) for name in header if name != "__metadata__"}
@@ -106,7 +106,7 @@ def read_header(path: Path) -> dict[str, Stored]:
 
 
 def header_of(path: Path) -> bytes:
-    """Return the JSON at the beginning of a safetensors file."""
+    """Return the header of a safetensors file, as JSON."""
     if not path.is_file():
         raise CheckpointError(f"{path.name} of {path.parent.name} is no regular file; take an unaltered copy")
     try:
@@ -120,10 +120,10 @@ def header_of(path: Path) -> bytes:
 
 
 def load(tensors: Mapping[str, Stored]) -> dict[str, Tensor]:
-    """Return tensors as float32, by the names that they are given here.
+    """Return tensors as float32, by the keys that they have in `tensors`.
 
     Raises:
-        CheckpointError: A file is damaged, or one of them is too large, of another dtype, or not finite.
+        CheckpointError: A file is damaged, the tensors are too large, or one has another dtype or is not finite.
     """
     if (size := sum(math.prod(tensor.shape) for tensor in tensors.values())) > MOST_PARAMETERS:
         raise CheckpointError(f"the weights are {size} numbers, expected at most {MOST_PARAMETERS}")
@@ -143,7 +143,7 @@ def load(tensors: Mapping[str, Stored]) -> dict[str, Tensor]:
 
 
 def finite(name: str, tensor: Tensor) -> Tensor:
-    """Return a tensor as float32, in which every number is finite."""
+    """Return a tensor as float32, if all its numbers are finite."""
     wide = tensor.to(torch.float32)
     if not torch.isfinite(wide).all():
         raise CheckpointError(
@@ -153,12 +153,12 @@ def finite(name: str, tensor: Tensor) -> Tensor:
 
 
 def damaged(path: Path, what: object) -> CheckpointError:
-    """Return the error of a weights file that cannot be read."""
+    """Return the error for a weights file that cannot be read."""
     return CheckpointError(
         f"{path.name} of {path.parent.name} is damaged: {printable(str(what))}; take an unaltered copy"
     )
 
 
 def unwrapped(name: str) -> str:
-    """Return a tensor's name without what wrappers of a training put into it."""
+    """Return a tensor's name without the prefixes of a training's wrappers."""
     return WRAPPERS.sub("", name)

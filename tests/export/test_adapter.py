@@ -87,7 +87,7 @@ def test_a_config_that_is_refused(adapter: Path, change: dict, message: str) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop(factor("A")), f"{QKV}.weight has one factor of two"),
+        (lambda t: t.pop(factor("A")), f"{QKV}.weight has only one of its two factors"),
         (lambda t: [t.pop(factor("A")), t.pop(factor("B"))], f"no factors for {QKV}.weight"),
         (lambda t: t.update({factor("B"): torch.ones(128, 8)}), r"is \[128, 64\], expected \[192, 64\]"),
         (lambda t: t[factor("B")][3, 3:4].fill_(float("nan")), "lora_B.weight holds NaN or infinity"),
@@ -157,7 +157,7 @@ def test_modules_that_are_excluded(adapter: Path, excluded: object) -> None:
 
 def test_factors_of_what_is_excluded(adapter: Path) -> None:
     edit_json(adapter / CONFIG, exclude_modules=["Wi"])
-    with pytest.raises(CheckpointError, match=r"there are factors for model.layers.0.mlp.Wi.weight, .* does not name"):
+    with pytest.raises(CheckpointError, match=r"there are factors for model.layers.0.mlp.Wi.weight, .* leave out"):
         merge_adapter(BASE, adapter)
 
 

@@ -56,7 +56,7 @@ def test_the_config_of_a_bundle_carries_both_spellings() -> None:
     [
         ({"model_type": "bert"}, "model_type is 'bert', expected 'modernbert'"),
         ({"model_type": None}, "model_type is None, expected 'modernbert'"),
-        ({"local_rope_theta": 10_000, "rope_parameters": ROPE}, "local_rope_theta is 10000 and .* have to agree"),
+        ({"local_rope_theta": 10_000, "rope_parameters": ROPE}, "local_rope_theta is 10000 and .* must agree"),
         ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type is 'yarn', and only 'default'"),
         ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope_scaling is .* only None is supported"),
         ({"rope_parameters": {"rope_theta": 160000}}, "rope_parameters is .*rope_theta.*, expected full_attention"),

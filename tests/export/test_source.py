@@ -255,7 +255,7 @@ def test_a_tensor_beside_those_of_a_wrapper_is_named(checkpoint: Path) -> None:
     """As torch's AveragedModel counts."""
     rename(checkpoint, lambda name: f"net.{name}")
     edit_tensors(checkpoint / WEIGHTS, lambda t: t.update(n_averaged=torch.tensor(3.0)))
-    refused(checkpoint, "found n_averaged, which a ModernBertForMaskedLM with this config.json does not have not")
+    refused(checkpoint, "found n_averaged, which a ModernBertForMaskedLM with this config.json does not have")
 
 
 def test_an_encoder_of_another_name_is_named(checkpoint: Path) -> None:

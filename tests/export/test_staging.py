@@ -156,7 +156,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_what_the_disk_refuses_is_not_mistaken_for_an_error_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is no folder"), staged(tmp_path / "out") as stage, stage.writing():
+    with pytest.raises(BundleError, match="is not a folder"), staged(tmp_path / "out") as stage, stage.writing():
         load_bundle(tmp_path / "nothing")  # a BundleFileError, which is an OSError, too
     assert list(tmp_path.iterdir()) == []
 

@@ -220,7 +220,7 @@ ASTRAY = {"type": "Replace", "pattern": {"Regex": r"([\w\s]+)+\z"}, "content": "
 )
 def test_what_may_never_end_is_refused_before_it_runs(checkpoint: Path, normalizer: dict, message: str) -> None:
     edit_tokenizer(checkpoint, lambda v: v.update(normalizer=normalizer))
-    refused(checkpoint, f"tokenizer.json: {message}.*; no bundle can have it")
+    refused(checkpoint, f"tokenizer.json: {message}.*; no bundle can hold it")
 
 
 @pytest.mark.parametrize("setting", ["single_word", "lstrip", "rstrip"])
@@ -231,5 +231,5 @@ def test_what_only_python_reads_is_said(checkpoint: Path, setting: str) -> None:
         )
 
     edit_tokenizer(checkpoint, add)
-    with pytest.warns(DiffutronWarning, match=f"added tokens with {setting}: the bundle is read by Python alone"):
+    with pytest.warns(DiffutronWarning, match=f"added tokens with {setting}: Python can read the bundle"):
         read_tokenizer(checkpoint, CONFIG)
