@@ -1,7 +1,7 @@
-"""The plain graph, onnx/model.onnx, by optimum's exporter: for optimum and transformers.js, not for the loop.
+"""Writes the plain graph, onnx/model.onnx, by optimum's exporter: for optimum and transformers.js, not for the engine.
 
 int64 `input_ids` and `attention_mask` [batch_size, sequence_length] -> float32 `logits` [batch_size, sequence_length,
-vocab], of every token and every piece.
+vocab], for every token and the whole vocabulary.
 """
 
 import contextlib
@@ -37,9 +37,9 @@ TOOLS = ("optimum", "optimum-onnx")
 
 
 def write_plain(job: Job) -> Card:
-    """Float32, all logits: equal to transformers, or an error."""
+    """Write float32 with all logits, which must equal transformers."""
     reference = copy.copy(job.baseline.reference)
-    reference.columns = slice(None)  # an output vocabulary is of the denoiser; others index logits by id
+    reference.columns = slice(None)  # other programs index logits by id, so no output vocabulary applies
     save(reference.model, job.path, job.provenance)
     tell_transformers_js(job.path)
     session, random = FullLogitsSession(job.path, job.baseline.source.shape), np.random.default_rng(SEED)
@@ -52,7 +52,7 @@ def write_plain(job: Job) -> Card:
 
 
 def save(model: transformers.PreTrainedModel, path: Path, provenance: Mapping[str, str]) -> None:
-    """Exports a model to `path`; beyond 2 GB its weights go to `path` + "_data"."""
+    """Export a model to `path`; beyond 2 GB its weights go to `path` + "_data"."""
     from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
     from optimum.onnx import remove_duplicate_weights_from_tied_info
@@ -71,7 +71,7 @@ def save(model: transformers.PreTrainedModel, path: Path, provenance: Mapping[st
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Silences what optimum and tracing say of each tied weight and constant."""
+    """Silence what optimum and tracing print for each tied weight and constant."""
     from optimum.utils import logging
 
     level = logging.get_verbosity()
@@ -84,13 +84,13 @@ def silence() -> Iterator[None]:
 
 
 def weights(graph: Path) -> Path:
-    """The file that holds a plain graph's weights: one beside it, or its own."""
+    """Return the file with a plain graph's weights: one beside the graph, or the graph itself."""
     beside = graph.with_name(f"{graph.name}_data")
     return beside if beside.exists() else graph
 
 
 def tell_transformers_js(graph: Path) -> None:
-    """Names the files in config.json: without, it looks for a graph of 8 bits on WASM, and for no weights beside it."""
+    """Name the files in config.json: else it looks for an 8-bit graph on WASM, and for no weights beside the graph."""
     beside = {} if weights(graph) == graph else {"use_external_data_format": {graph.name: True}}
     path = graph.parents[1] / "config.json"
     config = json.loads(path.read_text("utf-8")) | {"transformers.js_config": {"dtype": "fp32", **beside}}
@@ -98,11 +98,11 @@ def tell_transformers_js(graph: Path) -> None:
 
 
 class FullLogitsSession(GraphSession):
-    """The plain graph in ONNX Runtime, asked as a denoiser is, without a past, a penalty or a temperature."""
+    """The plain graph in ONNX Runtime with a denoiser's interface, without past, penalty and temperature."""
 
     def run(self, ids: Ids, positions: Ids, rows: Ids, **others: NDArray[Any]) -> Outputs:
-        """One pass."""
-        assert not others, "it has no other inputs"
+        """Run one pass."""
+        assert not others, "the graph has no other inputs"
         feed = {"input_ids": ids, "attention_mask": (positions >= 0).astype(np.int64)}
         [logits] = self.session.run(["logits"], feed)
         return {"logits": logits.reshape(-1, logits.shape[-1])[rows]}

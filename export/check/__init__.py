@@ -1,1 +1,1 @@
-"""Graphs against the checkpoint that they were made from."""
+"""Compares graphs with the checkpoint that they were made from."""

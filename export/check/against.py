@@ -1,4 +1,4 @@
-"""A bundle against the checkpoint that it was made from, in torch and transformers."""
+"""Compares a bundle with the checkpoint that it was made from, in torch and transformers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,16 +15,16 @@ from diffutron_ort_export.recipes import RECIPES
 
 
 def against_torch(bundle: Bundle, checkpoint: str, *, revision: str | None, adapter: str | None) -> Iterator[Check]:
-    """Measures the fidelity of each variant anew.
+    """Measure the fidelity of each variant again, and yield a check of each.
 
     Args:
-        bundle: loaded.
-        checkpoint: its directory, or its hub id.
-        revision: of a hub id.
-        adapter: directory of the LoRA adapter that was merged.
+        bundle: The loaded bundle.
+        checkpoint: The directory or the hub id of the checkpoint.
+        revision: A branch, tag or commit of a hub id.
+        adapter: The directory of the LoRA adapter that was merged.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read.
+        CheckpointError: The checkpoint cannot be read.
     """
     source = replace(
         open_source(checkpoint, revision=revision, adapter=adapter), output_vocabulary=bundle.output_vocabulary
@@ -40,7 +40,7 @@ def against_torch(bundle: Bundle, checkpoint: str, *, revision: str | None, adap
 
 
 def measured_card(baseline: Fp32Baseline, session: GraphSession, name: str) -> Mapping[str, Any]:
-    """Return the fidelity card of a variant, in the manner of its recipe; a variant without one counts as quantized."""
+    """Measure a variant's fidelity card in the way of its recipe; a variant without a recipe counts as quantized."""
     recipe = RECIPES.get(name)
     if recipe is not None and recipe.exact:
         return verify_exact(baseline.reference, session, name)

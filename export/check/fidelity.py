@@ -1,4 +1,4 @@
-"""How far a quantized graph is from float32: single passes at three shares of masks, and whole greedy generations."""
+"""Measures how far a quantized graph is from float32: single passes at three mask ratios, and greedy generations."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,19 +29,19 @@ Floats = NDArray[np.floating]
 
 RATIOS = (0.15, 0.5, 0.9)
 LENGTH, ROWS = 128, 24
-"""Of a canvas of a single pass: the most tokens, and the most masks whose logits are compared."""
+"""The most tokens of a canvas for a single pass, and the most masks whose logits are compared."""
 
 OWN = ("input_ids", "position_ids", "rows", "seen_ids", "repetition_penalty", "temperature")
-"""The graph's inputs that are of the computed tokens."""
+"""The graph's inputs that concern the computed tokens."""
 
 ANSWER = 32
-"""Tokens, and steps, of a generation."""
+"""The number of tokens, and of steps, in a generation."""
 
 DECIDED = 0.01
-"""By how much probability float32's best token leads where it is decided."""
+"""The least lead in probability of float32's best token at which float32 is decided."""
 
 BEYOND = 2 * 2**0.5
-"""Two standard deviations of the difference of two logits' errors, in roots of their mean square."""
+"""Two standard deviations of the difference of two logits' errors, in units of the errors' root mean square."""
 
 SEED = 20260323
 
@@ -56,17 +56,17 @@ class Masked(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """What the comparison of some rows found, each [n]."""
+    """The results of comparing rows with float32, each [n]."""
 
     same: NDArray[np.bool_]  # whether the best token is float32's
     lead: Floats  # of float32's best token over its second
-    error: Floats  # root of the mean square of the logits' differences
+    error: Floats  # root mean square of the logits' differences
     decided: NDArray[np.bool_]  # whether float32 gives its best token DECIDED more probability than its second
     kl: Floats
     finite: NDArray[np.bool_]
 
     def card(self) -> dict[str, Any]:
-        """Its figures."""
+        """Return the figures of the rows for the fidelity card."""
         clear = self.lead > self.error
         return {
             "rows": len(self.same),
@@ -77,25 +77,25 @@ class Rows:
         }
 
     def agreement(self) -> float:
-        """The share, with float32's best token, of the rows of which that can be asked.
+        """Return the share of clear rows that have float32's best token.
 
-        They are the rows where float32 is decided and leads by more than the error. Where that is less than half of
-        the decided ones, it is the error that is large, and all decided ones count. Of a float32 that is never decided
-        (as random weights are) the rows count whose lead is beyond nearly all of the errors that it can meet.
+        Clear rows are those where float32 is decided and leads by more than the error. If they are fewer than half of
+        the decided rows, the error is large, and all decided rows count. If float32 is never decided, as with random
+        weights, the rows count whose lead exceeds nearly all errors.
         """
-        asked = self.decided if self.decided.any() else self.lead > BEYOND * self.error
-        clear = asked & (self.lead > self.error)
-        asked = clear if 2 * clear.sum() >= asked.sum() else asked
-        return float(self.same[asked].mean()) if asked.any() else 0.0
+        counted = self.decided if self.decided.any() else self.lead > BEYOND * self.error
+        clear = counted & (self.lead > self.error)
+        counted = clear if 2 * clear.sum() >= counted.sum() else counted
+        return float(self.same[counted].mean()) if counted.any() else 0.0
 
 
 def join(parts: Sequence[Rows]) -> Rows:
-    """Several comparisons as one."""
+    """Join several comparisons into one."""
     return Rows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Rows)))
 
 
 def compare_rows(expected: Floats, found: Floats) -> Rows:
-    """Compares logits of the same rows, each [n, vocab]; a logit that is not finite is as wrong as can be."""
+    """Compare logits of the same rows, each [n, vocab]; a row with a logit that is not finite is wrong."""
     finite: NDArray[np.bool_] = np.isfinite(found).all(axis=-1)  # type: ignore[assignment]  # a row each
     found = np.where(finite[:, None], found, -expected)
     second, best = np.partition(expected, -2, axis=-1)[:, -2:].T
@@ -107,7 +107,7 @@ def compare_rows(expected: Floats, found: Floats) -> Rows:
 
 
 def canvases(source: Source) -> list[Masked]:
-    """The passages in the source's tokens, masked at random in each of the ratios."""
+    """Return the passages as tokens of the source, masked at random in each ratio."""
     random, mask = np.random.default_rng(SEED), source.tokenizer.special_ids["mask"]
     result = []
     for ratio in RATIOS:
@@ -121,7 +121,7 @@ def canvases(source: Source) -> list[Masked]:
 
 
 def encoded(source: Source, texts: Sequence[str]) -> Iterator[Ids]:
-    """Texts as ids [seq]."""
+    """Yield the ids [seq] of each text."""
     for text in texts:
         yield np.array(source.tokenizer.encode(text), np.int64)
 
@@ -133,14 +133,14 @@ def pass_over(ids: Ids, rows: Ids) -> PassInput:
 
 
 def logits_of(forward: Forward, canvas: Masked) -> Floats:
-    """Raw logits [n, vocab] of a canvas's rows."""
+    """Return the raw logits [n, vocab] of a canvas's rows."""
     logits = forward(pass_over(canvas.ids, canvas.rows), logits=True).logits
-    assert logits is not None, "they were asked for"
+    assert logits is not None, "they were requested"
     return np.asarray(logits)
 
 
 class TorchForward:
-    """The denoiser in torch, as the loop's model."""
+    """The denoiser in torch, as a model for the engine."""
 
     batch_invariant = True
 
@@ -148,7 +148,7 @@ class TorchForward:
         self.denoiser = denoiser
 
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
-        """Runs one pass over all tokens."""
+        """Run one pass over all tokens."""
         nothing = torch.zeros(self.denoiser.layers, len(batch.input_ids), 0, self.denoiser.hidden_size)
         given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN}
         past = {"past_position_ids": nothing[0, :, :, 0].long(), "past_key": nothing, "past_value": nothing}
@@ -157,7 +157,7 @@ class TorchForward:
 
 
 class GraphForward:
-    """A graph in ONNX Runtime, as the loop's model."""
+    """A graph in ONNX Runtime, as a model for the engine."""
 
     batch_invariant = False  # not every variant is
 
@@ -165,13 +165,13 @@ class GraphForward:
         self.session = session
 
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
-        """Runs one pass over all tokens."""
+        """Run one pass over all tokens."""
         own = {name: getattr(batch, name) for name in OWN}
         return predictions(self.session.run(own.pop("input_ids"), own.pop("position_ids"), **own), logits)
 
 
 def predictions(found: Mapping[str, NDArray[Any]], logits: bool) -> Predictions:
-    """What the loop reads of a pass's outputs."""
+    """Return the outputs of a pass that the engine reads."""
     return Predictions(
         top_ids=found["top_ids"],
         top_logits=found["top_logits"],
@@ -183,7 +183,7 @@ def predictions(found: Mapping[str, NDArray[Any]], logits: bool) -> Predictions:
 
 
 def passes(reference: Sequence[Floats], forward: Forward, masked: Sequence[Masked]) -> dict[float, Rows]:
-    """A model's passes over the canvases against the reference's logits, by ratio."""
+    """Compare a model's passes over the canvases with the reference's logits, by ratio."""
     by_ratio: dict[float, list[Rows]] = {ratio: [] for ratio in RATIOS}
     for expected, canvas in zip(reference, masked, strict=True):
         by_ratio[canvas.ratio].append(compare_rows(expected, logits_of(forward, canvas)))
@@ -191,7 +191,7 @@ def passes(reference: Sequence[Floats], forward: Forward, masked: Sequence[Maske
 
 
 def trajectory(forward: Forward, source: Source, prompt: Ids) -> list[Step]:
-    """The steps of a greedy answer to a prompt [seq], one token a step, with the package's penalty."""
+    """Return the steps of a greedy answer to a prompt [seq], one token per step, with the package's penalty."""
     config = GenerationConfig(steps=ANSWER, max_new_tokens=ANSWER, block_length=ANSWER, temperature=0)
     special = SpecialIds(**source.tokenizer.special_ids)
     canvas: Canvas = for_generation(prompt.tolist(), ANSWER, special.mask)
@@ -199,16 +199,16 @@ def trajectory(forward: Forward, source: Source, prompt: Ids) -> list[Step]:
 
 
 def prompts(source: Source) -> list[Ids]:
-    """The questions in the chat template, in the source's tokens, as far as they and an answer fit."""
+    """Return the questions in the chat template as tokens of the source, if they and an answer fit."""
     rendered = [render_chat([{"role": "user", "content": text}], CHAT_TEMPLATE) for text in QUESTIONS]
     most = source.shape.positions - ANSWER
     return [ids for ids in encoded(source, rendered) if ids.size <= most]
 
 
 def trajectories(expected: Sequence[Sequence[Step]], found: Sequence[Sequence[Step]]) -> dict[str, Any]:
-    """The figures of whole generations: the same ones, the same tokens, and the first step that differs in each."""
+    """Return the figures of generations: identical ones, equal tokens, and the first step that differs in each."""
     pairs = list(zip(expected, found, strict=True))
-    same = [(a[-1].ids == b[-1].ids)[a[-1].start :].mean() for a, b in pairs]  # none if no question fits the context
+    same = [(a[-1].ids == b[-1].ids)[a[-1].start :].mean() for a, b in pairs]  # empty if no question fits the context
     return {
         "count": len(pairs),
         "steps": ANSWER,
@@ -219,14 +219,14 @@ def trajectories(expected: Sequence[Sequence[Step]], found: Sequence[Sequence[St
 
 
 def first_difference(expected: Sequence[Step], found: Sequence[Step]) -> int | None:
-    """The first step after which the canvases differ, from 0; None if there is none."""
+    """Return the first step, from 0, after which the canvases differ; None if there is none."""
     return next((a.index for a, b in zip(expected, found, strict=True) if (a.ids != b.ids).any()), None)
 
 
 class Fp32Baseline:
-    """Float32's own logits and generations of a source, had once and used for every variant.
+    """The logits and generations of a source at float32, computed once and used for every variant.
 
-    The logits are transformers' own; generations are made by this package's network, which saves their time.
+    The logits come from transformers, the generations from this package's network, which is faster.
     """
 
     def __init__(self, source: Source) -> None:
@@ -248,19 +248,19 @@ class Fp32Baseline:
         return trace(self.source)
 
     def graph(self) -> Graph:
-        """The float32 graph, to be rewritten."""
+        """Return a copy of the float32 graph, to be rewritten."""
         return Graph(self._traced.model.clone())
 
     @functools.cached_property
     def logits(self) -> list[Floats]:
-        """Of each canvas's rows, [n, vocab]."""
+        """The logits [n, vocab] of each canvas's rows."""
         return [
             self.reference.logits(canvas.ids[None], np.ones((1, canvas.ids.size), bool))[0, canvas.rows]
             for canvas in self.masked
         ]
 
     def coverage(self) -> dict[str, Any] | None:
-        """What the output vocabulary loses of the passages and their canvases; None where it is all."""
+        """Return what the output vocabulary loses on the passages and their canvases; None if it is the whole one."""
         if self.source.output_vocabulary is None:
             return None
         rows = [
@@ -272,23 +272,23 @@ class Fp32Baseline:
 
     @functools.cached_property
     def steps(self) -> list[list[Step]]:
-        """Of each question's answer."""
+        """The steps of each question's answer."""
         forward = TorchForward(self.denoiser)
         return [trajectory(forward, self.source, prompt) for prompt in prompts(self.source)]
 
     def rows(self, forward: Forward, every: int = 1) -> dict[float, Rows]:
-        """A model's passes against float32's, by ratio; over each canvas, or each `every`-th."""
+        """Compare a model's passes with float32's, by ratio, over every canvas or every `every`-th one."""
         return passes(self.logits[::every], forward, self.masked[::every])
 
     def card(self, forward: Forward, name: str) -> dict[str, Any]:
-        """The figures of a model's passes and generations.
+        """Return the fidelity card of a model, from its passes and generations.
 
         Args:
-            forward: the model.
-            name: the variant's, for errors.
+            forward: The model.
+            name: The variant's name, for errors.
 
         Raises:
-            FidelityError: a logit is not finite.
+            FidelityError: A logit is not finite.
         """
         by_ratio = self.rows(forward)
         whole = join(list(by_ratio.values()))

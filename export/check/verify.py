@@ -1,4 +1,4 @@
-"""A graph in ONNX Runtime against transformers' ModernBertForMaskedLM -> fidelity card, or an error."""
+"""Compares a graph in ONNX Runtime with transformers' ModernBertForMaskedLM: a fidelity card, or an error."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,15 +28,15 @@ Outputs = Mapping[str, NDArray[Any]]
 
 SEED = 20260323
 MOST_LOGITS = 2**24
-"""How many logits a case compares at most: 65 rows of 256,000."""
+"""The most logits that a case compares: 65 rows of 256,000."""
 
 EXACT = 1e-4
-"""How far sums and entropy may be from float64's, relatively: float32 over 256,000 terms, with room."""
+"""The relative tolerance of sums and entropy against float64: float32 over 256,000 terms, with a margin."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Logits of the same positions from the reference and from the graph, each [n, vocab]."""
+    """The logits of the same positions from the reference and from the graph, each [n, vocab]."""
 
     name: str
     expected: Floats
@@ -44,15 +44,15 @@ class Case:
 
 
 class Reference:
-    """transformers' model at float32 with eager attention."""
+    """The model of transformers at float32, with eager attention."""
 
     def __init__(self, source: Source) -> None:
         config = transformers.ModernBertConfig(**source.config)
-        config.reference_compile = False  # 4.57 would compile
-        config.sparse_prediction = False  # it would leave out rows
+        config.reference_compile = False  # 4.57 would compile it
+        config.sparse_prediction = False  # it would leave rows out
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         model = transformers.ModernBertForMaskedLM.from_pretrained(
-            None,  # no path: the constructor would spend minutes on random weights first
+            None,  # no path: the constructor would first spend minutes on random weights
             config=config,
             state_dict={**source.tensors, TIED: source.tensors[TABLE]},
             dtype=torch.float32,
@@ -62,29 +62,29 @@ class Reference:
         self.columns = source.columns
 
     def logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
-        """[batch, seq] tokens, and which are no padding -> [batch, seq, columns], those that an export predicts."""
+        """Return the logits that an export predicts: tokens and valid [batch, seq] -> [batch, seq, columns]."""
         return self.all_logits(ids, valid)[..., self.columns]
 
     def all_logits(self, ids: Ids, valid: NDArray[np.bool_]) -> Floats:
-        """The same of the whole vocabulary."""
+        """Return the logits of the whole vocabulary: tokens and valid [batch, seq] -> [batch, seq, vocab]."""
         mask = torch.from_numpy(valid.astype(np.int64))
         logits: Floats = self.model(input_ids=torch.from_numpy(ids), attention_mask=mask).logits.numpy()
         return logits
 
 
 class GraphSession:
-    """The graph in ONNX Runtime on the CPU, with what a pass leaves out filled in."""
+    """A graph in ONNX Runtime on the CPU, with defaults for the inputs that a pass leaves out."""
 
     def __init__(self, graph: Path, shape: Shape, output_vocabulary: Sequence[int] | None = None) -> None:
         options = onnxruntime.SessionOptions()
-        options.add_session_config_entry("session.x64quantprecision", "1")  # 8-bit products that saturate nowhere
+        options.add_session_config_entry("session.x64quantprecision", "1")  # 8-bit products that never saturate
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.shape = shape
         predicted = range(shape.vocab_size) if output_vocabulary is None else output_vocabulary
-        self.predicted_ids = np.array(predicted)  # of each column of the logits
+        self.predicted_ids = np.array(predicted)  # the id of each column of the logits
 
     def run(self, ids: Ids, positions: Ids, rows: Ids, **others: NDArray[Any]) -> Outputs:
-        """One pass; past, penalty and temperature are none unless given."""
+        """Run one pass, by default without past, penalty and temperature."""
         batch = ids.shape[0]
         nothing = np.zeros((self.shape.layers, batch, 0, self.shape.hidden_size), np.float32)
         ones = np.ones(batch, np.float32)
@@ -104,18 +104,18 @@ class GraphSession:
 
 
 def verify_exact(reference: Reference, session: GraphSession, name: str) -> dict[str, Any]:
-    """Compares a float32 graph with transformers at shapes other than the traced one.
+    """Compare a float32 graph with transformers, at shapes other than the traced one.
 
     Args:
-        reference: the checkpoint in transformers.
-        session: the graph.
-        name: the variant's, for errors.
+        reference: The checkpoint in transformers.
+        session: The graph.
+        name: The variant's name, for errors.
 
     Returns:
-        The fidelity card, as of `judged`.
+        The fidelity card, as `exact_card` returns it.
 
     Raises:
-        FidelityError: over the tolerance.
+        FidelityError: The difference exceeds the tolerance.
     """
     card = exact_card(list(compared_cases(reference, session, session.shape)), name)
     check_reductions(session, name)
@@ -123,19 +123,19 @@ def verify_exact(reference: Reference, session: GraphSession, name: str) -> dict
 
 
 def exact_card(cases: Sequence[Case], name: str) -> dict[str, Any]:
-    """Compares what a float32 graph found with the reference.
+    """Return the fidelity card of an exact variant, if it is within the tolerance.
 
     Args:
-        cases: of the same vocabulary.
-        name: the variant's, for errors.
+        cases: Logits of the same vocabulary.
+        name: The variant's name, for errors.
 
     Returns:
-        The fidelity card: max_abs, std (of the reference's logits) and max_abs_over_std over all logits compared;
+        The fidelity card: max_abs, std (of the reference's logits) and max_abs_over_std over all compared logits;
         top1_agreement, top1_agreement_clear (where the reference's margin is larger than max_abs) and the mean of
-        KL(reference || graph) in nats over all rows; how many rows; and max_abs of each case.
+        KL(reference || graph) in nats over all rows; the number of rows; and max_abs of each case.
 
     Raises:
-        FidelityError: over the tolerance.
+        FidelityError: The difference exceeds the tolerance.
     """
     card = logit_figures(
         np.concatenate([case.expected for case in cases]), np.concatenate([case.found for case in cases])
@@ -146,7 +146,7 @@ def exact_card(cases: Sequence[Case], name: str) -> dict[str, Any]:
 
 
 def compared_cases(reference: Reference, session: GraphSession, shape: Shape) -> Iterator[Case]:
-    """The cases: longer than the window, right-padded, no rows, and cached."""
+    """Yield the cases: longer than the window, right-padded, and cached after a pass without rows."""
     random = np.random.default_rng(SEED)
     length = longest(shape)
     yield long_case(reference, session, random_tokens(random, shape, 1, length))
@@ -155,18 +155,18 @@ def compared_cases(reference: Reference, session: GraphSession, shape: Shape) ->
 
 
 def longest(shape: Shape) -> int:
-    """How many tokens a case has at most: more than a local layer sees."""
+    """Return the number of tokens of the longest case: more than a local layer sees."""
     return min(shape.positions, shape.window + shape.window // 2 + 7)
 
 
 def random_tokens(random: np.random.Generator, shape: Shape, batch: int, length: int) -> Ids:
-    """Random tokens, of which about half are masks; [batch, length]."""
+    """Return random tokens [batch, length], about half of them masks."""
     ids = random.integers(shape.vocab_size, size=(batch, length))
     return np.where(random.random((batch, length)) < 0.5, SPECIAL_IDS["mask"], ids)
 
 
 def long_case(reference: Reference, session: GraphSession, ids: Ids) -> Case:
-    """One sequence, longer than a local layer sees."""
+    """Compare one sequence, longer than a local layer sees."""
     valid = np.ones(ids.shape, bool)
     rows = spread(np.arange(ids.size), session.shape)
     found = session.run(ids, np.arange(ids.size)[None], rows)
@@ -174,7 +174,7 @@ def long_case(reference: Reference, session: GraphSession, ids: Ids) -> Case:
 
 
 def padded_case(reference: Reference, session: GraphSession, ids: Ids) -> Case:
-    """Sequences of three lengths, padded on the right."""
+    """Compare sequences of three lengths, padded on the right."""
     batch, length = ids.shape
     places = np.tile(np.arange(length), (batch, 1))
     valid = places < np.linspace(length, 1, batch).astype(int)[:, None]
@@ -186,9 +186,9 @@ def padded_case(reference: Reference, session: GraphSession, ids: Ids) -> Case:
 
 
 def cached_case(reference: Reference, session: GraphSession, ids: Ids, random: np.random.Generator) -> Case:
-    """A block against the cached keys and values of the rest, in any order, with places of none between.
+    """Compare a block that is computed against the cached keys and values of the rest, shuffled and with gaps.
 
-    The full pass that fills the cache is asked for no rows.
+    The full pass that fills the cache predicts no rows.
     """
     length = ids.shape[1]
     places = np.arange(length)[None]
@@ -206,13 +206,13 @@ def cached_case(reference: Reference, session: GraphSession, ids: Ids, random: n
 
 
 def spread(rows: Ids, shape: Shape) -> Ids:
-    """All of these rows, or as many as MOST_LOGITS allows, evenly."""
+    """Return the rows, or as many evenly spread ones as MOST_LOGITS allows."""
     most = max(1, MOST_LOGITS // shape.vocab_size)
     return rows[:: -(-rows.size // most)]
 
 
 def logit_figures(expected: Floats, found: Floats) -> dict[str, Any]:
-    """The figures of a fidelity card from two arrays of logits, each [n, vocab]."""
+    """Return the figures of a fidelity card from two arrays of logits, each [n, vocab]."""
     error, std = largest_error(expected, found), float(expected.std(dtype=np.float64))
     if not std > 0:
         raise FidelityError(
@@ -233,18 +233,18 @@ def logit_figures(expected: Floats, found: Floats) -> dict[str, Any]:
 
 
 def largest_error(expected: Floats, found: Floats) -> float:
-    """The largest difference, NaN if there is one."""
+    """Return the largest difference; NaN if there is one."""
     return float(np.abs(expected - found).max())
 
 
 def margins(logits: Floats) -> Floats:
-    """By how much the best token leads; [n, vocab] -> [n]."""
+    """Return the lead of the best token: [n, vocab] -> [n]."""
     second, best = np.partition(logits, -2, axis=-1)[:, -2:].T
     return np.asarray(best - second)
 
 
 def kl_divergence(expected: Floats, found: Floats) -> float:
-    """KL(expected || found) of two rows of logits [vocab], in nats, at float64."""
+    """Return KL(expected || found) of two rows of logits [vocab], in nats, at float64."""
     p, q = log_softmax(expected), log_softmax(found)
     return float((np.exp(p) * (p - q)).sum())
 
@@ -256,7 +256,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def check(card: Mapping[str, Any], name: str) -> None:
-    """Refuses a card over the tolerance; written so that NaN is refused too."""
+    """Refuse a card that exceeds the tolerance; the comparisons refuse NaN too."""
     error, agreement = card["max_abs_over_std"], card["top1_agreement_clear"]
     if not error <= MOST_ERROR:
         raise FidelityError(
@@ -272,7 +272,7 @@ def check(card: Mapping[str, Any], name: str) -> None:
 
 
 def check_reductions(session: GraphSession, name: str) -> None:
-    """Refuses a graph whose best tokens, sums or entropy are not those of its own logits, at float64."""
+    """Refuse a graph whose best tokens, sums or entropy do not follow from its own logits, at float64."""
     shape = session.shape
     random = np.random.default_rng(SEED)
     ids = random_tokens(random, shape, 2, 8)
@@ -296,7 +296,7 @@ def check_reductions(session: GraphSession, name: str) -> None:
 
 
 def reductions(logits: Floats, seen: Ids, penalty: float, temperature: float) -> dict[str, Any]:
-    """What the graph should say of a row of logits [vocab], at float64; only top_logits of the ordered outputs."""
+    """Return what a graph should return for a row of logits [vocab], at float64; of the best tokens, only the logits."""
     logits = logits.astype(np.float64)
     unique = np.unique(seen)
     logits[unique] = np.where(logits[unique] > 0, logits[unique] / penalty, logits[unique] * penalty)

@@ -1,1 +1,1 @@
-"""The denoiser and the loop around it as ONNX graphs."""
+"""Builds the denoiser, and the sampler around it, as ONNX graphs."""

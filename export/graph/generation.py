@@ -1,12 +1,12 @@
-"""The sampler as one ONNX graph around a denoiser: what `diffutron_ort.sampler.engine` does, for hosts without Python.
+"""The sampler as one ONNX graph around a denoiser: `diffutron_ort.sampler.engine` for hosts without Python.
 
-It covers one sequence, confidence as the order of commits, the linear schedule and no guidance, and is token for token
-`diffutron_ort`'s loop: the same sums in the same order, float64 where that has float64. Written in onnxscript, whose
-functions are the nodes of an ONNX graph; arithmetic modulo 2**32 is done in int64, which every build of ONNX Runtime
-has kernels for.
+It covers one sequence, commits in order of confidence, the linear schedule, and no guidance. It generates the same
+tokens as the engine: the same sums in the same order, in float64 where the engine uses float64. It is written in
+onnxscript, whose functions become nodes of an ONNX graph. Arithmetic modulo 2**32 is done in int64, for which every
+build of ONNX Runtime has kernels.
 """
 
-# ruff: noqa: ARG001, F821  # a placeholder reads nothing; names of axes are strings, as in all of onnxscript
+# ruff: noqa: ARG001, F821  # placeholders ignore their arguments; axes are named by strings, as usual in onnxscript
 
 from typing import no_type_check
 
@@ -16,37 +16,37 @@ from onnxscript import opset23 as op
 from onnxscript.values import Opset
 
 PAD, EOS, MASK = 0, 1, 4
-"""Ids that every source has been checked for (`tokenizer.SPECIAL_IDS`)."""
+"""Special ids, which every source is checked for (`tokenizer.SPECIAL_IDS`)."""
 
 OWN_STOPS = onnx.helper.make_tensor("own_stops", onnx.TensorProto.INT64, [2, 1], [PAD, EOS])
 
 BITS, GOLDEN = 0xFFFFFFFF, 0x9E3779B9
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
-"""The factors of `random.uniform_hash`, the second less 2**32, so that no product leaves int64."""
+"""The factors of `random.uniform_hash`, the second minus 2**32, so that no product leaves int64."""
 
 PLACEHOLDERS = Opset("diffutron_ort", 1)
-"""What stands for the denoiser until `splice` puts it there."""
+"""The domain of the placeholders that `splice` replaces."""
 
 
 @script(PLACEHOLDERS, default_opset=op)
 def denoise(input_ids, position_ids, rows, seen_ids, repetition_penalty, temperature):
-    """A pass; inputs and outputs are the denoiser's of these names."""
+    """Run a pass; inputs and outputs are those of the denoiser with the same names."""
     nothing = op.Identity(temperature)
     return op.Identity(rows), nothing, nothing, nothing, nothing
 
 
 @script(PLACEHOLDERS, default_opset=op)
 def widen(logits):
-    """Logits [r, columns] -> [r, vocab], -inf for a piece that is never predicted."""
+    """Scatter logits [r, columns] to [r, vocab], -inf for a piece that cannot be predicted."""
     return op.Identity(logits)
 
 
 @script(default_opset=op)
 def plan(max_new_tokens, steps, block_length):
-    """The steps in their order: the block, the number in it, and how many tokens are committed; int64 [3, steps].
+    """Return, for each step, its block, its number in the block, and how many tokens it commits; int64 [3, steps].
 
-    As in `schedule.commit_counts`: a float32 ratio, multiplied in float64, rounded half to even; steps that would
-    commit none are left out.
+    As in `schedule.commit_counts`, a float32 ratio is multiplied in float64 and rounded half to even. Steps that would
+    commit nothing are left out.
     """
     blocks = (max_new_tokens + block_length - 1) / block_length
     each = (steps + blocks - 1) / blocks
@@ -75,7 +75,7 @@ def plan(max_new_tokens, steps, block_length):
 
 @script(default_opset=op)
 def mix(x):
-    """Numbers below 2**32 with their bits scattered."""
+    """Mix the bits of numbers below 2**32."""
     x = op.BitwiseXor(x, x / 65536) * FIRST
     x = op.BitwiseAnd(x, BITS)
     x = op.BitwiseXor(x, x / 32768) * SECOND
@@ -85,13 +85,13 @@ def mix(x):
 
 @script(default_opset=op)
 def absorb(h, word):
-    """The next hash of a chain."""
+    """Return the hash h extended by a word."""
     return op.BitwiseAnd(mix(op.BitwiseXor(h, word)) + GOLDEN, BITS)
 
 
 @script(default_opset=op)
 def uniform(seed, block, step, positions):
-    """Numbers in [0, 1), double [n], for the tokens at `positions` [n], as `random.uniform` draws them."""
+    """Draw numbers in [0, 1), double [n], for the tokens at `positions` [n], as `random.uniform` does."""
     low = op.BitwiseAnd(seed, BITS)
     high = op.BitwiseAnd((seed - low) / 4294967296, BITS)
     h = absorb(absorb(GOLDEN, low), high)
@@ -101,11 +101,10 @@ def uniform(seed, block, step, positions):
 
 @script(default_opset=op)
 def end(generated, stops):
-    """Where the answer ends, and where what ends it is complete.
+    """Find the stop sequence that is complete first.
 
     Args: generated int64 [g]; stops int64 [k, m], sequences padded with -1.
-    Returns: of the stop sequence that is complete first, where it begins and the place behind it; g and more than g
-    where there is none.
+    Returns: its start and its end; g and a number above g if there is none.
     """
     length = op.Size(generated)
     places = op.Range(0, length, 1)
@@ -125,14 +124,14 @@ def end(generated, stops):
 
 @script(default_opset=op)
 def odds(logits, best, temperature):
-    """exp((logit - best) / temperature) in float64; logits float32 [n, k], best [n, 1]."""
+    """Return exp((logit - best) / temperature) in float64; logits float32 [n, k], best [n, 1]."""
     below = op.Cast(logits, to=DOUBLE.dtype) - op.Cast(best, to=DOUBLE.dtype)
     return op.Exp(below / op.Cast(temperature, to=DOUBLE.dtype))
 
 
 @script(default_opset=op)
 def draw_beyond(raw, seen_ids, penalty, temperature, top_ids, best, passed, target):
-    """The tokens int64 [r, 1] that draws pick beyond the candidates, and their logits [r, 1]: `sampling.draw_beyond`.
+    """Return tokens int64 [r, 1] drawn beyond the candidates, and their logits [r, 1]: `sampling.draw_beyond`.
 
     raw logits [r, vocab]; seen_ids [1, u]; top_ids [r, k]; best, passed, target [r, 1].
     """
@@ -153,11 +152,11 @@ def draw_beyond(raw, seen_ids, penalty, temperature, top_ids, best, passed, targ
 
 
 @script(default_opset=op)
-def guess(rows, u, penalty, temperature, seen_ids, top_ids, top_logits, rest, rest_tempered, logits):
-    """A token for each row, and the odds against it: `sampling.draw` and `sampling.doubt`.
+def draw_tokens(rows, u, penalty, temperature, seen_ids, top_ids, top_logits, rest, rest_tempered, logits):
+    """Draw a token for each row, and compute the odds against it, as in `sampling`.
 
-    Args: rows int64 [n]; u double [n]; seen_ids [1, u]; of the pass top_ids, top_logits [n, k]; rest, rest_tempered
-    [n]; raw logits [n, columns]. At temperature 0 the draws are 0, which picks the best.
+    Args: rows int64 [n]; u double [n]; seen_ids [1, u]; from the pass top_ids, top_logits [n, k]; rest, rest_tempered
+    [n]; raw logits [n, columns]. At temperature 0 the uniforms are 0, which selects the best token.
     Returns: tokens int64 [n], odds double [n].
     """
     best = op.Gather(top_logits, [0], axis=1)  # [n, 1]
@@ -204,7 +203,7 @@ def guess(rows, u, penalty, temperature, seen_ids, top_ids, top_logits, rest, re
 
 @script(default_opset=op)
 def all_stops(stop_ids):
-    """The stop sequences, int64 [k + 2, at least 1]: those given, `<pad>` and `<eos>`."""
+    """Return the given stop sequences and `<pad>` and `<eos>`, int64 [k + 2, at least 1]."""
     shape = op.Shape(stop_ids)
     missing = op.Max(1 - op.Gather(shape, [1]), [0])
     wide = op.Pad(stop_ids, op.Concat([0, 0, 0], missing, axis=0), -1)
@@ -224,7 +223,7 @@ def generate(
     seed: INT64,
     stop_ids: INT64["stops", "longest"],
 ):
-    """The whole of generation; the README says what each input and output is."""
+    """The whole of generation; the README says what each input and output is."""  # written into the graph
     each_block, each_step, each_count = plan(max_new_tokens, steps, block_length)
     new = op.Reshape(max_new_tokens, [1])
     start = op.Size(prompt_ids)
@@ -250,7 +249,7 @@ def generate(
             op.Reshape(tempering, [1]),
         )
         u = op.Where(drawing, uniform(seed, block, op.Gather(each_step, i), rows), 0.0)
-        tokens, against = guess(
+        tokens, against = draw_tokens(
             rows, u, repetition_penalty, tempering, seen, top_ids, top_logits, rest, rest_tempered, logits
         )
         count = op.Min(op.Reshape(op.Gather(each_count, i), [1]), op.Shape(rows))

@@ -1,8 +1,8 @@
-"""The denoiser as one `nn.Module` with exactly the signature of the graph.
+"""The denoiser as an `nn.Module` with the signature of the graph.
 
-It is ModernBERT as transformers computes it (`models/modernbert/modeling_modernbert.py`), written over positions
-instead of indices: keys are order-free once rotated and every mask is a function of positions, so the same network
-serves a full pass and a pass over some tokens against the cached keys and values of all others.
+It computes what transformers' ModernBERT does (`models/modernbert/modeling_modernbert.py`), but in terms of positions
+instead of indices: rotated keys may come in any order and every mask is a function of positions, so one network serves
+full passes and passes over some tokens against the cached keys and values of the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.checkpoint.layout import BIAS, TABLE
 
 TOP = 64
-"""How many candidates leave the graph for each row."""
+"""The number of candidates that the graph returns for each row."""
 
 NOTHING = -1e30
-"""In the place of a logit that counts for nothing: exp makes it 0 at any temperature, and 0 times it is 0."""
+"""The value of a logit that must not count: exp of it is 0 at any temperature, and 0 times it is 0."""
 
 MASK = 4
-"""The id of the mask, which every output vocabulary has and the repetition penalty never changes."""
+"""The id of the mask, which every output vocabulary contains and the repetition penalty never changes."""
 
 HEAD_TABLE = "head_table"
 KEPT, PLACE = "model.embeddings.pieces.kept", "model.embeddings.pieces.place"
@@ -32,7 +32,7 @@ MASKED = -1e4
 
 
 class Projection(nn.Module):
-    """A product with a matrix kept as [in, out], so that MatMul reads it from the file as it lies there."""
+    """A product with a matrix stored as [in, out], so that MatMul reads it from the file without a transpose."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Projection(nn.Module):
 
 
 class Projections(nn.ModuleList):
-    """Products with the parts of what a checkpoint keeps as one matrix: a part apart needs no copy to take it out."""
+    """Products with the parts of what a checkpoint stores as one matrix; separate parts need no copy to split."""
 
     def __init__(self, inputs: int, outputs: int, parts: int) -> None:
         super().__init__(Projection(inputs, outputs // parts) for _ in range(parts))
@@ -57,7 +57,7 @@ class Rotation(NamedTuple):
     sin: Tensor
 
     def __call__(self, x: Tensor, heads: int) -> Tensor:
-        """Rotates x [batch, seq, hidden] by the positions of its tokens."""
+        """Rotate x [batch, seq, hidden] by the positions of its tokens."""
         return torch.onnx.ops.rotary_embedding(x, self.cos, self.sin, num_heads=heads)
 
 
@@ -70,13 +70,13 @@ class Rotary(nn.Module):
         self.frequencies = nn.Buffer(frequencies, persistent=False)
 
     def forward(self, positions: Tensor) -> Rotation:
-        """The rotation of positions, int64 [batch, seq]."""
+        """Return the rotation for positions, int64 [batch, seq]."""
         angles = positions[:, :, None] * self.frequencies  # [batch, seq, head_size / 2]
         return Rotation(angles.cos(), angles.sin())
 
 
 class KeyValue(NamedTuple):
-    """What attention reads of the tokens of a pass: rotated keys and values, each [batch, tokens, hidden]."""
+    """The rotated keys and the values of tokens, each [batch, tokens, hidden]."""
 
     key: Tensor
     value: Tensor
@@ -96,7 +96,7 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, KeyValue]:
         """[batch, seq, hidden] -> the same or, given rows, [1, n, hidden]; and the keys and values of these tokens.
 
-        The mask fits: [batch, 1, seq, total] or, given rows, [1, 1, n, batch * total].
+        The mask has a matching shape: [batch, 1, seq, total] or, given rows, [1, 1, n, batch * total].
         """
         to_query, to_key, to_value = self.Wqkv
         own = KeyValue(rotation(to_key(x), self.heads), to_value(x))
@@ -129,7 +129,7 @@ class Layer(nn.Module):
 
     def __init__(self, shape: Shape, index: int) -> None:
         super().__init__()
-        self.attn_norm = norm(shape) if index else nn.Identity()  # the embedding has just been normed
+        self.attn_norm = norm(shape) if index else nn.Identity()  # the embedding has just been normalized
         self.attn = Attention(shape)
         self.mlp_norm = norm(shape)
         self.mlp = GatedUnit(shape)
@@ -144,12 +144,12 @@ class Layer(nn.Module):
 
 
 def norm(shape: Shape) -> nn.LayerNorm:
-    """A layer norm without bias over the hidden size."""
+    """Return a layer norm without bias over the hidden size."""
     return nn.LayerNorm(shape.hidden_size, eps=shape.norm_eps, bias=False)
 
 
 class OutputVocabulary(nn.Module):
-    """An output vocabulary: the ids that the head predicts. The table has their rows first, then all others'."""
+    """An output vocabulary: the ids that the head predicts. Their rows come first in the table, then all others."""
 
     def __init__(self, shape: Shape, kept: Sequence[int]) -> None:
         super().__init__()
@@ -160,27 +160,27 @@ class OutputVocabulary(nn.Module):
         self.place = nn.Buffer(self.order.argsort().to(torch.int32), persistent=False)  # [vocab], the row of each id
 
     def rows(self, ids: Tensor) -> Tensor:
-        """The table's rows of ids, int32 of the same shape."""
+        """Return the table's rows for ids, int32 of the same shape."""
         return self._at(self.place, ids)
 
     def ids(self, columns: Tensor) -> Tensor:
-        """The ids of columns of logits."""
+        """Return the ids of columns of the logits."""
         return self._at(self.kept, columns)
 
     @staticmethod
     def _at(values: Tensor, where: Tensor) -> Tensor:
-        """values[where], by Gather: indexing would be GatherND, which CUDA has for fewer types."""
+        """Return values[where], by Gather: indexing would be GatherND, which CUDA has for fewer types."""
         return values.index_select(0, where.flatten()).view(where.shape)
 
     def columns(self, ids: Tensor, none: int) -> tuple[Tensor, Tensor]:
-        """The columns of logits that ids have, and whether they have one; that of the id `none` where not."""
+        """Return the columns of ids in the logits, and whether each has one; ids without one get that of `none`."""
         rows = self.rows(ids)
         has = rows < len(self.kept)
         return torch.where(has, rows, self.place[none]).long(), has
 
 
 class Embeddings(nn.Module):
-    """Token table and norm; positions enter by rotation alone."""
+    """Token table and norm; positions enter only through rotation."""
 
     def __init__(self, shape: Shape, pieces: OutputVocabulary | None) -> None:
         super().__init__()
@@ -209,16 +209,16 @@ class Encoder(nn.Module):
     def forward(
         self, ids: Tensor, positions: Tensor, past_positions: Tensor, past: KeyValue, rows: Tensor
     ) -> tuple[Tensor, KeyValue]:
-        """Hidden states of the rows [n, hidden], and all tokens' keys and values, each [layers, batch, seq, hidden].
+        """Return hidden states of the rows [n, hidden], and all keys and values, each [layers, batch, seq, hidden].
 
-        Nothing but the rows leaves the last layer, so all else is left out there behind its keys and values.
+        Only the rows leave the last layer, so that layer computes nothing but keys and values for other tokens.
         """
         x = self.embeddings(ids)
         rotations = [rotary(positions) for rotary in self.rotaries]
         seen = masks(positions, torch.cat([past_positions, positions], dim=1), self.window)
         computed = []
         for i, layer in enumerate(self.layers):
-            mask, rotation = (both[self.is_global[i]] for both in (seen, rotations))  # of local, of global layers
+            mask, rotation = (both[self.is_global[i]] for both in (seen, rotations))  # for local or global layers
             cached = KeyValue(past.key[i], past.value[i])
             if i < len(self.layers) - 1:
                 x, own = layer(x, rotation, cached, mask)
@@ -229,25 +229,25 @@ class Encoder(nn.Module):
 
 
 def gather_rows(x: Tensor, rows: Tensor) -> Tensor:
-    """The rows, flat indices into batch x seq, as one sequence: [batch, seq, hidden] -> [1, n, hidden]."""
+    """Gather rows, flat indices into batch x seq, as one sequence: [batch, seq, hidden] -> [1, n, hidden]."""
     return x.flatten(0, 1).index_select(0, rows)[None]
 
 
 def at_least_one_row(x: Tensor) -> Tensor:
-    """Returns x [n, ...], or a row of zeros where n is 0: Attention refuses no queries, 1.23's TopK divides by n."""
+    """Return x [n, ...], or a row of zeros if n is 0: Attention needs a query, and TopK of 1.23 divides by n."""
     n = x.shape[0]
     return torch.cat([x, x.new_zeros(1, *x.shape[1:])]).index_select(0, torch.arange(n + 1 // (n + 1)))
 
 
 def sequences(batch: int, seq: int, rows: Tensor) -> Tensor:
-    """Which sequence each row is of; int64 [n]."""
+    """Return the sequence of each row, int64 [n]."""
     return torch.arange(batch)[:, None].expand(batch, seq).flatten().index_select(0, rows)
 
 
 def flat_mask(mask: Tensor, rows: Tensor) -> Tensor:
-    """The mask for rows as one sequence over the keys of all: [batch, 1, seq, total] -> [1, 1, n, batch * total].
+    """Return the mask for rows over the keys of all sequences: [batch, 1, seq, total] -> [1, 1, n, batch * total].
 
-    A row sees the keys of its own sequence alone.
+    A row sees only the keys of its own sequence.
     """
     batch, _, seq, _ = mask.shape
     wanted = mask.flatten(0, 2).index_select(0, rows)[:, None]  # [n, 1, total]
@@ -256,12 +256,12 @@ def flat_mask(mask: Tensor, rows: Tensor) -> Tensor:
 
 
 def masks(queries: Tensor, keys: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """What is added to the scores of local and of global layers, each [batch, 1, seq, total].
+    """Return the additive masks of local and of global layers, each [batch, 1, seq, total].
 
     Args:
-        queries: positions of the computed tokens, int64 [batch, seq].
-        keys: positions of the past and of the computed tokens, int64 [batch, total]; -1 is none.
-        window: a local layer sees the keys with |i - j| <= window / 2.
+        queries: The positions of the computed tokens, int64 [batch, seq].
+        keys: The positions of the past and of the computed tokens, int64 [batch, total]; -1 is none.
+        window: The window of a local layer, which sees the keys with |i - j| <= window / 2.
     """
     valid = (keys >= 0)[:, None, None, :].expand(-1, -1, queries.shape[1], -1)
     distance = (queries[:, None, :, None] - keys[:, None, None, :]).abs()
@@ -270,7 +270,7 @@ def masks(queries: Tensor, keys: Tensor, window: int) -> tuple[Tensor, Tensor]:
 
 
 def additive(allowed: Tensor) -> Tensor:
-    """0 where a score is allowed, else `MASKED`."""
+    """Return 0 where a score is allowed, else `MASKED`."""
     return torch.where(allowed, 0.0, MASKED)
 
 
@@ -289,7 +289,7 @@ class Head(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The product with the embedding table, or with the first of its rows: the table is the embedding's own."""
+    """The product with the embedding table, or with its first rows."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
@@ -301,7 +301,7 @@ class Decoder(nn.Module):
 
 
 class Prediction(NamedTuple):
-    """The outputs of the graph, in its order; DESIGN.md says what each holds."""
+    """The outputs of the graph, in order; the documentation of the graph's contract describes them."""
 
     top_ids: Tensor
     top_logits: Tensor
@@ -314,11 +314,11 @@ class Prediction(NamedTuple):
 
 
 class Denoiser(nn.Module):
-    """What the graph computes; its parameters have the names they have in a checkpoint.
+    """The network that becomes the graph; its parameters are named as in a checkpoint.
 
     Args:
-        shape: of the checkpoint.
-        kept: the ids of its output vocabulary, ascending; None is all.
+        shape: The checkpoint's shape.
+        kept: The ids of the output vocabulary, ascending; None means all.
     """
 
     def __init__(self, shape: Shape, kept: Sequence[int] | None = None) -> None:
@@ -345,12 +345,12 @@ class Denoiser(nn.Module):
         repetition_penalty: Tensor,
         temperature: Tensor,
     ) -> Prediction:
-        """One pass.
+        """Run one pass.
 
         Args:
             input_ids: int64 [batch, seq], the tokens computed in this pass.
-            position_ids: int64 [batch, seq], their places in the canvas; -1 is padding.
-            past_position_ids: int64 [batch, past], places of the cached tokens in any order; -1 is none.
+            position_ids: int64 [batch, seq], their positions in the canvas; -1 is padding.
+            past_position_ids: int64 [batch, past], the positions of the cached tokens, in any order; -1 is none.
             past_key: float32 [layers, batch, past, hidden], after rotary embedding.
             past_value: float32 [layers, batch, past, hidden].
             rows: int64 [n], flat index into batch x seq of the positions to predict.
@@ -381,16 +381,16 @@ class Denoiser(nn.Module):
 
 
 def penalise(logits: Tensor, penalty: Tensor) -> Tensor:
-    """The repetition penalty [n, 1] of CTRL (arXiv 1909.05858, section 4.1), on the logits of seen ids [n, u]."""
+    """Apply the repetition penalty [n, 1] of CTRL (arXiv 1909.05858, section 4.1) to the logits of seen ids [n, u]."""
     return torch.where(logits > 0, logits / penalty, logits * penalty)
 
 
 def reduce(logits: Tensor, temperature: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Best tokens, the sums over all others, and the entropy of rows of logits [n, vocab].
+    """Return the best tokens, the sums over all others, and the entropy of rows of logits [n, vocab].
 
-    The best token is taken out before the sums, not off a total: at a confidence of 1 - 1e-9 nothing would be left of
-    the rest in float32. Each sum is had from a softmax over the others, whose share of the second best is
-    exp(second - best) over the sum: one pass over the vocabulary that ONNX Runtime fuses, where exp and sum are two.
+    The best token is left out of the sums rather than subtracted: at a confidence of 1 - 1e-9, nothing would remain of
+    the rest in float32. Each sum is derived from a softmax over the others, in which the share of the second best is
+    exp(second - best) over the sum: ONNX Runtime fuses it into one pass over the vocabulary, while exp and sum are two.
 
     Returns:
         top_ids int64 [n, top]; top_logits [n, top]; rest, rest_tempered and entropy, each [n].
@@ -407,13 +407,13 @@ def reduce(logits: Tensor, temperature: Tensor, top: int) -> tuple[Tensor, Tenso
 
 
 def log1p(x: Tensor) -> Tensor:
-    """log(1 + x) for x >= 0, to the last bits where x is small (Kahan's form; ONNX has no such operator)."""
+    """Return log(1 + x) for x >= 0, exact for small x (Kahan's form; ONNX has no such operator)."""
     above = 1 + x
     return torch.where(above == 1, x, above.log() * x / (above - 1))
 
 
 def parts_of(denoiser: Denoiser) -> dict[str, list[str]]:
-    """Of each matrix that a checkpoint keeps as [out, in]: which parameters [in, out / parts] it is divided among."""
+    """Return the parameters [in, out / parts] that each matrix of a checkpoint, stored as [out, in], is split into."""
     parts = {}
     for name, module in denoiser.named_modules():
         if isinstance(module, Projections):
@@ -424,7 +424,7 @@ def parts_of(denoiser: Denoiser) -> dict[str, list[str]]:
 
 
 def build(shape: Shape, tensors: Mapping[str, Tensor], kept: Sequence[int] | None = None) -> Denoiser:
-    """The denoiser with a checkpoint's float32 tensors, and with an output vocabulary or the whole."""
+    """Return the denoiser with a checkpoint's float32 tensors, and with an output vocabulary or the whole."""
     denoiser = Denoiser(shape, kept).eval().requires_grad_(False)
     state = dict(tensors)
     if denoiser.pieces is not None:
@@ -433,5 +433,5 @@ def build(shape: Shape, tensors: Mapping[str, Tensor], kept: Sequence[int] | Non
     for name, parts in parts_of(denoiser).items():
         chunks = state.pop(name).T.chunk(len(parts), dim=1)
         state |= {part: chunk.contiguous() for part, chunk in zip(parts, chunks, strict=True)}
-    denoiser.load_state_dict(state, assign=True)  # assign: shares what is not turned instead of copying it
+    denoiser.load_state_dict(state, assign=True)  # assign: shares what is not transposed instead of copying it
     return denoiser

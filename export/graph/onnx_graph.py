@@ -1,4 +1,4 @@
-"""The denoiser -> an ONNX file with named dynamic axes, provenance, and one file of weights beside it."""
+"""Traces the denoiser to an ONNX graph with named dynamic axes, and writes it with one file of weights beside it."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.graph.network import HEAD_TABLE, Prediction, build
 
 OPSET = 23
-"""The first with Attention and RotaryEmbedding; every ONNX Runtime that we allow knows them."""
+"""The first opset with Attention and RotaryEmbedding; every allowed release of ONNX Runtime supports it."""
 
 AXES: Mapping[str, Mapping[int, str]] = {
     "input_ids": {0: "batch", 1: "seq"},
@@ -37,14 +37,13 @@ AXES: Mapping[str, Mapping[int, str]] = {
 FLOATS = ("past_key", "past_value", "repetition_penalty", "temperature")
 """The inputs that are float32; the others are int64."""
 
-
 EXTERNAL = 256
-"""Initializers of more bytes than these go into the file of weights."""
+"""Initializers larger than this many bytes go into the file of weights."""
 
 
 @dataclass(frozen=True)
 class View:
-    """An initializer that is stored as some rows of another one."""
+    """An initializer that is stored as rows of another one, from row `first` on."""
 
     value: ir.Value
     of: ir.Value
@@ -53,35 +52,35 @@ class View:
 
 @dataclass(frozen=True)
 class Graph:
-    """A denoiser's graph, not yet on the disk.
+    """A denoiser's graph in memory.
 
     Attributes:
-        model: without traces of what made it.
-        views: initializers that `save` stores inside others.
+        model: The model, without the metadata that tracing leaves.
+        views: The initializers that `save` stores inside others.
     """
 
     model: ir.Model
     views: list[View] = field(default_factory=list)
 
     def save(self, path: Path, provenance: Mapping[str, str]) -> None:
-        """Writes the graph to `path` and its weights to `path` + ".data".
+        """Write the graph to `path` and its weights to `path` + ".data".
 
         Args:
-            path: where to; the folder is there.
-            provenance: goes into the file's metadata.
+            path: The path of the graph, in an existing folder.
+            provenance: The metadata of the file.
         """
         self.views.extend(tied(self.model.graph))
         self.model.metadata_props.update(provenance)
         weights = f"{path.name}.data"
         ir.external_data.unload_from_model(self.model, path.parent, weights, size_threshold_bytes=EXTERNAL)
         for view in self.views:
-            view.value.const_value = inside(view, path.parent)
+            view.value.const_value = stored_view(view, path.parent)
             self.model.graph.register_initializer(view.value)
         ir.save(self.model, path)
 
 
-def inside(view: View, folder: Path) -> ir.ExternalTensor:
-    """Where a view is stored: in the bytes of the initializer that it is of."""
+def stored_view(view: View, folder: Path) -> ir.ExternalTensor:
+    """Return a view as a tensor in the stored bytes of the initializer that it is a view of."""
     whole, shape = view.of.const_value, view.value.shape
     assert isinstance(whole, ir.ExternalTensor), "it is larger than EXTERNAL"
     assert shape is not None, "a view is made with its shape"
@@ -98,20 +97,20 @@ def inside(view: View, folder: Path) -> ir.ExternalTensor:
 
 
 def name_of(value: ir.Value) -> str:
-    """Return the name of a value that has one."""
+    """Return the name of an input, output or initializer."""
     assert value.name is not None, "inputs, outputs and initializers have names"
     return value.name
 
 
 def rows_of(value: ir.Value) -> int:
-    """Return the first size of an initializer, whose sizes are numbers."""
+    """Return the number of rows of an initializer."""
     size = value.shape[0] if value.shape is not None else None
     assert isinstance(size, int), "an initializer's shape is known"
     return size
 
 
 def trace(source: Source) -> Graph:
-    """The float32 graph of a checkpoint."""
+    """Return the float32 graph of a checkpoint."""
     dims = {name: Dim(name) for name in ("batch", "seq", "past", "n", "u")}
     with quiet():
         program: Any = torch.onnx.export(
@@ -129,17 +128,17 @@ def trace(source: Source) -> Graph:
 
 
 def tied(graph: ir.Graph) -> list[View]:
-    """Takes the head's table, if it has one of its own, out of what is stored: it is the embedding's first rows."""
+    """Replace the head's own table, if it has one, by a view of the embedding's first rows."""
     if HEAD_TABLE not in graph.initializers:
         return []
     return [View(graph.initializers.pop(HEAD_TABLE), graph.initializers[TABLE], 0)]
 
 
 def example(shape: Shape) -> tuple[Tensor, ...]:
-    """Inputs to trace with.
+    """Return inputs to trace with.
 
-    No dynamic axis is 0 or 1, for which tracing specialises. No tensor is there twice, for tracing takes one for both,
-    nor is one a view, whose base's sizes get in the way.
+    No dynamic axis is 0 or 1, for which tracing specializes. No tensor occurs twice, since tracing would take both for
+    one input, and none is a view, since the sizes of its base would interfere.
     """
     sizes = {"batch": 2, "seq": 6, "past": 3, "n": 4, "u": 5}
     cached = {0: shape.layers, 3: shape.hidden_size}
@@ -153,7 +152,7 @@ def example(shape: Shape) -> tuple[Tensor, ...]:
 
 
 def forget_traces(model: Any) -> None:
-    """Takes out of an onnx_ir.Model what torch notes for its own debugging, the paths of its source files among it."""
+    """Remove the metadata that torch adds to an onnx_ir.Model for debugging, such as paths of source files."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
@@ -164,7 +163,7 @@ def forget_traces(model: Any) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what torch's exporter says about packages and names that do not concern this export."""
+    """Silence what torch's exporter prints about packages and names that do not concern this export."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

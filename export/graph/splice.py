@@ -1,4 +1,4 @@
-"""Puts a variant's denoiser, as it was written, into the loop of `generation`; the weights stay where they are."""
+"""Splices a variant's written denoiser into the loop of `generation`; both graphs share the file of weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +16,18 @@ from diffutron_ort_export.graph.network import KEPT, PLACE
 from diffutron_ort_export.graph.onnx_graph import rows_of
 
 IR_VERSION = 10
-"""What every ONNX Runtime that we allow reads, and the denoiser has."""
+"""The denoiser's IR version, which every allowed release of ONNX Runtime reads."""
 
 RESULTS = ("top_ids", "top_logits", "rest", "rest_tempered", "logits")
 """The denoiser's outputs that the loop reads."""
 
 
 def splice(denoiser: Path, out: Path) -> None:
-    """Writes generation with a denoiser as one graph.
+    """Write generation with a denoiser as one graph.
 
     Args:
-        denoiser: the graph of any variant.
-        out: where to, in the same folder: both read the same file of weights.
+        denoiser: The graph of a variant.
+        out: The path to write, in the same folder, since both graphs read the same file of weights.
     """
     inner, model = ir.load(denoiser), sampler()
     splice_widening(placeholder(model, "widen"), model.graph, inner.graph)
@@ -39,7 +39,7 @@ def splice(denoiser: Path, out: Path) -> None:
 
 
 def sampler() -> ir.Model:
-    """Generation, with holes in the place of the denoiser."""
+    """Return the model of generation, with placeholders for the denoiser."""
     model: ir.Model = ir.from_proto(generate.to_model_proto(ir_version=IR_VERSION))
     domain = next(domain for domain, name, _ in model.functions if name == "plan")
     for key in [key for key in model.functions if key[0] == PLACEHOLDERS.domain]:
@@ -48,22 +48,22 @@ def sampler() -> ir.Model:
     del model.opset_imports[domain]
     shapes = (ir.Shape([1, "total"]), ir.Shape([]), ir.Shape([]))
     for value, shape in zip(model.graph.outputs, shapes, strict=True):
-        value.type, value.shape = ir.TensorType(ir.DataType.INT64), shape  # which the loop leaves unknown
+        value.type, value.shape = ir.TensorType(ir.DataType.INT64), shape  # unknown after the loop
     return model
 
 
 def placeholder(model: ir.Model, name: str) -> ir.Node:
-    """The node that stands for something."""
+    """Return the placeholder node with this name."""
     [node] = [node for node in model.graph.all_nodes() if (node.domain, node.op_type) == (PLACEHOLDERS.domain, name)]
     return node
 
 
 def splice_denoiser(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
-    """Moves a denoiser's nodes to where a node stands for them, and its initializers to the outermost graph."""
+    """Replace a placeholder by the denoiser's nodes, and move its initializers to the outermost graph."""
     given = dict(zip([value.name for value in denoise.function_ir.inputs], node.inputs, strict=True))
     results = {value.name: value for value in inner.outputs}
     for value in inner.inputs:
-        ir.convenience.replace_all_uses_with(value, given.get(value.name) or nothing(outer, value))
+        ir.convenience.replace_all_uses_with(value, given.get(value.name) or empty_past(outer, value))
     for name in list(inner.initializers):
         outer.register_initializer(inner.initializers.pop(name))
     inner.outputs.clear()
@@ -73,7 +73,7 @@ def splice_denoiser(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
 
 
 def replace(node: ir.Node, nodes: Sequence[ir.Node], results: Sequence[ir.Value]) -> None:
-    """Puts nodes in the place of one, and their results in the place of its outputs."""
+    """Replace a node by others, and its outputs by their results."""
     graph = node.graph
     assert graph is not None, "the node is in a graph"
     graph.insert_before(node, nodes)
@@ -81,8 +81,8 @@ def replace(node: ir.Node, nodes: Sequence[ir.Node], results: Sequence[ir.Value]
     graph.remove(node, safe=True)
 
 
-def nothing(outer: ir.Graph, past: ir.Value) -> ir.Value:
-    """What stands for an input of the past: one sequence of no tokens."""
+def empty_past(outer: ir.Graph, past: ir.Value) -> ir.Value:
+    """Return an empty past, one sequence without tokens, for an input of the past."""
     assert past.shape is not None, "inputs have shapes"
     assert past.dtype is not None, "inputs have types"
     sizes: dict[str | None, int] = {"batch": 1, "past": 0}
@@ -91,9 +91,9 @@ def nothing(outer: ir.Graph, past: ir.Value) -> ir.Value:
 
 
 def splice_widening(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
-    """Gives logits [r, columns] a column for every piece, -inf for those that are not in the output vocabulary."""
+    """Replace a placeholder by nodes that scatter logits [r, columns] to the whole vocabulary, with -inf elsewhere."""
     [logits], tape = node.inputs, Tape()
-    assert logits is not None, "it is given"
+    assert logits is not None, "the operator requires it"
     if KEPT in inner.initializers:
         size = constant(outer, "vocabulary", np.array([rows_of(inner.initializers[PLACE])], np.int64))
         rows = tape.op("Shape", [logits], {"end": 1})
@@ -105,14 +105,14 @@ def splice_widening(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
 
 
 def constant(outer: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
-    """A new initializer of the outermost graph."""
+    """Return a new initializer of the outermost graph."""
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     outer.register_initializer(value)
     return value
 
 
 def typed(model: ir.Model) -> ir.Model:
-    """The model with its values' types, and each constant of the type that it is used as from the start."""
+    """Return the model with inferred types, and with each constant stored in the type that it is used as."""
     model = ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
     for node in list(model.graph.all_nodes()):
         if node.op_type == "CastLike":
@@ -123,10 +123,10 @@ def typed(model: ir.Model) -> ir.Model:
 
 
 def cast(node: ir.Node) -> ir.Node:
-    """The Constant that a CastLike of a constant makes."""
+    """Return the Constant that a CastLike of a constant results in."""
     [constant, like], [old] = node.inputs, node.outputs
-    assert constant is not None, "it is given"
-    assert like is not None, "it is given"
+    assert constant is not None, "the operator requires it"
+    assert like is not None, "the operator requires it"
     tensor = ir.convenience.get_const_tensor(constant)
     assert tensor is not None, "onnxscript casts constants alone"
     assert like.dtype is not None, "types have been inferred"

@@ -1,1 +1,1 @@
-"""Graphs in fewer bits, and what that costs."""
+"""Quantizes graphs, and measures what that costs."""

@@ -1,14 +1,14 @@
-"""The float graph -> the same graph with 8-bit products, and one 8-bit table for embedding and head.
+"""Rewrites a float32 graph with 8-bit products, and one 8-bit table for embedding and head.
 
-A matrix W [in, out] is stored as int8 with a scale a column, a table [vocab, hidden] with a scale a row:
+A matrix W [in, out] is stored as int8 with one scale per column, a table [vocab, hidden] with one scale per row:
 W = W8 * scales, where scales = max |W| / 127. Norms, biases, rotation and attention stay float32. The activations x of
-a product are quantized as it runs, in one of two schemes:
+a product are quantized at run time, in one of two schemes:
 
-    tensor   q, s, z = DynamicQuantizeLinear(x)         x W = MatMulInteger(q, W8, z) * (s * scales)
-    row      q = QuantizeLinear(x / m, 1/127, 128)      x W = MatMulInteger(q, W8, 128) * (scales / 127) * m
+    per tensor   q, s, z = DynamicQuantizeLinear(x)         x W = MatMulInteger(q, W8, z) * (s * scales)
+    per token    q = QuantizeLinear(x / m, 1/127, 128)      x W = MatMulInteger(q, W8, 128) * (scales / 127) * m
 
-with m = max |x| of each row. `tensor` is what ONNX Runtime fuses into one operator; `row` takes 9 to 15 % longer a
-pass where every product has it, and keeps an outlier's coarse scale to its own token.
+with m = max |x| of each token. ONNX Runtime fuses the first into one operator. The second makes a pass 9 to 15 % longer
+if every product has it, and confines the coarse scale of an outlier to its own token.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ from diffutron_ort_export.graph.onnx_graph import Graph, name_of, rows_of
 from diffutron_ort_export.graph.rewrite import Rewriter, matrix_of
 
 CHUNKS = 4
-"""The head's table is read in as many parts: turning and packing it needs less memory at a time, and parts of logits
-are still in the cache when they are joined (2 % of a pass)."""
+"""The number of parts in which the head reads its table: transposing and packing a part takes less memory, and the
+parts of logits are still in the cache when they are joined (2 % of a pass)."""
 
-LEAST = np.float32(1e-30)
-"""In the place of a row's maximum that is 0."""
+SMALLEST = np.float32(1e-30)
+"""The least maximum of a token's activations, in place of 0."""
 
 
 class Scheme(StrEnum):
-    """How a matrix takes part in its products."""
+    """How the products with a matrix are computed: the granularity of its activations' scales, or in float32."""
 
     PER_TENSOR = "per_tensor"
     PER_TOKEN = "per_token"  # noqa: S105  # a token of a text
@@ -41,7 +41,7 @@ class Scheme(StrEnum):
 
 @dataclass(frozen=True)
 class Activation:
-    """Quantized activations: q uint8 [..., in], the scale of all or of each row, and the zero point."""
+    """Quantized activations: q uint8 [..., in], the scale of the tensor or of each token, and the zero point."""
 
     q: ir.Value
     scale: ir.Value
@@ -50,17 +50,17 @@ class Activation:
 
 
 def quantize(graph: Graph, schemes: Mapping[str, Scheme]) -> None:
-    """Rewrites a float32 graph in place.
+    """Rewrite a float32 graph in place.
 
     Args:
-        graph: as traced.
-        schemes: of each matrix by its name in the checkpoint, without ".weight"; TENSOR where it has none.
+        graph: The traced graph.
+        schemes: The scheme of each matrix by its name in the checkpoint, without ".weight"; per tensor by default.
     """
     Quantizer(graph, schemes).run()
 
 
 class Quantizer(Rewriter):
-    """Rewrites each product by its matrix's scheme."""
+    """Rewrites each product according to its matrix's scheme."""
 
     def __init__(self, graph: Graph, schemes: Mapping[str, Scheme]) -> None:
         super().__init__(graph)
@@ -69,7 +69,7 @@ class Quantizer(Rewriter):
         self._quantized_table: tuple[NDArray[np.int8], NDArray[np.float32]] | None = None
 
     def product(self, x: ir.Value, matrix: ir.Value) -> ir.Value | None:
-        """Both sides as integers."""
+        """Return the product of integers, scaled."""
         name = name_of(matrix)
         if (scheme := self._scheme(name)) is Scheme.FLOAT:
             return None
@@ -77,7 +77,7 @@ class Quantizer(Rewriter):
         return self._scaled(self._activation(x, scheme), self.constant(f"{name}.int8", q), scales, name)
 
     def embedding(self, ids: ir.Value) -> ir.Value | None:
-        """Rows of the 8-bit table, scaled."""
+        """Return rows of the 8-bit table, scaled."""
         if self._scheme(TABLE) is Scheme.FLOAT:
             return None
         table, scales = self._table()
@@ -85,7 +85,7 @@ class Quantizer(Rewriter):
         return self.op("Mul", row, self.op("Gather", self.constant(f"{TABLE}.scale", scales[:, None]), ids))
 
     def head(self, x: ir.Value, bias: ir.Value) -> ir.Value | None:
-        """The product with the table's rows, which are stored as they lie, [vocab, hidden]."""
+        """Return the product with the table, which is stored as [vocab, hidden], in parts."""
         if (scheme := self._scheme(TABLE)) is Scheme.FLOAT:
             return None
         activation, size = self._activation(x, scheme), rows_of(bias)
@@ -96,7 +96,7 @@ class Quantizer(Rewriter):
         return self.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
     def _head_part(self, x: Activation, bias: ir.Value, first: int, end: int) -> ir.Value:
-        """The logits [n, end - first] of some rows of the table."""
+        """Return the logits [n, end - first] for some rows of the table."""
         table, scales = self._table()
         name = f"head.{first}"
         part = self.part(f"{name}.int8", table, first, end)
@@ -104,7 +104,7 @@ class Quantizer(Rewriter):
         return self.op("Add", product, self.constant(f"{name}.bias", self.weights(name_of(bias))[first:end]))
 
     def _table(self) -> tuple[ir.Value, NDArray[np.float32]]:
-        """The 8-bit table [vocab, hidden] and its scales [vocab]."""
+        """Return the 8-bit table [vocab, hidden] and its scales [vocab]."""
         if self._quantized_table is None:
             self._quantized_table = quantized(self.weights(TABLE), axis=1)
         q, scales = self._quantized_table
@@ -114,7 +114,7 @@ class Quantizer(Rewriter):
         return self.schemes.get(matrix_of(name), Scheme.PER_TENSOR)
 
     def _activation(self, x: ir.Value, scheme: Scheme) -> Activation:
-        """The quantized x, once for all products that read it."""
+        """Return the quantized x; it is quantized once for all products that read it."""
         if (x, scheme) not in self._activations:
             make = self._per_tensor if scheme is Scheme.PER_TENSOR else self._per_token
             self._activations[x, scheme] = make(x)
@@ -127,14 +127,14 @@ class Quantizer(Rewriter):
     def _per_token(self, x: ir.Value) -> Activation:
         last = self.constant("last_axis", np.array([-1], np.int64))
         largest = self.op("ReduceMax", self.op("Abs", x), last, keepdims=1)
-        largest = self.op("Max", largest, self.constant("least", LEAST))
+        largest = self.op("Max", largest, self.constant("least", SMALLEST))
         step, zero = self.constant("step", np.float32(1 / 127)), self.constant("zero", np.uint8(128))
         return Activation(
             self.op("QuantizeLinear", self.op("Div", x, largest), step, zero), largest, zero, Scheme.PER_TOKEN
         )
 
     def _scaled(self, x: Activation, weight: ir.Value, scales: NDArray[np.float32], name: str) -> ir.Value:
-        """The float32 product of quantized activations and an 8-bit matrix [in, out] with scales [out]."""
+        """Return the float32 product of quantized activations and an 8-bit matrix [in, out] with scales [out]."""
         total = self.op("Cast", self.op("MatMulInteger", x.q, weight, x.zero), to=ir.DataType.FLOAT)
         if x.scheme is Scheme.PER_TENSOR:
             return self.op("Mul", total, self.op("Mul", x.scale, self.constant(f"{name}.scale", scales)))
@@ -142,7 +142,7 @@ class Quantizer(Rewriter):
 
 
 def quantized(matrix: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """A matrix as int8, and the scales along the other axis than `axis`, symmetric: int8 * scales is the matrix."""
+    """Return a matrix as symmetric int8, with scales from its maxima over `axis`; int8 * scales is the matrix."""
     scales = np.abs(matrix).max(axis=axis) / np.float32(127)
-    scales[scales < np.finfo(np.float32).tiny] = 1  # of nothing, or of so little that a quotient could leave int8
+    scales[scales < np.finfo(np.float32).tiny] = 1  # of zeros, or of numbers so small that a quotient could leave int8
     return np.rint(matrix / np.expand_dims(scales, axis)).astype(np.int8), scales

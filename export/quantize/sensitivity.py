@@ -1,6 +1,6 @@
-"""Which matrices an 8-bit graph should leave alone: each one's share of the loss, measured in torch.
+"""Finds the matrices that an 8-bit graph should treat with care, by measuring each one's sensitivity in torch.
 
-A matrix's share is the mean KL divergence, from float32's predictions, of the network in which it alone is quantized.
+A matrix's sensitivity is the mean KL divergence from float32's predictions when it alone is quantized.
 """
 
 import fnmatch
@@ -13,33 +13,33 @@ from diffutron_ort_export.passages import PASSAGES
 from diffutron_ort_export.quantize.int8 import Scheme
 from diffutron_ort_export.quantize.simulation import products, simulated_int8
 
-ENOUGH = 0.98
-"""The share of clear rows with float32's best token that a quantized graph should reach."""
+TARGET_AGREEMENT = 0.98
+"""The agreement with float32 that a quantized graph should reach."""
 
 GAIN = 4
-"""A matrix is quantized a row at a time first where that divides its share of the loss by so much."""
+"""The least factor by which per-token scales must lower a matrix's sensitivity, to be tried before float32."""
 
 
 def excluded(patterns: Sequence[str], names: Sequence[str]) -> dict[str, Scheme]:
-    """FLOAT for every matrix that a pattern (as of a shell) fits.
+    """Return FLOAT for every matrix that matches a shell pattern.
 
     Raises:
-        OptionError: a pattern fits none.
+        OptionError: A pattern matches no matrix.
     """
     schemes: dict[str, Scheme] = {}
     for pattern in patterns:
-        fitting = fnmatch.filter(names, pattern)
-        if not fitting:
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
             raise OptionError(f"exclude {pattern!r}: no matrix has such a name; there are {', '.join(names)}")
-        schemes |= dict.fromkeys(fitting, Scheme.FLOAT)
+        schemes |= dict.fromkeys(matching, Scheme.FLOAT)
     return schemes
 
 
 class Search:
-    """Takes matrices out of the worst of quantization, the one that costs most first.
+    """Finds the exceptions from per-tensor quantization, starting with the most sensitive matrix.
 
-    A matrix that gains by ROW is put into it before it is left in float, for what ROW leaves of its share can still be
-    more than the others'.
+    A matrix that gains from per-token scales gets these before float32, and is measured again: what is left of its
+    sensitivity may still exceed the others'.
     """
 
     def __init__(self, baseline: Fp32Baseline) -> None:
@@ -49,15 +49,15 @@ class Search:
         self._changes: list[tuple[str, Scheme]] = []
 
     def schemes(self, count: int) -> dict[str, Scheme]:
-        """The schemes after `count` changes; after `most` of them every matrix is FLOAT."""
+        """Return the schemes after `count` changes; after `most` of them every matrix is FLOAT."""
         while len(self._changes) < count and self._costs:
             self._changes.append(self._change())
         return dict(self._changes[:count])
 
     def least(self) -> int:
-        """How many changes have to be made until the simulated graph is close enough; `most`, if no fewer suffice.
+        """Return the fewest changes after which the simulated graph is close enough; `most` if no fewer suffice.
 
-        It is looked for from below, by doubling: what a change costs to find is saved where few are needed.
+        The search doubles from below, since every change takes time to find and few are usually needed.
         """
         low, high = 1, 1
         while high < self.most and not self._enough(high):
@@ -69,30 +69,30 @@ class Search:
 
     @functools.cached_property
     def _costs(self) -> dict[str, float]:
-        """Each matrix's share of the loss in the scheme that it has after the changes so far, if that is not FLOAT."""
-        return {name: self._share(name, Scheme.PER_TENSOR) for name in self.matrices}
+        """The sensitivity of each matrix that is not FLOAT, in its scheme after the changes so far."""
+        return {name: self._sensitivity(name, Scheme.PER_TENSOR) for name in self.matrices}
 
     def _change(self) -> tuple[str, Scheme]:
-        """The next change: of the matrix that costs most."""
+        """Return the next change, which concerns the most sensitive matrix."""
         name = max(self._costs, key=lambda name: self._costs[name])
         cost = self._costs.pop(name)
         if (name, Scheme.PER_TOKEN) not in self._changes and (
-            by_row := self._share(name, Scheme.PER_TOKEN)
+            per_token := self._sensitivity(name, Scheme.PER_TOKEN)
         ) * GAIN <= cost:
-            self._costs[name] = by_row
+            self._costs[name] = per_token
             return name, Scheme.PER_TOKEN
         return name, Scheme.FLOAT
 
     def _enough(self, count: int) -> bool:
-        return self._rows(self.schemes(count)).agreement() >= ENOUGH
+        return self._rows(self.schemes(count)).agreement() >= TARGET_AGREEMENT
 
     def _rows(self, schemes: Mapping[str, Scheme], every: int = 1) -> Rows:
-        """The simulated graph's rows against float32's; a matrix without a scheme is quantized by TENSOR."""
+        """Compare the simulated graph's rows with float32's; a matrix without a scheme is quantized per tensor."""
         forward = TorchForward(self.baseline.denoiser)
         with simulated_int8(self.matrices, schemes):
             return join(list(self.baseline.rows(forward, every).values()))
 
-    def _share(self, name: str, scheme: Scheme) -> float:
-        """A matrix's share of the loss, on one passage in each ratio."""
+    def _sensitivity(self, name: str, scheme: Scheme) -> float:
+        """Measure a matrix's sensitivity, on one passage in each mask ratio."""
         others = dict.fromkeys(self.matrices, Scheme.FLOAT)
         return float(self._rows(others | {name: scheme}, every=len(PASSAGES)).kl.mean())

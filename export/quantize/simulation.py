@@ -1,4 +1,4 @@
-"""The network in torch as if its products were made in fewer bits, which ONNX Runtime need not have run for that."""
+"""Fake quantization of the network in torch, so that sensitivity is measured without exporting a graph."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,11 +16,11 @@ from diffutron_ort_export.quantize.int8 import Scheme
 from diffutron_ort_export.recipes import runnable
 
 HEAD = matrix_of(TABLE)
-"""The table's name; it is the embedding's and the head's."""
+"""The table's name as a matrix; embedding and head share it."""
 
 
 class Product(NamedTuple):
-    """A module that multiplies, and what it multiplies by, unless another one of the same matrix has that already."""
+    """A module that multiplies, and its weight, unless another module of the same matrix holds that."""
 
     module: nn.Module
     weight: Tensor | None
@@ -30,7 +30,7 @@ Products = Mapping[str, Sequence[Product]]
 
 
 def products(denoiser: Denoiser) -> dict[str, list[Product]]:
-    """What multiplies by each matrix, by the matrix's name in the checkpoint."""
+    """Return the modules that multiply by each matrix, by the matrix's name in the checkpoint."""
     result: dict[str, list[Product]] = {}
     for name, module in denoiser.named_modules():
         if isinstance(module, Projection):
@@ -42,52 +42,54 @@ def products(denoiser: Denoiser) -> dict[str, list[Product]]:
 
 @contextlib.contextmanager
 def simulated_int8(matrices: Products, schemes: Mapping[str, Scheme]) -> Iterator[None]:
-    """The network as if its matrices were 8-bit in these schemes, TENSOR where there is none.
+    """Simulate 8-bit products with these schemes, per tensor for a matrix without one.
 
-    Weights are rounded to what their int8 and scales stand for, activations to what their scheme would make of them.
+    Weights and activations are rounded to the values that their integers and scales represent.
     """
     with contextlib.ExitStack() as stack:
         for name, parts in matrices.items():
             if (scheme := schemes.get(name, Scheme.PER_TENSOR)) is Scheme.FLOAT:
                 continue
             for module, weight in parts:
-                stack.callback(module.register_forward_pre_hook(rounding(partial(by_form, scheme=scheme))).remove)
-                change(stack, weight, partial(by_scales, axis=1 if name == HEAD else 0))
+                stack.callback(
+                    module.register_forward_pre_hook(rounding(partial(fake_quantized, scheme=scheme))).remove
+                )
+                change(stack, weight, partial(dequantized, axis=1 if name == HEAD else 0))
         yield
 
 
 @contextlib.contextmanager
 def simulated_fp16(matrices: Products, variant: str) -> Iterator[None]:
-    """The network as if its products were made in half precision.
+    """Simulate products in half precision.
 
-    ONNX Runtime's CPU provider has no such products and takes the casts around them away, so it cannot tell what a
-    GPU makes of activations.
+    ONNX Runtime's CPU provider has no such products and removes the casts around them, so it cannot show how a GPU
+    rounds activations.
 
     Args:
-        matrices: what multiplies by each.
-        variant: for errors.
+        matrices: The modules that multiply by each matrix.
+        variant: The variant's name, for errors.
 
     Raises:
-        FidelityError: (while a pass runs) a product is not finite; it names the first matrix whose is not.
+        FidelityError: A product is not finite (raised while a pass runs); the message names the matrix.
     """
     with contextlib.ExitStack() as stack:
         for name, parts in matrices.items():
             for module, weight in parts:
-                stack.callback(module.register_forward_pre_hook(rounding(to_half)).remove)
-                stack.callback(module.register_forward_hook(finite_half(name, variant)).remove)
-                change(stack, weight, to_half)
+                stack.callback(module.register_forward_pre_hook(rounding(rounded_fp16)).remove)
+                stack.callback(module.register_forward_hook(finite_fp16(name, variant)).remove)
+                change(stack, weight, rounded_fp16)
         yield
 
 
 def change(stack: contextlib.ExitStack, weight: Tensor | None, by: Callable[[Tensor], Tensor]) -> None:
-    """Changes a weight, if there is one, until the stack is left."""
+    """Replace a weight, if there is one, until the stack is closed."""
     if weight is not None:
         stack.callback(setattr, weight, "data", weight.data)
         weight.data = by(weight.data)
 
 
 def rounding(by: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Any, ...]]:
-    """A hook that changes what goes into a product; ids, which go into the embedding, stay."""
+    """Return a hook that rounds the input of a product; the embedding's ids stay."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # noqa: ARG001
         x, *others = inputs
@@ -96,12 +98,12 @@ def rounding(by: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Any, ...]]:
     return hook
 
 
-def finite_half(name: str, variant: str) -> Callable[..., Tensor]:
-    """A hook that rounds a product, less the bias that is added to it at float32, and refuses infinite ones."""
+def finite_fp16(name: str, variant: str) -> Callable[..., Tensor]:
+    """Return a hook that rounds a product without its float32 bias, and refuses one that is not finite."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:  # noqa: ARG001
         bias = getattr(module, "bias", 0)
-        product = to_half(result - bias)
+        product = rounded_fp16(result - bias)
         if not product.isfinite().all():
             raise FidelityError(
                 f"variant {variant}: the product with {name} overflows half precision, which ends at "
@@ -113,19 +115,19 @@ def finite_half(name: str, variant: str) -> Callable[..., Tensor]:
     return hook
 
 
-def to_half(x: Tensor) -> Tensor:
-    """What is left of a tensor in half precision."""
+def rounded_fp16(x: Tensor) -> Tensor:
+    """Return a tensor rounded to half precision."""
     return x.half().float()
 
 
-def by_scales(weight: Tensor, axis: int) -> Tensor:
-    """What the int8 of a matrix and its scales stand for."""
+def dequantized(weight: Tensor, axis: int) -> Tensor:
+    """Return the values that a matrix's int8 and scales represent."""
     scales = weight.abs().amax(axis, keepdim=True).div(127).clamp(min=1e-30)
     return (weight / scales).round() * scales
 
 
-def by_form(x: Tensor, scheme: Scheme) -> Tensor:
-    """What the 8-bit activations of a scheme stand for."""
+def fake_quantized(x: Tensor, scheme: Scheme) -> Tensor:
+    """Return the values that the 8-bit activations of a scheme represent."""
     if scheme is Scheme.PER_TOKEN:
         step = x.abs().amax(-1, keepdim=True).div(127).clamp(min=1e-30)
         return (x / step).round() * step

@@ -189,10 +189,12 @@ def test_a_miss_is_told_and_a_large_one_refused(
 ) -> None:
     job = Job("int8", tmp_path / "denoiser.onnx", {}, baseline, Options(accept=accept))
     if refused:
-        with pytest.raises(FidelityError, match=r"89\.9% of the clear rows .* 98% is the aim, 90% the least.*--accept"):
+        with pytest.raises(
+            FidelityError, match=r"89\.9% of the clear rows .* 98% is the target, 90% the least.*--accept"
+        ):
             judge(job, agreement)
     else:
         judge(job, agreement)
     said = [str(warning.message) for warning in recwarn if warning.category is DiffutronWarning]
     assert len(said) == told
-    assert all("variant int8" in text and "98% is the aim" in text for text in said)
+    assert all("variant int8" in text and "98% is the target" in text for text in said)

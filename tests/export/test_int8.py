@@ -102,17 +102,17 @@ def test_only_standard_operators_and_the_contract_of_float32(
 
 
 def test_products_are_of_integers_and_share_what_they_read(graphs: dict[str, Path]) -> None:
-    plain, by_row, mixed = (counted(graphs[name]) for name in (*SCHEMES, "mixed"))
+    plain, per_token, mixed = (counted(graphs[name]) for name in (*SCHEMES, "mixed"))
     matrices = 7 * LAYERS + 1
     # A layer reads four: the normed stream (query, key, value), attention, the normed stream again, and the gated unit;
     # the last layer's query reads rows alone, and the head reads two.
     reads = 4 * LAYERS + 1 + 2
-    for counts in (plain, by_row):
+    for counts in (plain, per_token):
         assert counts["MatMulInteger"] == matrices + CHUNKS
         assert counts["MatMul"] == counts["Gemm"] == 0
         assert counts["Attention"] == LAYERS
     assert (plain["DynamicQuantizeLinear"], plain["QuantizeLinear"]) == (reads, 0)
-    assert (by_row["DynamicQuantizeLinear"], by_row["QuantizeLinear"]) == (0, reads)
+    assert (per_token["DynamicQuantizeLinear"], per_token["QuantizeLinear"]) == (0, reads)
     assert (mixed["MatMul"], mixed["Gemm"], mixed["MatMulInteger"]) == (3, 1, matrices - 3)
     assert (mixed["DynamicQuantizeLinear"], mixed["QuantizeLinear"]) == (reads - 3, 1)
 
@@ -152,7 +152,7 @@ def small(weights: dict[str, NDArray[np.float32]], folder: Path, scheme: Scheme)
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def by_tensor(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def per_tensor(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """DynamicQuantizeLinear's q - z, and its scale; the standard's words."""
     low, high = min(x.min(), np.float32(0)), max(x.max(), np.float32(0))
     scale = np.float32((high - low) / np.float32(255))
@@ -160,7 +160,7 @@ def by_tensor(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.flo
     return (np.clip(np.rint(x / scale) + zero, 0, 255) - zero).astype(np.int64), scale
 
 
-def by_row(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def per_token(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """q and the scale of each row."""
     most = np.maximum(np.abs(x).max(axis=1, keepdims=True), np.float32(1e-30))
     return np.rint(x / most * np.float32(127)).astype(np.int64), most / np.float32(127)
@@ -190,7 +190,7 @@ def test_numbers_too_small_for_a_scale_leave_int8_nowhere(least: float) -> None:
     np.testing.assert_allclose(q * scales, least, rtol=1e-6, atol=1e-42)
 
 
-@pytest.mark.parametrize(("scheme", "activations"), [(Scheme.PER_TENSOR, by_tensor), (Scheme.PER_TOKEN, by_row)])
+@pytest.mark.parametrize(("scheme", "activations"), [(Scheme.PER_TENSOR, per_tensor), (Scheme.PER_TOKEN, per_token)])
 def test_products_are_what_numpy_makes_of_the_integers(weights, tmp_path: Path, scheme: Scheme, activations) -> None:
     x = np.random.default_rng(5).normal(size=(6, 16)).astype(np.float32)
     x[2] = 0  # a row of nothing has no scale of its own
@@ -207,7 +207,7 @@ def test_products_are_what_numpy_makes_of_the_integers(weights, tmp_path: Path, 
     assert not product[2].any()
 
 
-def test_an_outlier_harms_its_own_row_alone_by_row_and_all_by_tensor(weights, tmp_path: Path) -> None:
+def test_an_outlier_harms_its_own_row_alone_per_token_and_all_per_tensor(weights, tmp_path: Path) -> None:
     x = np.random.default_rng(6).normal(size=(8, 16)).astype(np.float32)
     loud = x.copy()
     loud[3] *= 1000
@@ -241,7 +241,7 @@ def moved(run: GraphSession, ids: NDArray[np.int64], others: NDArray[np.int64]) 
     return tuple(np.abs(found[: ids.size] - alone).max(axis=1) for found in (np.array(single), batched))
 
 
-def test_by_row_nothing_moves_a_row_and_by_tensor_all_that_is_beside_it(run: Run) -> None:
+def test_per_token_nothing_moves_a_row_and_per_tensor_all_that_is_beside_it(run: Run) -> None:
     ids, others = LOGITS["ids_2"], np.tile(LOGITS["ids_3"], 2)[:50]
     for change in moved(run["per_token"], ids, others):
         assert (change <= 1e-5).sum() >= 30

@@ -57,7 +57,7 @@ class Fake(Search):
         self.matrices, self.shares, self.enough = {name: [] for name in shares}, shares, enough
         self.most, self._changes, self.asked = 2 * len(shares), [], []
 
-    def _share(self, name: str, scheme: Scheme) -> float:
+    def _sensitivity(self, name: str, scheme: Scheme) -> float:
         self.asked.append((name, scheme))
         return self.shares[name][scheme is Scheme.PER_TOKEN]
 
@@ -174,7 +174,7 @@ def test_planted_outliers_are_found_and_left_in_float(nano: Source, job, recwarn
     assert (
         f"{', '.join(card['left_in_float'])} stayed in float32, which adds {card['extra_bytes'] / 1e6:.1f} MB" in said
     )
-    assert "98% is the aim" not in said
+    assert "98% is the target" not in said
 
 
 def test_nothing_need_be_left_of_nano_itself(nano: Source, job, recwarn) -> None:
@@ -184,14 +184,14 @@ def test_nothing_need_be_left_of_nano_itself(nano: Source, job, recwarn) -> None
     assert card["agreement"] >= 0.98
     said = "\n".join(str(warning.message) for warning in recwarn)
     assert "aim" not in said
-    assert ("a row at a time" in said) == bool(card["by_row"])
+    assert ("per-token" in said) == bool(card["by_row"])
 
 
 def test_far_from_float32_is_refused_unless_accepted(nano: Source, job) -> None:
     planted = altered(nano, attention)
     with pytest.raises(FidelityError, match=r"int8: 8\d\.\d% of the clear rows .* --accept writes it all the same"):
         write_int8(job(planted, exclude=[]))
-    with pytest.warns(DiffutronWarning, match="98% is the aim"):
+    with pytest.warns(DiffutronWarning, match="98% is the target"):
         card = write_int8(job(planted, exclude=[], accept=True))
     assert card["agreement"] < 0.9
     assert (card["left_in_float"], card["extra_bytes"]) == ([], 0)

@@ -21,8 +21,8 @@ from diffutron_ort_export.graph.rewrite import matrix_of
 from diffutron_ort_export.quantize.int8 import Scheme, quantize
 from diffutron_ort_export.quantize.simulation import (
     Product,
-    by_form,
-    by_scales,
+    dequantized,
+    fake_quantized,
     products,
     simulated_fp16,
     simulated_int8,
@@ -47,19 +47,19 @@ def denoiser(source: Source) -> Denoiser:
 def test_forms_by_hand() -> None:
     x = torch.tensor([[1.0, -0.5, 0.254], [100.0, 0.0, 0.3]])
     np.testing.assert_allclose(
-        by_form(x, Scheme.PER_TOKEN)[0], [1, -64 / 127, 32 / 127], rtol=1e-6
+        fake_quantized(x, Scheme.PER_TOKEN)[0], [1, -64 / 127, 32 / 127], rtol=1e-6
     )  # -63.5 goes to even
-    np.testing.assert_allclose(by_form(x, Scheme.PER_TOKEN)[1], [100, 0, 0])
+    np.testing.assert_allclose(fake_quantized(x, Scheme.PER_TOKEN)[1], [100, 0, 0])
     step = 100.5 / 255
     np.testing.assert_allclose(
-        by_form(x, Scheme.PER_TENSOR), [[3 * step, -step, step], [254 * step, 0, step]], rtol=1e-6
+        fake_quantized(x, Scheme.PER_TENSOR), [[3 * step, -step, step], [254 * step, 0, step]], rtol=1e-6
     )
-    assert not by_form(torch.zeros(2, 3), Scheme.PER_TOKEN).any()
-    assert not by_form(torch.zeros(2, 3), Scheme.PER_TENSOR).any()
+    assert not fake_quantized(torch.zeros(2, 3), Scheme.PER_TOKEN).any()
+    assert not fake_quantized(torch.zeros(2, 3), Scheme.PER_TENSOR).any()
 
 
 def test_weights_by_hand() -> None:
-    np.testing.assert_allclose(by_scales(torch.tensor([[127.0, 0], [-63.6, 0]]), 0), [[127, 0], [-64, 0]])
+    np.testing.assert_allclose(dequantized(torch.tensor([[127.0, 0], [-63.6, 0]]), 0), [[127, 0], [-64, 0]])
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_an_output_vocabulary_is_rounded_too(source: Source) -> None:
     kept = build(source.shape, source.tensors, list(range(0, 512, 2)))
     head, table = kept.head_table.clone(), source.tensors[TABLE][::2]
     with simulated_int8(products(kept), {}):
-        np.testing.assert_array_equal(kept.head_table, by_scales(table, 1))
+        np.testing.assert_array_equal(kept.head_table, dequantized(table, 1))
     with simulated_fp16(products(kept), "fp16"):
         np.testing.assert_array_equal(kept.head_table, table.half().float())
     assert torch.equal(kept.head_table, head)
