@@ -127,7 +127,7 @@ def encoded(source: Source, texts: Sequence[str]) -> Iterator[Ids]:
 
 
 def pass_over(ids: Ids, rows: Ids) -> PassInput:
-    """A batch of one sequence [seq], without penalty."""
+    """Return the input of a pass over one sequence [seq], without penalty."""
     one = np.ones(1, np.float32)
     return PassInput(ids[None], np.arange(ids.size)[None], rows, np.zeros((1, 1), np.int64), one, one)
 

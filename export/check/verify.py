@@ -296,7 +296,7 @@ def check_reductions(session: GraphSession, name: str) -> None:
 
 
 def reductions(logits: Floats, seen: Ids, penalty: float, temperature: float) -> dict[str, Any]:
-    """Return what a graph should return for a row of logits [vocab], at float64; of the best tokens, only the logits."""
+    """Return the reductions of a row of logits [vocab] at float64; of the best tokens, only the logits."""
     logits = logits.astype(np.float64)
     unique = np.unique(seen)
     logits[unique] = np.where(logits[unique] > 0, logits[unique] / penalty, logits[unique] * penalty)

@@ -22,13 +22,13 @@ SPAN, BLOCK = 64, 32
 """What the runtime generates: 64 tokens in two blocks."""
 
 POOL = 32
-"""Batches that are sorted by length together."""
+"""The number of batches that are sorted by length together."""
 SHORT_TAIL = 6
 FULL = 0.12
-"""Share of the batches with the whole span of 64; they hold fewer rows, since they are three times as long."""
+"""The share of batches with the whole span of 64, which are three times as long and hold fewer rows."""
 SENTENCES = 0.03
 MOST_WEIGHT = 10.0
-"""A token that is masked alone among sixty would else outweigh its whole batch."""
+"""Otherwise a token that is masked alone among sixty would outweigh its whole batch."""
 
 
 class Batch(NamedTuple):
@@ -39,11 +39,11 @@ class Batch(NamedTuple):
     targets: Tensor
     """[batch, seq], before masking."""
     masked: Tensor
-    """[batch, seq]: what is to be predicted."""
+    """[batch, seq]: the positions to predict."""
     weights: Tensor
     """[batch, seq]: n / k for a row of which k of n were masked."""
     lengths: Tensor
-    """[batch]: tokens of the answer without the padding, which losses are divided by."""
+    """[batch]: the number of answer tokens without padding, which the losses are divided by."""
     kinds: list[int]
     """The kind of every row; empty for sentences."""
 
@@ -64,7 +64,7 @@ class Batches:
     """Endless training batches.
 
     Attributes:
-        shares: How much of the data each kind gets; the trainer raises those that lag.
+        shares: The share of the data that each kind gets; the trainer raises those of kinds that lag.
     """
 
     def __init__(self, tokenizer: Tokenizer, size: int, seed: int) -> None:
@@ -109,12 +109,12 @@ class Batches:
         return self._batch(rows, length, SPAN - BLOCK if self.rng.random() < 0.5 else 0)
 
     def _batch(self, rows: list[Row], length: int, later: int) -> Batch:
-        """Fill up with padding, which is part of the answer, and mask.
+        """Pad the rows, padding being part of the answer, and mask them.
 
         Args:
             rows: The exercises.
-            length: Of every sequence.
-            later: Positions at the end that stand for a block not begun: all masks, and not asked for.
+            length: The length of every sequence.
+            later: The number of positions at the end that belong to a later block: all masks, and not predicted.
         """
         targets = torch.full((len(rows), length), PAD)
         for i, row in enumerate(rows):
@@ -126,7 +126,7 @@ class Batches:
         return batch._replace(lengths=torch.tensor([len(row.answer) for row in rows]), kinds=[row.kind for row in rows])
 
     def _sentences(self) -> Batch:
-        """Sentences of one length without a template, up to half of their tokens masked."""
+        """Return sentences of one length without a template, up to half of their tokens masked."""
         texts = self._encode([sentence(self.rng) for _ in range(2 * self.size)])
         length = len(self.rng.choice(texts))
         targets = torch.tensor([ids for ids in texts if len(ids) == length])

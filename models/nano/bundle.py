@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Export beside, under the model's name, and then in place."""
+    """Export to a scratch folder under the model's name, then copy the bundle into place."""
     with tempfile.TemporaryDirectory() as scratch:
         named = shutil.copytree(HERE / "checkpoint", Path(scratch) / "nano")
         export(named, Path(scratch) / "bundle", variants=("fp32", "int8"))

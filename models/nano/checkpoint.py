@@ -1,4 +1,4 @@
-"""The checkpoint in the Hugging Face layout."""
+"""Writes and reads the checkpoint in the Hugging Face layout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKENIZER_CONFIG = {
     "unk_token": "<unk>",
 }
 GENERATION_CONFIG = {"repetition_penalty": 1.0, "temperature": 0.0}
-"""One answer is right, and lists repeat their commas."""
+"""Questions have one right answer, and lists repeat their commas."""
 
 
 def write(network: Denoiser, tokenizer: Tokenizer, folder: Path) -> None:
@@ -54,7 +54,7 @@ def read(folder: Path) -> Denoiser:
 
 
 def difference(folder: Path, length: int = 128) -> float:
-    """Largest difference between this network's logits and those of transformers' ModernBertForMaskedLM."""
+    """Return the largest difference between this network's logits and those of transformers' ModernBertForMaskedLM."""
     from transformers import ModernBertForMaskedLM
 
     network = read(folder)

@@ -1,4 +1,4 @@
-"""The picture of a run."""
+"""Draws the curves of a run."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python models/nano/evaluate.py --seed 1 --count 520
 
-An answer is right if it is the expected text, letter for letter, but for spaces around it.
+An answer is right if it equals the expected text, apart from surrounding spaces.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def sums() -> Iterator[Exercise]:
-    """All ten thousand sums from 0 to 99, in the wording of the README."""
+    """Yield all ten thousand sums of numbers from 0 to 99, in the wording of the README."""
     for a in range(100):
         for b in range(100):
             question = SUM.format(a=number(a), b=number(b))
@@ -44,7 +44,7 @@ def answers(model: Diffutron, exercises: Sequence[Exercise], batch: int, **setti
 
 
 def exact_match(exercises: Sequence[Exercise], texts: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Right answers, questions and share, overall and by kind."""
+    """Count right answers, overall and by kind, and their shares."""
     table = {}
     for name in ("overall", *KINDS):
         marks = [
@@ -74,7 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, default="held-out")
     parser.add_argument("--sums", action="store_true", help="instead: all 10,000 sums from 0 to 99")
     parser.add_argument("--model", default=Path(__file__).parent)
-    parser.add_argument("--variant", help="of the bundle; its default unless given")
+    parser.add_argument("--variant", help="variant of the bundle (default: the bundle's)")
     parser.add_argument("--steps", type=int, help="fewer steps commit several tokens at once")
     parser.add_argument("--batch", type=int, default=26)
     parser.add_argument("--json", action="store_true", help="print one object")

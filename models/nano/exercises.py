@@ -1,7 +1,7 @@
-"""A seeded generator of Turkish exercises whose right answer is known.
+"""Draws Turkish exercises whose right answer is known.
 
-Each kind is a function of a random generator to (question, answer). Which side of the split a question is on depends on
-nothing but its text, so that the split stays the same whatever is drawn.
+Each kind is a function from a random generator to (question, answer). The side of the split that a question is on
+depends only on its text, so the split is the same whatever is drawn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HELD_OUT_PERCENT = 10
 GAP = "___"
 DISTANCE = 2
-"""The farthest day or month that is asked for."""
+"""The largest distance in days or months that a question asks for."""
 SPLITS = ("held-out", "training")
 
 
@@ -33,7 +33,7 @@ class Exercise:
     question: str
     answer: str
     key: str
-    """What decides the side of the split."""
+    """The text that decides the side of the split."""
 
 
 Draw = tuple[str, str]
@@ -43,7 +43,7 @@ SUMS = (SUM, SUM, "{a} ile {b} toplamı kaçtır?", "{a} ve {b} toplanırsa kaç
 
 
 def _term(rng: Random) -> int:
-    """A number below a hundred; those of one digit, which people ask for first, more often than one in ten."""
+    """Draw a number below a hundred, with one digit more often than by chance: people try those first."""
     return rng.randrange(rng.choice((10, 100, 100)))
 
 
@@ -198,7 +198,7 @@ FILL = ("boşluğu doldur: {x}", "eksik olanı yaz: {x}", "hangisi eksik: {x}")
 
 
 def _sequence(rng: Random) -> list[str]:
-    """Four terms: numbers, days or months."""
+    """Draw four terms of a sequence: numbers, days or months."""
     if rng.random() < 0.4:
         names = rng.choice((DAYS, MONTHS))
         start = rng.randrange(len(names))
@@ -241,7 +241,7 @@ KINDS: dict[str, Callable[[Random], tuple[str, ...]]] = {
 
 
 def split_of(key: str) -> str:
-    """The side of a key, the same for every capitalisation."""
+    """Return the side of the split that a key is on, whatever its capitalisation."""
     digest = hashlib.sha256(lower(key).encode()).digest()
     return "held-out" if int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT else "training"
 
@@ -261,7 +261,7 @@ def draw_from(split: str, kind: str, rng: Random) -> Exercise:
 
 
 def sentence(rng: Random) -> str:
-    """A plain sentence of the same facts, for filling masks in running text."""
+    """Draw a plain sentence about the same facts, for filling masks in running text."""
     country, city = rng.choice(CAPITALS)
     word, opposite = rng.choice(ANTONYMS)
     day = rng.randrange(7)

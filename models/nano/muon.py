@@ -1,7 +1,7 @@
-"""Muon in float32: momentum whose singular values are made equal, for the hidden matrices.
+"""Muon in float32 for the hidden matrices: momentum with its singular values made equal.
 
-torch.optim.Muon orthogonalises in bfloat16, which is three times slower than float32 where the processor has no
-bfloat16 arithmetic; here matrices of one shape also go through together.
+torch.optim.Muon orthogonalises in bfloat16, which is three times slower than float32 on processors without bfloat16
+arithmetic. This one also orthogonalises matrices of the same shape together.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         lr: Step size, comparable with AdamW's.
         momentum: Nesterov momentum.
         decay: Decoupled weight decay.
-        workers: Runs the iterations of as many stacks at once as it has threads.
+        workers: Threads, each of which runs the iterations of one stack.
         steps: Newton-Schulz iterations; three did as well as five, and they are a fifth of the time of a step.
     """
 
@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
                 view.mul_(1 - group["lr"] * group["decay"]).add_(direction, alpha=-group["lr"] * 0.2 * rows**0.5)
 
     def _parts(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Tall views of updates and of what they change."""
+        """Yield the updates and the matrices that they change, as tall views."""
         for group in self.param_groups:
             matrix = group["params"][0]
             momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))

@@ -1,7 +1,7 @@
-"""ModernBertForMaskedLM at mmBERT's shape, with transformers' tensor names and nothing that training does not need.
+"""A ModernBertForMaskedLM of mmBERT's design, with transformers' tensor names and only what training needs.
 
-Written out because it trains faster on two cores: the head runs on the wanted rows alone, and sequences that fit into
-the window need no mask. `checkpoint.difference` compares it with transformers' own.
+It trains faster on two cores than transformers' own: the head runs only on the wanted rows, and sequences that fit into
+the window need no mask. `checkpoint.difference` compares the two.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Norm(nn.Module):
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear map without a bias."""
+    """Return a linear map without a bias."""
     return nn.Linear(inputs, outputs, bias=False)
 
 
 def rotary(length: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary embedding, [length, head]."""
+    """Return cosines and sines of the rotary embedding, [length, head]."""
     size = HIDDEN // HEADS
     frequencies = CONFIG["global_rope_theta"] ** (-torch.arange(0, size, 2) / size)
     angles = torch.outer(torch.arange(length), frequencies).repeat(1, 2)
@@ -170,7 +170,7 @@ class Body(nn.Module):
 
 
 def band(length: int) -> Tensor | None:
-    """What a sliding layer may see, [length, length]; None where the window holds everything."""
+    """Return the mask of a sliding layer, [length, length]; None if the window holds all positions."""
     if length <= WINDOW + 1:
         return None
     place = torch.arange(length)
@@ -210,10 +210,10 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Small random weights, but values, outputs and the head near the identity.
+        """Set small random weights, with values, outputs and the head near the identity.
 
-        A word that attention looks at then raises its own logit from the first step on, so that copying has a slope to
-        climb; from random weights alone it stayed at chance for a thousand steps.
+        A word that attention looks at then raises its own logit from the first step on, which gives copying a gradient;
+        from random weights alone it stayed at chance for a thousand steps.
         """
         for matrix in self.parameters():
             if matrix.ndim == 2:

@@ -2,8 +2,8 @@
 
     python models/nano/questions.py --seed 1 --count 500 --split held-out
 
-The kinds take turns. No question is repeated, in either capitalisation, until its kind has no other left; from then on
-that kind starts over, and standard error says so.
+The kinds take turns. No question is repeated, in either capitalisation, until its kind has no other left; then that
+kind starts over, and standard error says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRIES = 2000
-"""Draws without anything new after which a kind counts as used up."""
+"""The number of draws without anything new after which a kind counts as used up."""
 
 
 def questions(seed: int, split: str) -> Iterator[Exercise]:

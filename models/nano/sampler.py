@@ -1,6 +1,6 @@
-"""A plain sampler to watch training with: 64 masks, blocks of 32, one token a step, the surest first.
+"""A simple sampler for watching the training: 64 masks, blocks of 32, one token per step, the most confident first.
 
-What the card reports is measured with the shipped runtime instead (evaluate.py).
+The figures in the model card are measured with the shipped runtime instead (evaluate.py).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def generate(network: Denoiser, prompts: Tensor, ends: Ends) -> Tensor:
 
 
 def _step(network: Denoiser, canvas: Tensor, first: int) -> Tensor:
-    """Commit the surest masked position of the block in every row."""
+    """Commit the most confident masked position of the block in every row."""
     wanted = torch.zeros_like(canvas, dtype=torch.bool)
     wanted[:, first : first + BLOCK] = True
     probability, token = network(canvas, wanted).softmax(-1).view(len(canvas), BLOCK, -1).max(-1)
@@ -99,7 +99,7 @@ def marks(network: Denoiser, tokenizer: Tokenizer, exercises: Sequence[Exercise]
 
 
 def merge(parts: Sequence[Marks]) -> dict[str, float]:
-    """Shares of right answers over several parts."""
+    """Return the shares of right answers over several parts."""
     names = dict.fromkeys(name for part in parts for name in part)
     together = {name: [mark for part in parts for mark in part.get(name, [])] for name in names}
     return {name: sum(each) / len(each) for name, each in together.items()}

@@ -29,11 +29,11 @@ RUNS = tuple("\n" * n for n in range(1, 6)) + tuple("\t" * n for n in range(1, 6
 TEMPLATE = ("[SYS]", "[/SYS]", "[Question]", "[/Question]", "[Answer]", "[/Answer]")
 LETTERS = "abcçdefgğhıijklmnoöprsştuüvyzqwxABCÇDEFGĞHIİJKLMNOÖPRSŞTUÜVYZQWXâîû0123456789.,:;?!'\"()-+=*/[]_%&▁"
 SAMPLES = 60_000
-"""Drawn questions whose words are collected; a tenth of this finds nearly all."""
+"""The number of drawn questions whose words are collected; a tenth of it finds nearly all."""
 
 
 def morphemes() -> list[str]:
-    """All pieces that deserve a token, "▁" before those that begin a word."""
+    """Return all pieces that deserve a token, with "▁" before those that begin a word."""
     rng = Random("morphemes")
     kinds = list(KINDS)
     texts = {draw(rng.choice(kinds), rng).question for _ in range(SAMPLES)} | {sentence(rng) for _ in range(5000)}
@@ -61,7 +61,7 @@ def _suffixes() -> set[str]:
 
 
 def _stem_merges() -> list[Merge]:
-    """Grow every noun letter by letter from its "▁", so that no suffix can bite a letter off its end."""
+    """Grow every noun letter by letter from its "▁", so that no suffix can take a letter from its end."""
     stems = sorted({f"▁{form}" for noun in NOUNS for form in (noun.word, noun.stem)})
     return list(dict.fromkeys((stem[:end], stem[end]) for stem in stems for end in range(1, len(stem))))
 
@@ -78,7 +78,7 @@ def _apply(merge: Merge, symbols: list[str]) -> list[str]:
 
 
 def _learn(split: list[list[str]]) -> Iterator[Merge]:
-    """Byte-pair encoding: join the commonest pair until every piece is one symbol."""
+    """Learn a byte-pair encoding: join the most common pair until every piece is one symbol."""
     while pairs := Counter(pair for symbols in split for pair in pairwise(symbols)):
         merge = min(pairs, key=lambda pair: (-pairs[pair], pair))
         split = [_apply(merge, symbols) for symbols in split]

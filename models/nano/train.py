@@ -3,7 +3,7 @@
     python models/nano/train.py
 
 Builds the tokenizer, trains by masked diffusion on exercises of the training side, watches exact match on held-out
-ones, and writes `checkpoint/` and `curves.png`. Run again, it takes up where the run folder left off.
+ones, and writes `checkpoint/` and `curves.png`. Run again, it resumes the run in the run folder.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from workers import Workers, replica
 HERE = Path(__file__).parent
 WARMUP_STEPS = 100
 BOLD, BOLDNESS = 0.35, 3.0
-"""First share of the time, and by how much its rate is higher: copying is learnt there, and little else settles."""
+"""The first share of the time, and the factor of its higher rate: copying is learnt there, and little else settles."""
 DECAY = 0.35
-"""Last share of the time, over which the rate falls to zero."""
+"""The last share of the time, over which the rate falls to zero."""
 SMOOTHING = 0.98
-"""Of each kind's running loss."""
+"""The smoothing of each kind's running loss."""
 LEAST, MOST = 0.3, 3.0
-"""Bounds of a kind's share of the data."""
+"""The bounds of a kind's share of the data."""
 
 
 def rate(step: int, done: float) -> float:
-    """Warm-up, bold start, plateau, decay; by the clock, so that it fits whatever the machine manages in the time."""
+    """Return the factor of the learning rate, by the clock: warm-up, bold start, plateau, decay."""
     start = min(1.0, (step + 1) / WARMUP_STEPS) * (BOLDNESS if done < BOLD else 1.0)
     return start * min(1.0, max(0.0, 1 - done) / DECAY)
 
 
 def losses(network: Denoiser, batch: Batch) -> Tensor:
-    """Weighted cross-entropy of every masked token, in the order of batch.masked."""
+    """Return the weighted cross-entropy of every masked token, in the order of batch.masked."""
     logits = network(batch.ids, batch.masked)
     return F.cross_entropy(logits, batch.targets[batch.masked], reduction="none") * batch.weights[batch.masked]
 
 
 def optimizers(network: Denoiser, lr: float, table_lr: float, workers: Workers) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices, AdamW for the table, the norms and the bias."""
+    """Return Muon for the hidden matrices, and AdamW for the table, the norms and the bias."""
     stacked = {"Wqkv": 3, "Wi": 2}
     hidden = {name: p for name, p in network.named_parameters() if p.ndim == 2 and "tok_embeddings" not in name}
     others = [p for name, p in network.named_parameters() if name not in hidden]
@@ -65,10 +65,10 @@ def optimizers(network: Denoiser, lr: float, table_lr: float, workers: Workers) 
 
 
 class Run:
-    """A training run that can stop and go on.
+    """A training run that can be stopped and resumed.
 
     Args:
-        options: The command line's.
+        options: The options of the command line.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -89,11 +89,11 @@ class Run:
 
     @property
     def state_file(self) -> Path:
-        """Where the run is kept."""
+        """The file that the run is saved in."""
         return self.options.run / "state.pt"
 
     def save(self) -> None:
-        """Write everything that going on needs, beside and then in place."""
+        """Save everything that is needed to resume, in a draft that then replaces the file."""
         state = {
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -104,7 +104,7 @@ class Run:
         draft.replace(self.state_file)
 
     def load(self) -> None:
-        """Take up a saved run; the exercises go on from a seed of their own."""
+        """Resume a saved run; the exercises continue from a seed of their own."""
         state = torch.load(self.state_file, weights_only=True)
         self.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -113,10 +113,10 @@ class Run:
             setattr(self, name, value)
         self.smooth = float(self.smooth)
         self.batches = self.streams()
-        print(f"going on at step {self.step}, {self.seconds / 60:.1f} minutes in")
+        print(f"resuming at step {self.step}, {self.seconds / 60:.1f} minutes in")
 
     def streams(self) -> list[Batches]:
-        """One stream of batches for each thread."""
+        """Return one stream of batches for each thread."""
         first, size = self.options.seed + self.step, self.options.batch // self.options.threads
         return [Batches(self.tokenizer, size, 1000 * first + i) for i in range(self.options.threads)]
 
@@ -145,7 +145,7 @@ class Run:
             self.balance(batch, each)
 
     def balance(self, batch: Batch, each: Tensor) -> None:
-        """Draw kinds with a high training loss a token more often."""
+        """Draw kinds with a high training loss per token more often."""
         if not batch.kinds:
             return
         owner = batch.masked.nonzero()[:, 0]
@@ -172,7 +172,7 @@ class Run:
             writer.writerows(self.history)
 
     def train(self) -> None:
-        """Step until the time is up; only training counts, not watching."""
+        """Step until the time is up; only training counts as time, not watching."""
         watched = saved = self.seconds
         while self.seconds < 60 * self.options.minutes:
             start = time.monotonic()

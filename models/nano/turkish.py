@@ -41,7 +41,7 @@ def number(n: int) -> str:
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun and what its spelling does not tell.
+    """A noun, with what its spelling does not show.
 
     Attributes:
         word: The bare form.
@@ -54,50 +54,50 @@ class Noun:
     front: bool = False
 
     def vowel(self) -> str:
-        """The last vowel of the bare form, as harmony hears it."""
+        """Return the last vowel of the bare form, as vowel harmony treats it."""
         last = next(letter for letter in reversed(self.word) if letter in VOWELS)
         return {"a": "e", "ı": "i", "o": "ö", "u": "ü"}.get(last, last) if self.front else last
 
     def low(self) -> str:
-        """The vowel of a two-way suffix: a or e."""
+        """Return the vowel of a two-way suffix: a or e."""
         return "a" if self.vowel() in BACK else "e"
 
     def high(self) -> str:
-        """The vowel of a four-way suffix: ı, i, u or ü."""
+        """Return the vowel of a four-way suffix: ı, i, u or ü."""
         return HIGH[self.vowel()]
 
     def dental(self) -> str:
-        """The consonant of -de and -den: t after a voiceless one."""
+        """Return the consonant of -de and -den: t after a voiceless one."""
         return "t" if self.word[-1] in VOICELESS else "d"
 
     def ends_in_vowel(self) -> bool:
-        """Whether a buffer letter is needed."""
+        """Return whether the bare form ends in a vowel, so that a suffix needs a buffer letter."""
         return self.word[-1] in VOWELS
 
 
 # Each rule gives (what precedes, suffix), so that a tokenizer can learn the seam.
 def plural(noun: Noun) -> tuple[str, str]:
-    """Evler, okullar."""
+    """Form the plural: evler, okullar."""
     return noun.word, f"l{noun.low()}r"
 
 
 def locative(noun: Noun) -> tuple[str, str]:
-    """Evde, sokakta."""
+    """Form the locative: evde, sokakta."""
     return noun.word, noun.dental() + noun.low()
 
 
 def ablative(noun: Noun) -> tuple[str, str]:
-    """Okuldan, kitaptan."""
+    """Form the ablative: okuldan, kitaptan."""
     return noun.word, noun.dental() + noun.low() + "n"
 
 
 def accusative(noun: Noun) -> tuple[str, str]:
-    """Kitabı, arabayı."""
+    """Form the accusative: kitabı, arabayı."""
     return (noun.word, "y" + noun.high()) if noun.ends_in_vowel() else (noun.stem, noun.high())
 
 
 def possessive(noun: Noun, owner: str) -> tuple[str, str]:
-    """Kitabım, kitabın, kitabı; arabam, araban, arabası.
+    """Form the possessive: kitabım, kitabın, kitabı; arabam, araban, arabası.
 
     Args:
         noun: What is owned.

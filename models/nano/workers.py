@@ -1,7 +1,7 @@
 """Threads that each run one core's share of a step.
 
-Two threads inside every operation wait for each other some thousand times a step, and on a machine that does anything
-else each wait costs a time slice: steps were measured to take ten times as long. One thread a batch waits twice a step.
+Two threads inside every operation wait for each other about a thousand times per step, and on a busy machine each wait
+costs a time slice: steps were measured to take ten times as long. One thread per batch waits twice per step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Workers:
 
 
 def replica(network: nn.Module) -> nn.Module:
-    """A network that shares the parameters of another but has gradients of its own."""
+    """Return a network that shares the parameters of another but has gradients of its own."""
     copy = deepcopy(network)
     for mine, theirs in zip(copy.parameters(), network.parameters(), strict=True):
         mine.data = theirs.data
