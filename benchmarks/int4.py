@@ -122,7 +122,8 @@ def bundle(source: Path, out: Path, kind: Kind) -> None:
     graph = Graph(ir.load(source / manifest["variants"]["fp32"]["graph"]))
     Blockwise(graph, kind).run()
     graph.save(out / GRAPH, {})
-    variant = {"graph": GRAPH, "weights": f"{GRAPH}.data", "alone": 8 in kind[:2], "fidelity": {}}
+    variant = {"graph": GRAPH, "weights": f"{GRAPH}.data", "fidelity": {}}
+    variant |= {"batch_invariant": False, "providers": ["cpu"]} if 8 in kind[:2] else {}
     manifest |= {"files": files(out), "variants": {"int8": variant}}
     (out / "diffutron.json").write_text(json.dumps(manifest), encoding="utf-8")
 

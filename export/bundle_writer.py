@@ -77,7 +77,8 @@ def variant(recipe: Recipe, card: Mapping[str, Any]) -> dict[str, Any]:
         "graph": recipe.graph,
         "generate": recipe.generation,
         "weights": recipe.weights,
-        "alone": not recipe.batch_invariant,
+        **({} if recipe.batch_invariant else {"batch_invariant": False}),
+        **({"providers": list(recipe.providers)} if recipe.providers else {}),
         "fidelity": dict(card),
     }
 

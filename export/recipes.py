@@ -104,7 +104,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     )
 }
-"""By name, in the order in which a bundle lists them: the first that it has is its default."""
+"""By name, in the order in which a bundle lists them."""
 
 DEFAULTS = tuple(recipe.name for recipe in RECIPES.values() if recipe.default)
 

@@ -11,7 +11,6 @@ from diffutron_ort.runtime.graph_guard import DENOISER, checked_graph
 from diffutron_ort_export.check.fidelity import Fp32Baseline, GraphForward
 from diffutron_ort_export.check.verify import GraphSession, verify_exact
 from diffutron_ort_export.checkpoint.source import open_source
-from diffutron_ort_export.recipes import RECIPES
 
 
 def against_torch(bundle: Bundle, checkpoint: str, *, revision: str | None, adapter: str | None) -> Iterator[Check]:
@@ -34,14 +33,11 @@ def against_torch(bundle: Bundle, checkpoint: str, *, revision: str | None, adap
         session = GraphSession(checked_graph(bundle, files, DENOISER), source.shape, source.output_vocabulary)
         title = f"torch, {name}"
         try:
-            yield replace(check_card(name, measured_card(baseline, session, name)), name=title)
+            yield replace(check_card(name, measured_card(baseline, session, name, exact=files.is_exact)), name=title)
         except FidelityError as error:
             yield Check(title, 1, [str(error)])
 
 
-def measured_card(baseline: Fp32Baseline, session: GraphSession, name: str) -> Mapping[str, Any]:
-    """Measure a variant's fidelity card in the way of its recipe; a variant without a recipe counts as quantized."""
-    recipe = RECIPES.get(name)
-    if recipe is not None and recipe.exact:
-        return verify_exact(baseline.reference, session, name)
-    return baseline.card(GraphForward(session), name)
+def measured_card(baseline: Fp32Baseline, session: GraphSession, name: str, *, exact: bool) -> Mapping[str, Any]:
+    """Measure the fidelity card of a variant, by the error of its logits if it is exact, else by its agreement."""
+    return verify_exact(baseline.reference, session, name) if exact else baseline.card(GraphForward(session), name)

@@ -11,6 +11,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from diffutron_ort.bundle.manifest import EXACT
 from diffutron_ort.checks.verify import MOST_ERROR
 from diffutron_ort.errors import FidelityError
 from diffutron_ort_export.checkpoint.architecture import Shape
@@ -30,7 +31,7 @@ SEED = 20260323
 MOST_LOGITS = 2**24
 """The most logits that a case compares: 65 rows of 256,000."""
 
-EXACT = 1e-4
+TOLERANCE = 1e-4
 """The relative tolerance of sums and entropy against float64: float32 over 256,000 terms, with a margin."""
 
 
@@ -224,7 +225,7 @@ def logit_figures(expected: Floats, found: Floats) -> dict[str, Any]:
     return {
         "max_abs": error,
         "std": std,
-        "max_abs_over_std": error / std,
+        EXACT: error / std,
         "top1_agreement": float(same.mean()),
         "top1_agreement_clear": float(same[clear].mean()) if clear.any() else 1.0,
         "kl": float(np.mean([kl_divergence(p, q) for p, q in zip(expected, found, strict=True)])),
@@ -257,7 +258,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 def check(card: Mapping[str, Any], name: str) -> None:
     """Refuse a card that exceeds the tolerance; the comparisons refuse NaN too."""
-    error, agreement = card["max_abs_over_std"], card["top1_agreement_clear"]
+    error, agreement = card[EXACT], card["top1_agreement_clear"]
     if not error <= MOST_ERROR:
         raise FidelityError(
             f"variant {name}: a logit differs from transformers' by {card['max_abs']:.3g}, which is "
@@ -288,7 +289,7 @@ def check_reductions(session: GraphSession, name: str) -> None:
         columns = np.flatnonzero(np.isin(session.predicted_ids, seen[sequence]))
         expected = reductions(found["logits"][i], columns, float(penalty[sequence]), float(temperature[sequence]))
         for output, value in expected.items():
-            if not np.allclose(found[output][i], value, rtol=EXACT, atol=EXACT):
+            if not np.allclose(found[output][i], value, rtol=TOLERANCE, atol=TOLERANCE):
                 raise FidelityError(
                     f"variant {name}: {output} of a row is {found[output][i]}, and its logits make it {value}. "
                     "Nothing was written; try the releases of torch, onnx and onnxruntime that the README names"

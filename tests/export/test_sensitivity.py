@@ -222,7 +222,7 @@ def test_a_table_left_in_float_by_name(tmp_path: Path, tiny_bundle: Path, monkey
     left = variant["fidelity"]["left_in_float"]
     assert left == [TABLE, *(f"model.layers.{i}.mlp.{name}" for i in range(7) for name in ("Wi", "Wo"))]
     assert f"{TABLE}, model.layers.0.mlp.Wi" in capsys.readouterr().err
-    assert variant["alone"]
+    assert (variant["batch_invariant"], variant["providers"]) == (False, ["cpu"])
     operators = [node.op_type for node in graph_of(tmp_path / "out" / variant["graph"]).node]
     assert (operators.count("Gemm"), operators.count("MatMul"), operators.count("MatMulInteger")) == (1, 21, 7 * 4 + 1)
 
