@@ -15,14 +15,36 @@ from diffutron_ort_export.staging import staged
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `diffutron-ort export`."""
-    excluding = " and ".join(recipe.name for recipe in RECIPES.values() if recipe.takes_exclude)
-    purposes = "".join(f"; {recipe.name} is {recipe.purpose}" for recipe in RECIPES.values() if recipe.purpose)
     for name, text in (
         ("source", "directory in the Hugging Face layout, or hub id"),
         ("out", "path of the bundle; must be free, or an empty directory"),
     ):
         # Not required here, since a list before it may have consumed it; `run` gives it back.
         parser.add_argument(name, metavar=name.upper(), help=text).required = False
+    add_variant_arguments(parser)
+    parser.add_argument(
+        "--output-vocabulary",
+        metavar="FILE",
+        help="predict only the tokens that the language of this text needs, or these ids; prompts may hold any token",
+    )
+    parser.add_argument("--adapter", metavar="DIR", help="peft LoRA adapter to merge")
+    parser.add_argument(
+        "--revision",
+        metavar="SHA",
+        help="branch, tag or commit of a hub id (default: the current commit, which is recorded)",
+    )
+    parser.add_argument(
+        "--context-length",
+        type=int,
+        metavar="N",
+        help=f"most tokens, prompt and answer together (default: {SHORT}, or {LONG} for a name that ends in Base)",
+    )
+
+
+def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose the variants and how they are quantized."""
+    purposes = "".join(f"; {recipe.name} is {recipe.purpose}" for recipe in RECIPES.values() if recipe.purpose)
+    excluding = " and ".join(recipe.name for recipe in RECIPES.values() if recipe.takes_exclude)
     parser.add_argument(
         "--variant",
         nargs="+",
@@ -37,24 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MATRIX",
         help=f"matrices that {excluding} leaves in float32, by name or pattern (default: found by measuring)",
     )
-    parser.add_argument(
-        "--output-vocabulary",
-        metavar="FILE",
-        help="predict only the tokens that the language of this text needs, or these ids; prompts may hold any token",
-    )
     parser.add_argument("--accept", action="store_true", help="write a variant however far from float32 it is")
-    parser.add_argument("--adapter", metavar="DIR", help="peft LoRA adapter to merge")
-    parser.add_argument(
-        "--revision",
-        metavar="SHA",
-        help="branch, tag or commit of a hub id (default: the current commit, which is recorded)",
-    )
-    parser.add_argument(
-        "--context-length",
-        type=int,
-        metavar="N",
-        help=f"most tokens, prompt and answer together (default: {SHORT}, or {LONG} for a name that ends in Base)",
-    )
 
 
 def run(args: argparse.Namespace) -> None:
