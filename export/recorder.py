@@ -18,11 +18,11 @@ from diffutron_ort.bundle.conformance import Case
 from diffutron_ort.checks.replay import answered
 from diffutron_ort.errors import ContextError, OptionError
 from diffutron_ort.model import Diffutron
-from diffutron_ort.runtime.contract import PassInput, Predictions
-from diffutron_ort.runtime.session import scatter_to_vocab
+from diffutron_ort.runtime.contract import OWN_INPUTS, PassInput, Predictions
+from diffutron_ort.runtime.session import widened
 from diffutron_ort.sampler.random import uniform_hash
 from diffutron_ort.text.chat_template import render_chat
-from diffutron_ort_export.check.fidelity import OWN, predictions
+from diffutron_ort_export.check.fidelity import predictions
 from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.graph.network import build
 from diffutron_ort_export.passages import PASSAGES, QUESTIONS
@@ -135,7 +135,7 @@ class Float64:
 
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
         """Run a pass over one sequence."""
-        given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN}
+        given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN_INPUTS}
         if batch.past is None:
             key = value = torch.zeros(self.denoiser.layers, 1, 0, self.denoiser.hidden_size, dtype=torch.double)
             places = torch.zeros(1, 0, dtype=torch.long)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import FidelityError
-from diffutron_ort.runtime.contract import Forward, PassInput, Predictions
+from diffutron_ort.runtime.contract import OWN_INPUTS, Forward, PassInput, Predictions
 from diffutron_ort.sampler.canvas import Canvas, for_generation
 from diffutron_ort.sampler.engine import denoise
 from diffutron_ort.sampler.sequence import Step
@@ -30,9 +30,6 @@ Floats = NDArray[np.floating]
 RATIOS = (0.15, 0.5, 0.9)
 LENGTH, ROWS = 128, 24
 """The most tokens of a canvas for a single pass, and the most masks whose logits are compared."""
-
-OWN = ("input_ids", "position_ids", "rows", "seen_ids", "repetition_penalty", "temperature")
-"""The graph's inputs that concern the computed tokens."""
 
 ANSWER = 32
 """The number of tokens, and of steps, in a generation."""
@@ -150,7 +147,7 @@ class TorchForward:
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
         """Run one pass over all tokens."""
         nothing = torch.zeros(self.denoiser.layers, len(batch.input_ids), 0, self.denoiser.hidden_size)
-        given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN}
+        given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN_INPUTS}
         past = {"past_position_ids": nothing[0, :, :, 0].long(), "past_key": nothing, "past_value": nothing}
         with torch.inference_mode():
             return predictions({k: v.numpy() for k, v in self.denoiser(**given, **past)._asdict().items()}, logits)
@@ -166,7 +163,7 @@ class GraphForward:
 
     def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
         """Run one pass over all tokens."""
-        own = {name: getattr(batch, name) for name in OWN}
+        own = {name: getattr(batch, name) for name in OWN_INPUTS}
         return predictions(self.session.run(own.pop("input_ids"), own.pop("position_ids"), **own), logits)
 
 

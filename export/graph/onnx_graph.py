@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
+from diffutron_ort.runtime.contract import DENOISER_INPUTS, MODEL_AXES
 from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.checkpoint.layout import TABLE
 from diffutron_ort_export.checkpoint.source import Source
@@ -22,20 +23,10 @@ OPSET = 23
 """The first opset with Attention and RotaryEmbedding; every allowed release of ONNX Runtime supports it."""
 
 AXES: Mapping[str, Mapping[int, str]] = {
-    "input_ids": {0: "batch", 1: "seq"},
-    "position_ids": {0: "batch", 1: "seq"},
-    "past_position_ids": {0: "batch", 1: "past"},
-    "past_key": {1: "batch", 2: "past"},
-    "past_value": {1: "batch", 2: "past"},
-    "rows": {0: "n"},
-    "seen_ids": {0: "batch", 1: "u"},
-    "repetition_penalty": {0: "batch"},
-    "temperature": {0: "batch"},
+    value.name: {i: axis for i, axis in enumerate(value.axes) if isinstance(axis, str) and axis not in MODEL_AXES}
+    for value in DENOISER_INPUTS
 }
 """The graph's inputs in their order, and the names of their dynamic axes."""
-
-FLOATS = ("past_key", "past_value", "repetition_penalty", "temperature")
-"""The inputs that are float32; the others are int64."""
 
 EXTERNAL = 256
 """Initializers larger than this many bytes go into the file of weights."""
@@ -140,15 +131,11 @@ def example(shape: Shape) -> tuple[Tensor, ...]:
     No dynamic axis is 0 or 1, for which tracing specializes. No tensor occurs twice, since tracing would take both for
     one input, and none is a view, since the sizes of its base would interfere.
     """
-    sizes = {"batch": 2, "seq": 6, "past": 3, "n": 4, "u": 5}
-    cached = {0: shape.layers, 3: shape.hidden_size}
-    fixed = {"past_key": cached, "past_value": cached}
-    inputs = []
-    for name, axes in AXES.items():
-        dims = {axis: sizes[dim] for axis, dim in axes.items()} | fixed.get(name, {})
-        size = [dims[axis] for axis in sorted(dims)]
-        inputs.append(torch.ones(size, dtype=torch.float32 if name in FLOATS else torch.int64))
-    return tuple(inputs)
+    sizes: dict[str | int, int] = {"batch": 2, "seq": 6, "past": 3, "n": 4, "u": 5}
+    sizes |= {"layers": shape.layers, "hidden": shape.hidden_size}
+    return tuple(
+        torch.ones([sizes[axis] for axis in value.axes], dtype=getattr(torch, value.dtype)) for value in DENOISER_INPUTS
+    )
 
 
 def forget_traces(model: Any) -> None:
