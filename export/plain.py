@@ -41,7 +41,7 @@ def write_plain(job: Job) -> Card:
     reference = copy.copy(job.baseline.reference)
     reference.columns = slice(None)  # other programs index logits by id, so no output vocabulary applies
     save(reference.model, job.path, job.provenance)
-    tell_transformers_js(job.path)
+    configure_transformers_js(job.path)
     session, random = FullLogitsSession(job.path, job.baseline.source.shape), np.random.default_rng(SEED)
     shape, length = session.shape, longest(session.shape)
     cases = [
@@ -89,7 +89,7 @@ def weights(graph: Path) -> Path:
     return beside if beside.exists() else graph
 
 
-def tell_transformers_js(graph: Path) -> None:
+def configure_transformers_js(graph: Path) -> None:
     """Name the files in config.json: else it looks for an 8-bit graph on WASM, and for no weights beside the graph."""
     beside = {} if weights(graph) == graph else {"use_external_data_format": {graph.name: True}}
     path = graph.parents[1] / "config.json"

@@ -145,9 +145,9 @@ class Float64:
             key, value = cache
         with torch.inference_mode(), by_default(torch.double), threads(None if self.large else 1):
             found = self.denoiser(**given, past_position_ids=places, past_key=key, past_value=value)
-        said = predictions({name: tensor.numpy() for name, tensor in found._asdict().items()}, logits)
-        said = scatter_to_vocab(said, self.source.output_vocabulary, self.source.shape.vocab_size)
-        return replace(said, kv_caches=[(found.key, found.value)]) if batch.return_kv else said
+        predicted = predictions({name: tensor.numpy() for name, tensor in found._asdict().items()}, logits)
+        predicted = scatter_to_vocab(predicted, self.source.output_vocabulary, self.source.shape.vocab_size)
+        return replace(predicted, kv_caches=[(found.key, found.value)]) if batch.return_kv else predicted
 
 
 @contextlib.contextmanager

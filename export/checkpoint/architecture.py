@@ -262,7 +262,7 @@ def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     Given the newer spelling alone, transformers 4.57 takes 10000 for the local theta, and logits are off by 4. Without
     special ids, it takes ids beyond the vocabulary.
     """
-    said = copied(Fields(config, "config.json", CHECKPOINT))
+    kept = copied(Fields(config, "config.json", CHECKPOINT))
     always = {
         "architectures": ["ModernBertForMaskedLM"],
         "global_attn_every_n_layers": shape.every,
@@ -277,9 +277,9 @@ def portable_config(config: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         "torch_dtype": "float32",
         "dtype": "float32",
         **{f"{role}_token_id": number for role, number in SPECIAL_IDS.items() if role != "unk"},
-        **{name: said.get(name, SPECIAL_IDS["eos"]) for name in ("cls_token_id", "sep_token_id")},
+        **{name: kept.get(name, SPECIAL_IDS["eos"]) for name in ("cls_token_id", "sep_token_id")},
     }
-    known = {**said, **sizes(shape), **fixed(), **always}
+    known = {**kept, **sizes(shape), **fixed(), **always}
     return {name: known[name] for name in config if name in known and config[name] is not None} | always
 
 

@@ -153,7 +153,7 @@ def check_size(shape: Shape, size: int) -> None:
     """Check that the vocabulary is the tokenizer's, with or without padding."""
     if not is_padded(shape.vocab_size, size):
         raise CheckpointError(
-            f"tokenizer.json has {size} tokens and config.json says vocab_size {shape.vocab_size}; they have to be "
+            f"tokenizer.json has {size} tokens and config.json says vocab_size {shape.vocab_size}; they must be "
             "equal, apart from padding: take the tokenizer that the checkpoint was trained with"
         )
 
@@ -229,7 +229,7 @@ def check_names(expected: Set[str], found: Set[str]) -> None:
     if headless := [name for name in HEAD if name not in found]:
         raise CheckpointError(
             f"the masked-language-model head is missing: found no {listed(headless)}, expected {listed(HEAD)}; "
-            f"a checkpoint merged or saved by AutoModel loses it: save it by AutoModelForMaskedLM{all_begin}"
+            f"a checkpoint merged or saved by AutoModel loses it: save it with AutoModelForMaskedLM{all_begin}"
         )
     extra = found - expected
     if missing := expected - found:

@@ -22,6 +22,6 @@ def run_limited(program: str, given: object) -> Any:
     except subprocess.TimeoutExpired as error:
         raise TimeoutError(f"takes longer than {SECONDS:g} seconds") from error
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ValueError(f"fails: {said[-1] if said else done.returncode}")
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ValueError(f"fails: {lines[-1] if lines else done.returncode}")
     return json.loads(done.stdout)

@@ -122,8 +122,8 @@ def check_runs(content: bytes, size: int) -> None:
     try:
         Runtime(content, TOKENIZER, size, SpecialIds(**SPECIAL_IDS))
     except BundleError as error:
-        said = str(error).removesuffix("; export the model again")
-        raise CheckpointError(f"{printable(said)}; no bundle can hold it: take another tokenizer") from error
+        reason = str(error).removesuffix("; export the model again")
+        raise CheckpointError(f"{printable(reason)}; no bundle can hold it: take another tokenizer") from error
 
 
 def adds_more(tokenizer: tokenizers.Tokenizer) -> bool:

@@ -84,7 +84,7 @@ def read_shards(folder: Path) -> dict[str, Stored]:
         there = os.path.isfile(folder / shard)  # noqa: PTH113  # which does not raise, however long the name
         if Path(shard).name != shard or not there:
             raise CheckpointError(
-                f"{INDEX} of {folder.name} names {shown(shard)}, which is no file beside it; fetch it"
+                f"{INDEX} of {folder.name} names {shown(shard)}, which is not a file in the same folder; download it"
             )
         tensors.update(read_header(folder / shard))
     if wrong := set(shard_of) ^ set(tensors):
@@ -100,20 +100,20 @@ def read_header(path: Path) -> dict[str, Stored]:
     header = parse_object(content, f"{path.name} of {path.parent.name} is damaged: its header", CHECKPOINT)
     tensors = {name: header.fields(name) for name in header if name != "__metadata__"}
     return {
-        name: Stored(path, name, said.text("dtype", 20), tuple(said.integers("shape", 0, 2**40)))
-        for name, said in tensors.items()
+        name: Stored(path, name, entry.text("dtype", 20), tuple(entry.integers("shape", 0, 2**40)))
+        for name, entry in tensors.items()
     }
 
 
 def header_of(path: Path) -> bytes:
     """Return the header of a safetensors file, as JSON."""
     if not path.is_file():
-        raise CheckpointError(f"{path.name} of {path.parent.name} is no regular file; take an unaltered copy")
+        raise CheckpointError(f"{path.name} of {path.parent.name} is not a regular file; take an unaltered copy")
     try:
         with path.open("rb") as file:
             length, most = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size - 8
             if not length <= min(most, MOST_HEADER):
-                raise damaged(path, f"its header is said to have {length} bytes, of {max(most, 0)}")
+                raise damaged(path, f"its header claims {length} bytes, of {max(most, 0)}")
             return file.read(length)
     except OSError as error:
         raise damaged(path, error) from error
