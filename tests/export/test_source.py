@@ -68,14 +68,14 @@ def test_shards_are_the_same_as_one_file(checkpoint: Path) -> None:
 def test_a_missing_shard(checkpoint: Path) -> None:
     shard(checkpoint)
     (checkpoint / "model-00002-of-00002.safetensors").unlink()
-    refused(checkpoint, "names 'model-00002-of-00002.safetensors', which is no file beside it")
+    refused(checkpoint, "names 'model-00002-of-00002.safetensors', which is not a file in the same folder")
 
 
 def test_an_index_that_leaves_its_folder(checkpoint: Path) -> None:
     shard(checkpoint)
     shutil.copytree(TINY / "checkpoint", checkpoint.parent / "other")
     edit_json(checkpoint / f"{WEIGHTS}.index.json", weight_map={TABLE: "../other/model.safetensors"})
-    refused(checkpoint, "names '../other/model.safetensors', which is no file beside it")
+    refused(checkpoint, "names '../other/model.safetensors', which is not a file in the same folder")
 
 
 def test_an_index_that_differs_from_its_shards(checkpoint: Path) -> None:
