@@ -19,7 +19,7 @@ from diffutron_ort.checks.replay import answered
 from diffutron_ort.errors import ContextError, OptionError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.runtime.contract import OWN_INPUTS, PassInput, Predictions
-from diffutron_ort.runtime.session import widened
+from diffutron_ort.runtime.session import scatter_to_vocab
 from diffutron_ort.sampler.random import uniform_hash
 from diffutron_ort.text.chat_template import render_chat
 from diffutron_ort_export.check.fidelity import predictions
