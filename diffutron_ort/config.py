@@ -1,4 +1,4 @@
-"""How to generate: the one home of every option's name, default, bounds and preset."""
+"""The options of a generation: their names, defaults, bounds, choices and help, and the presets."""
 
 import math
 import operator
@@ -148,10 +148,10 @@ class GenerationConfig:
     )
 
     def __post_init__(self) -> None:
-        """Normalise every value and refuse those without a meaning.
+        """Normalise and check every value.
 
         Raises:
-            OptionError: A value is out of bounds or of another type, or two have no meaning together.
+            OptionError: A value is out of bounds or of the wrong type, or two contradict each other.
         """
         for spec in fields(self):
             object.__setattr__(self, spec.name, _CHECKS[spec.type](spec, getattr(self, spec.name)))
@@ -165,7 +165,7 @@ class GenerationConfig:
         """Return a copy in which the given options have other values.
 
         Raises:
-            OptionError: A name is not an option's, or a value is not allowed.
+            OptionError: An option is unknown, or a value is not allowed.
         """
         if unknown := sorted(options.keys() - OPTION_NAMES):
             raise OptionError(
@@ -211,12 +211,12 @@ KNOWN_AS: Mapping[str, str] = MappingProxyType(
         "use_cache": "cache",
     }
 )
-"""What other programs call an option, and what is nearest to options of theirs that are not here."""
+"""Other programs' names for these options, and the nearest option here to some that only they have."""
 
 
 def _suggestion(name: str, others: Mapping[str, str], names: Iterable[str]) -> str:
-    """Return the question whether one of `names` was meant, or nothing where none is near."""
-    from difflib import get_close_matches  # here, for it is needed only where something is wrong
+    """Return the question whether the nearest of `names` was meant, or nothing if none is near."""
+    from difflib import get_close_matches  # only an error needs it
 
     asked = name[:80].lower().replace("-", "_")
     near = [others[asked]] if asked in others else get_close_matches(asked, sorted(names), 1)
@@ -226,7 +226,7 @@ def _suggestion(name: str, others: Mapping[str, str], names: Iterable[str]) -> s
 def _integer(spec: Field[Any], value: Any) -> int:
     least, most = spec.metadata["least"], spec.metadata["most"]
     try:
-        # JSON has one kind of number, so 64.0 is an integer, too.
+        # JSON has one type of number, so 64.0 is an integer as well.
         number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
     except TypeError:
         number = None
@@ -305,20 +305,20 @@ _CHECKS: Mapping[Any, Callable[[Field[Any], Any], object]] = MappingProxyType(
         tuple[str, ...]: _strings,
     }
 )
-"""By the type of a field: what returns its value, normalised, or raises `OptionError`."""
+"""The check for each type of field: it returns the value normalised, or raises `OptionError`."""
 
 PRESET_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "short": {"steps": 64, "max_new_tokens": 64, "block_length": 32},  # the model card's "shorter context"
         "long": {"steps": 128, "max_new_tokens": 128, "block_length": 32},  # and its "longer context"
-        # Approximate: where nano is unsure, 10 times less arithmetic, 89 % of the texts the same, 0.4 points of exact
-        # match lost; `entropy` at 0.1: 18 times, 70 %, 4.2 points; never refreshed: 83 % of the texts.
+        # Approximate. Where nano is unsure: 10 times less arithmetic, 89 % of the texts unchanged, exact
+        # match 0.4 points lower. With `entropy` at 0.1: 18 times, 70 %, 4.2 points. Without refreshing: 83 % unchanged.
         "fast": {"cache": "block", "refresh_steps": 4, "commit": "factor", "commit_factor": 0.01},
     }
 )
-"""What each preset is about: a preset that is named sets these and nothing else, also over a bundle's own options.
+"""The options that each preset sets, over the bundle's own.
 
-What a model answers well at, like its temperature and penalty, is the bundle's to say, and stays as it says.
+The others, such as temperature and penalty, stay as the bundle has them: they are what its model answers well with.
 """
 
 PRESETS: Mapping[str, GenerationConfig] = MappingProxyType(
@@ -331,7 +331,7 @@ def preset(name: str) -> GenerationConfig:
     """Return the preset called `name`, over the package's defaults.
 
     Raises:
-        OptionError: There is none of that name.
+        OptionError: There is no such preset.
     """
     return GenerationConfig(**preset_options(name))
 
@@ -340,7 +340,7 @@ def preset_options(name: str) -> Mapping[str, Any]:
     """Return the options that the preset called `name` sets.
 
     Raises:
-        OptionError: There is none of that name.
+        OptionError: There is no such preset.
     """
     _one_of("preset", name, tuple(PRESET_OPTIONS))
     return PRESET_OPTIONS[name]
