@@ -13,6 +13,7 @@ from diffutron_ort.config import MOST_IDS, MOST_STOP, MOST_STOPS, PRESET_OPTIONS
 from diffutron_ort.runtime import contract
 from diffutron_ort.sampler.random import Stream
 from diffutron_ort.sampler.sequence import LIKELY_MISS
+from diffutron_ort.text import tokenizer_guard
 
 JS = Path(__file__).parent
 HEAD = "/** Generated from {} by `python js/generate.py`: {}. */\n\n"
@@ -42,19 +43,19 @@ def files() -> dict[Path, str]:
         JS / "src" / "generated" / "options.js": options(),
         JS / "src" / "generated" / "contract.js": graphs(),
         JS / "src" / "generated" / "constants.js": constants(),
+        JS / "src" / "generated" / "tokenizer-guard.js": guard(),
         JS / "types" / "options.d.ts": declarations(),
     }
 
 
 def options() -> str:
     """Return the module with the options and the presets."""
-    specs = "".join(f"  {spec.name}: {literal(described(spec))},\n" for spec in fields(GenerationConfig))
-    presets = "".join(f"  {name}: {literal(given)},\n" for name, given in PRESET_OPTIONS.items())
+    specs = {spec.name: described(spec) for spec in fields(GenerationConfig)}
     return (
         HEAD.format("diffutron_ort/config.py", "options and presets")
-        + f"/** By name, an option's type, default and bounds. */\nexport const OPTIONS = {{\n{specs}}};\n\n"
+        + f"/** By name, an option's type, default and bounds. */\nexport const OPTIONS = {block(specs)};\n\n"
         + '/** @type {import("../../types/index.js").Presets} by name, what a preset sets */\n'
-        + f"export const PRESETS = {{\n{presets}}};\n\n"
+        + f"export const PRESETS = {block(PRESET_OPTIONS)};\n\n"
         + f"export const MOST_IDS = {MOST_IDS}; // in a list of ids\n"
         + f"export const MOST_STOPS = {MOST_STOPS}; // stop strings\n"
         + f"export const MOST_STOP = {MOST_STOP}; // characters in a stop string\n"
@@ -76,17 +77,18 @@ def kind(spec: Field[Any]) -> str:
 def graphs() -> str:
     """Return the module with the graphs' inputs and outputs."""
     names = ("DENOISER_INPUTS", "DENOISER_OUTPUTS", "GENERATION_INPUTS", "GENERATION_OUTPUTS")
+    tables = {name: {one.name: typed(one) for one in getattr(contract, name)} for name in names}
     return (
-        HEAD.format("diffutron_ort/runtime/contract.py", "by name, the type and axes of every input and output")
-        + "".join(f"export const {name} = {{\n{values(getattr(contract, name))}}};\n\n" for name in names)
+        HEAD.format("diffutron_ort/runtime/contract.py", "by name, the type and axes of a graph's inputs and outputs")
+        + "".join(f"export const {name} = {block(table)};\n\n" for name, table in tables.items())
         + "/** The denoiser's outputs that every pass fetches. */\n"
         + f"export const REDUCTIONS = {literal(contract.REDUCTIONS)};\n"
     )
 
 
-def values(table: tuple[contract.Value, ...]) -> str:
-    """Return the rows of a table of inputs or outputs."""
-    return "".join(f"  {one.name}: {literal({'dtype': one.dtype, 'axes': one.axes})},\n" for one in table)
+def typed(value: contract.Value) -> dict[str, Any]:
+    """Return the type and the axes of an input or output."""
+    return {"dtype": value.dtype, "axes": value.axes}
 
 
 def constants() -> str:
@@ -98,6 +100,18 @@ def constants() -> str:
         + f"export const STREAM = {literal(streams)};\n\n"
         + "/** If more draws than this are expected to miss the candidates, the next pass also returns logits. */\n"
         + f"export const LIKELY_MISS = {LIKELY_MISS};\n"
+    )
+
+
+def guard() -> str:
+    """Return the module with the steps that a tokenizer.json may have, and their limits."""
+    head = HEAD.format("diffutron_ort/text/tokenizer_guard.py", "the steps that a tokenizer may have")
+    constants = {name: getattr(tokenizer_guard, name) for name in ("MOST_STEPS", "MOST_GROWTH")}
+    tables = {name: getattr(tokenizer_guard, name) for name in ("NESTED", "GROWTH", "SHRINKAGE", "ALLOWED")}
+    return (
+        head
+        + "".join(f"export const {name} = {literal(value)};\n" for name, value in constants.items())
+        + "".join(f"\nexport const {name} = {block(table)};\n" for name, table in tables.items())
     )
 
 
@@ -126,6 +140,11 @@ def declared(spec: Field[Any]) -> str:
     return " | ".join(map(json.dumps, choices)) if choices else DECLARED[kind(spec)]
 
 
+def block(table: Mapping[str, Any]) -> str:
+    """Return an object with an entry a line."""
+    return "{\n" + "".join(f"  {name}: {literal(value)},\n" for name, value in table.items()) + "}"
+
+
 def literal(value: Any) -> str:
     """Return a value as JavaScript writes it; the integers of an option of type `bigint` are bigints."""
     if isinstance(value, Mapping):
@@ -134,7 +153,7 @@ def literal(value: Any) -> str:
         return f"{{ {', '.join(items)} }}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(literal, value))}]"
-    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)  # inf: Infinity
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ const EXAMPLES = [
   "Hangi ülkenin başkenti Viyana?",
   "Sokak kelimesine -de eki getir.",
 ];
-const PACE = 110; // milliseconds that a step is shown at least: a small model is done before one has seen anything
+const PACE = 110; // least milliseconds that a step is shown: a small model would be done before anybody has seen a step
 const ICONS = { play: "M4 2v12l9-6z", stop: "M3 3h10v10H3z" };
 
 /** @param {string} id @returns {any} */
@@ -61,7 +61,7 @@ function preview() {
   render();
 }
 
-/** @param {(signal: AbortSignal) => Promise<void>} work runs once what ran before has been stopped */
+/** @param {(signal: AbortSignal) => Promise<void>} work to run when the previous one has stopped */
 function start(work) {
   activity.abort();
   const mine = (activity = new AbortController());
@@ -89,8 +89,8 @@ function ask() {
     const { temperature: t } = options;
     check(form.temperature, form.temperature.value.trim() !== "" && (t === 0 || (t >= 0.01 && t <= 1000)), "temperature");
     await Promise.race([ready, aborted(signal)]);
-    if (signal.aborted) return; // another question has taken the place of one that waited for the model
-    if (isDefault) options.temperature = Number(form.temperature.defaultValue); // the model's, if it has just come
+    if (signal.aborted) return; // another question replaced this one while it waited for the model
+    if (isDefault) options.temperature = Number(form.temperature.defaultValue); // the model's own, if it has only just been loaded
     await generate(signal, await model.begin(question, preset, options));
   });
 }
@@ -152,17 +152,17 @@ function report({ kind = "failed", message }) {
   problem = { kind, message };
 }
 
-/** Tell those who cannot see it. @param {string} text */
+/** Announce a text to screen readers. @param {string} text */
 function say(text) {
   get("said").textContent = text;
 }
 
-/** Set a text that is read aloud whenever it changes, and only then. @param {string} id @param {string} text */
+/** Set a text that screen readers announce when it changes, and leave it alone when it does not. @param {string} id @param {string} text */
 function setText(id, text) {
   if (get(id).textContent !== text) get(id).textContent = text;
 }
 
-/** Everything that depends on the state. */
+/** Show the state. */
 function render() {
   const words = texts(language);
   renderProblem(words);
@@ -257,7 +257,7 @@ function listen() {
     ask();
   });
   form.addEventListener("change", preview);
-  get("ask").disabled = false; // a form that was sent before this would have been lost
+  get("ask").disabled = false; // sent before this, the form would reload the page
   get("play").addEventListener("click", () => (active ? activity.abort() : start(replay)));
   get("step").addEventListener("input", () => {
     const value = Number(get("step").value);
@@ -273,7 +273,7 @@ function listen() {
       try {
         localStorage.setItem("language", language);
       } catch {
-        // it will ask again
+        // the browser keeps nothing, so the next visit begins in its own language
       }
     });
   }

@@ -1,4 +1,4 @@
-/** The canvas on the page: a button a place, of which one is in the tab order, and a note that tells of one token. */
+/** The canvas on the page: a button for each place, one of them in the tab order, and a note about one token. */
 
 import { percent, spoken } from "./strings.js";
 
@@ -15,13 +15,13 @@ export class CanvasView {
   #cells = [];
   /** @type {Place[]} */
   #places = [];
-  /** @type {number | undefined} the place that the note tells of */
+  /** @type {number | undefined} the place that the note is about */
   #told;
 
   /** @param {HTMLElement} element */
   constructor(element) {
     this.#element = element;
-    this.#note.ariaHidden = "true"; // its words are the cells' labels, too
+    this.#note.ariaHidden = "true"; // the cells' labels say the same
     const cell = (/** @type {Event} */ { target }) => this.#cells.indexOf(target.closest?.("button"));
     const leaves = (/** @type {any} */ { relatedTarget }) => !element.contains(relatedTarget);
     element.addEventListener("pointerover", (event) => cell(event) >= 0 && this.#tell(cell(event)));
@@ -87,7 +87,7 @@ export class CanvasView {
     return this.#cells[to].focus();
   }
 
-  /** @param {number | undefined} i the place to tell of; none hides the note */
+  /** @param {number | undefined} i the place that the note is to be about; none hides it */
   #tell(i) {
     this.#told = i;
     const place = this.#places[i];

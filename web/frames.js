@@ -1,4 +1,4 @@
-/** What the canvas looks like after each step, and what the steps add up to; it knows ids, no page and no model. */
+/** The canvas after each step, and the figures of all steps, from ids alone: no page and no model. */
 
 import { commitCounts } from "../js/src/schedule.js";
 import { Ends } from "../js/src/stopping.js";
@@ -6,7 +6,7 @@ import { Ends } from "../js/src/stopping.js";
 /**
  * @typedef {object} Place one place of the generated span as a person sees it
  * @property {"mask" | "new" | "settled" | "beyond"} state beyond: after the answer's end, where nothing will be read
- * @property {string} [piece] what its token looks like; of a mask there is none
+ * @property {string} [piece] what its token looks like; a mask has none
  * @property {number} [confidence] the probability that the model gave to the token
  * @property {number} [step] number of the step that put it there, from 1
  *
@@ -15,7 +15,7 @@ import { Ends } from "../js/src/stopping.js";
  */
 
 /**
- * The generated span after the first `count` of `steps`; before any of them it is all masks.
+ * Return the generated span after the first `count` of `steps`; before any of them it is all masks.
  *
  * @param {Step[]} steps @param {number} count @param {number} length @param {import("../js/types/index.js").Bundle} bundle
  * @returns {Place[]}
@@ -35,8 +35,8 @@ export function places(steps, count, length, bundle) {
 }
 
 /**
- * Where the answer is known to end for who reads its ids: behind the stop sequence that ends it, but at a `<pad>` or
- * `<eos>`; the length of `ids` while no end has come without a mask before it.
+ * Return where the answer is known to end: after the stop sequence that ends it, or at a `<pad>` or `<eos>`; the length
+ * of `ids` as long as there is no end without a mask before it.
  *
  * @param {readonly number[]} ids @param {import("../js/types/index.js").Bundle} bundle
  */
@@ -49,7 +49,7 @@ export function endOf(ids, { special_ids: special, stop_sequences: stops }) {
 
 /**
  * @param {import("../js/types/index.js").Config} config
- * @returns {number} how many passes it takes by the schedule, if nothing ends them early
+ * @returns {number} how many passes the schedule takes, if nothing ends it early
  */
 export function planned({ steps, max_new_tokens: length, block_length: width }) {
   const blocks = Math.ceil(length / width);

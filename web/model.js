@@ -1,6 +1,6 @@
-/** The model, which runs in a worker, so that the page stays awake while a pass computes. */
+/** The model, which runs in a worker, so that the page stays responsive while a pass computes. */
 
-/** An error of the worker's; its `kind` is a key of the messages in `strings.js`. */
+/** An error from the worker; its `kind` is a key of the messages in `strings.js`. */
 export class ModelError extends Error {
   /** @param {string} kind @param {string} [message] */
   constructor(kind, message = "") {
@@ -20,10 +20,10 @@ export class ModelError extends Error {
 
 export class Model {
   #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-  /** @type {{ resolve: (value: any) => void, reject: (error: Error) => void }[]} whom the next answers are for */
+  /** @type {{ resolve: (value: any) => void, reject: (error: Error) => void }[]} the calls that wait for an answer, in order */
   #waiting = [];
 
-  /** @param {(progress: import("../js/types/web.js").Progress) => void} report is told of loading */
+  /** @param {(progress: import("../js/types/web.js").Progress) => void} report is called while the model loads */
   constructor(report) {
     this.#worker.onmessage = ({ data: { value, error, progress } }) => {
       if (progress) return report(progress);
@@ -49,14 +49,14 @@ export class Model {
    * Check a question and its options, without answering it yet.
    *
    * @param {string} prompt @param {string} preset @param {object} options
-   * @returns {Promise<Config>} all options, the given ones and the others
+   * @returns {Promise<Config>} every option
    */
   begin(prompt, preset, options) {
     return this.#call("begin", prompt, preset, options);
   }
 
   /**
-   * Answer the question that was begun with; leaving the loop ends the generation.
+   * Answer the question that `begin` has checked; leaving the loop ends the generation.
    *
    * @returns {AsyncGenerator<import("./frames.js").Step>}
    */

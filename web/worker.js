@@ -1,4 +1,4 @@
-/** Runs the model: each message is a call, answered in turn by its value or its error; loading tells its progress. */
+/** Runs the model. Each message is a call, answered in turn with its value or its error; loading also reports progress. */
 
 import { findVariant } from "../js/src/bundle.js";
 import { DEFAULTS } from "../js/src/config.js";
@@ -13,8 +13,8 @@ const KINDS = {
   MissingFileError: "modelMissing",
   NetworkError: "unreachable",
 };
-const LEAST_SAME = 0.9; // of the tokens of a quantized variant, which other processors may round apart
-const REPLAYED = 3; // recorded generations; a graphics card that computes wrongly does so in the first
+const LEAST_SAME = 0.9; // of a quantized variant's tokens: processors round differently
+const REPLAYED = 3; // recorded generations; a graphics card that computes wrongly already does so in the first
 
 /** @type {Diffutron} */
 let model;
@@ -57,11 +57,11 @@ const calls = {
 };
 
 /**
- * Repeat generations that the bundle recorded: what a graphics card cannot do, it may do wrong without a word. One that
- * is exact must take the very steps; a quantized variant has none, and most of its tokens must be the same.
+ * Repeat generations that the bundle recorded, because a graphics card may compute wrongly without an error. An exact
+ * one must take the same steps; a quantized variant has none, and most of its tokens must match.
  *
  * @param {import("../js/types/index.js").Host} host @param {string} [variant]
- * @throws {HostError} they are others, or there is none
+ * @throws {HostError} they differ, or none is recorded
  */
 async function replay(host, variant) {
   const graph = findVariant(model.bundle, variant);

@@ -1,4 +1,4 @@
-/** A bundle: its files, each checked before it is used, and what its manifest says. */
+/** A bundle: its files, each checked before it is used, and its manifest. */
 
 import { OPTION_NAMES, makeConfig } from "./config.js";
 import { BundleError, OptionError } from "./errors.js";
@@ -15,11 +15,11 @@ const INSIDE = /^(?!\.\.?(\/|$))[^/\\:\0]+(\/(?!\.\.?(\/|$))[^/\\:\0]+)*$/; // a
  * @typedef {import("../types/index.js").Variant} Variant
  *
  * @typedef {(path: string) => Promise<string>} ReadText
- * @typedef {(path: string, most: number) => Promise<Uint8Array>} ReadBytes of a host: a file of at most `most` bytes,
- *   or a `BundleError`
+ * @typedef {(path: string, most: number) => Promise<Uint8Array>} ReadBytes a host's reader: it returns a file of at
+ *   most `most` bytes, or throws a `BundleError`
  */
 
-/** Reads a bundle's files, of which each is what the manifest lists, or an error. */
+/** Reads a bundle's files, and refuses those that do not match the manifest. */
 export class Files {
   #read;
   /** @type {Promise<{ text: string, bundle: Bundle }> | undefined} */
@@ -31,10 +31,10 @@ export class Files {
   }
 
   /**
-   * The sizes of files as the manifest lists them.
+   * Return the sizes of files, as the manifest lists them.
    *
    * @param {string[]} paths @returns {Promise<number[]>}
-   * @throws {BundleError} it does not
+   * @throws {BundleError} the manifest does not list one
    */
   async sizes(...paths) {
     const { bundle } = await this.#listing();
@@ -42,10 +42,12 @@ export class Files {
   }
 
   /**
-   * @param {string} path @param {{ hashed?: boolean }} [options] whether to compare the SHA-256, too, which takes a
+   * Read a file.
+   *
+   * @param {string} path @param {{ hashed?: boolean }} [options] whether to compare the SHA-256 as well, which takes a
    *   second for a gigabyte of weights
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
-   * @throws {BundleError} it is not what the manifest says
+   * @throws {BundleError} the file does not match the manifest
    */
   async bytes(path, { hashed = true } = {}) {
     const { bundle } = await this.#listing();
@@ -76,25 +78,27 @@ export class Files {
 
 /**
  * @param {string} path @param {number} found @param {number} size in bytes
- * @throws {BundleError} they differ
+ * @throws {BundleError} the two differ
  */
 export function checkSize(path, found, size) {
   if (found !== size) throw new BundleError(`${path} has ${found} bytes, not ${size}: it was cut or replaced; get it again`);
 }
 
 /**
+ * Read and check the manifest.
+ *
  * @param {ReadText} readText @returns {Promise<Bundle>}
- * @throws {BundleError} the manifest is of another format, or malformed
+ * @throws {BundleError} the manifest is malformed, or has another format
  */
 export async function readManifest(readText) {
   return parseManifest(await readText(MANIFEST));
 }
 
 /**
- * The generation options in which a model differs from the defaults, of a file that may say other things, too.
+ * Return the generation options in which a model differs from the defaults. The file may hold other settings as well.
  *
  * @param {ReadText} readText @returns {Promise<Record<string, unknown>>}
- * @throws {BundleError} it holds a value that is not allowed
+ * @throws {BundleError} the file holds a value that is not allowed
  */
 export async function readOptions(readText) {
   const name = "generation_config.json";
@@ -119,9 +123,11 @@ export function parse(name, text) {
 }
 
 /**
- * @param {Bundle} bundle @param {string} [name] fp32, if it is there, unless given
+ * Return a variant.
+ *
+ * @param {Bundle} bundle @param {string} [name] fp32, if the bundle has it, unless given
  * @returns {Variant}
- * @throws {OptionError} the bundle has none of that name
+ * @throws {OptionError} the bundle has no variant of that name
  */
 export function findVariant(bundle, name) {
   const names = Object.keys(bundle.variants);
@@ -136,7 +142,7 @@ export function findVariant(bundle, name) {
 function parseManifest(text) {
   const manifest = object(parse(MANIFEST, text), MANIFEST);
   if (manifest.format !== FORMAT) {
-    throw new BundleError(`${MANIFEST} has format ${shown(manifest.format)}: these modules read ${FORMAT}`);
+    throw new BundleError(`${MANIFEST} has format ${shown(manifest.format)}: this package reads ${FORMAT}`);
   }
   for (const name of ["context_length", "vocab_size", "layers", "hidden_size"]) {
     wanted(isWhole(manifest[name], 1), name, manifest[name], "a positive integer");
@@ -209,7 +215,7 @@ function listed(bundle, path) {
 
 /**
  * @param {boolean} isRight @param {string} name @param {unknown} value @param {string} expected
- * @throws {BundleError} it is not
+ * @throws {BundleError} it is not right
  */
 function wanted(isRight, name, value, expected) {
   if (isRight) return;

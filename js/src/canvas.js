@@ -1,13 +1,13 @@
-/** The canvas: a sequence of token ids, some of them masks, and what can be asked of it. */
+/** The canvas: a sequence of token ids, some of them masks. */
 
-/** One sequence on its way from masks to text. It never changes: a commit returns a new one. */
+/** One sequence on its way from masks to text. A canvas never changes: a commit returns a new one. */
 export class Canvas {
   /**
    * @param {readonly number[]} ids
    * @param {number} start where the first block, and the generated span, begins
    */
   constructor(ids, start) {
-    this.ids = Object.isFrozen(ids) ? ids : Object.freeze([...ids]); // not the array of the caller, who may change it
+    this.ids = Object.isFrozen(ids) ? ids : Object.freeze([...ids]); // a copy: the caller may change its array
     this.start = start;
   }
 
@@ -26,7 +26,7 @@ export class Canvas {
   }
 
   /**
-   * The positions from the first up to, but without, the second; none beyond the end of the canvas.
+   * Return where a block begins and ends (exclusive), within the canvas.
    *
    * @param {number} index @param {number} blockLength @returns {[number, number]}
    */

@@ -1,13 +1,13 @@
-/** Messages to prompt text: the chat template that the model was taught with, as the manifest has it. */
+/** Render messages as a prompt, in the chat template of the manifest, as in `diffutron_ort/text/chat_template.py`. */
 
 import { InputError } from "./errors.js";
 import { checkText, shown, strip } from "./text.js";
 
 const ROLES = ["system", "user", "assistant"];
-const MOST_COMPOSED = 4; // characters that become one in NFC
-// White space, controls, what has no width, letters and a symbol that show nothing: none of them is a question.
+const MOST_COMPOSED = 4; // characters that NFC combines into one
+// White space, control characters, characters of no width, and a few letters and a symbol that are drawn blank.
 const BLANK = /^[\s\x00-\x1f\x7f-\xa0\xad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0]*$/;
-// More combining marks in a row than any text has; the time to compose them may grow with the square of their number.
+// More combining marks in a row than any real text has; composing them can take quadratic time.
 const MARKS = /[^\p{L}\p{N}_\x00-\u02ff]{1000}/u;
 
 /**
@@ -16,13 +16,13 @@ const MARKS = /[^\p{L}\p{N}_\x00-\u02ff]{1000}/u;
  */
 
 /**
- * The prompt that asks the model to answer the last of `messages`.
+ * Return the prompt that asks the model to answer the last of `messages`.
  *
- * @param {readonly Message[]} messages a content is trimmed and composed; only the first can be the system's, and the last must
- *   be the user's
- * @param {Template} template what each role's message becomes, with `{content}` in its place, and what asks for more
+ * @param {readonly Message[]} messages a content is trimmed and put into NFC; only the first can be a
+ *   system message, and the last must be a user message
+ * @param {Template} template the text for each role, with `{content}` where the content goes, and what starts the answer
  * @returns {string}
- * @throws {InputError} there is no message, or one cannot be rendered, or one of the user's has no text
+ * @throws {InputError} there are no messages, one cannot be rendered, or a user message has no text
  */
 export function renderChat(messages, template) {
   if (!Array.isArray(messages) || !messages.length) {
@@ -39,7 +39,7 @@ export function renderChat(messages, template) {
 }
 
 /**
- * How many characters the prompt of `messages` has at least; what cannot be rendered counts as nothing.
+ * Return a lower bound for the length of the prompt, without rendering it. What cannot be rendered counts as 0.
  *
  * @param {readonly Message[]} messages @param {Template} template @returns {number}
  */
@@ -55,8 +55,8 @@ export function leastCharacters(messages, template) {
 }
 
 /**
- * A text in Unicode's form NFC, in which the model was taught. One with more than a thousand combining marks in a row
- * stays as it is.
+ * Return a text in Unicode NFC, as in the training data. A text with more than a thousand combining marks in a row is
+ * returned as it is.
  *
  * @param {string} text @returns {string}
  */
@@ -65,7 +65,7 @@ export function composed(text) {
 }
 
 /**
- * Return whether there is nothing in a text that can be seen.
+ * Return whether a text has no visible character.
  *
  * @param {string} text
  */
@@ -90,6 +90,6 @@ function render(message, place, template) {
   if (role === "user" && isBlank(text)) {
     throw new InputError(`message ${place} is the user's and has no text: write a question`);
   }
-  // Not `replace`, to which a `$` in the content says something.
+  // Not `replace`, which gives `$` in the content a meaning.
   return template[/** @type {"system" | "user" | "assistant"} */ (role)].split("{content}").join(composed(text));
 }

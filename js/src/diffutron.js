@@ -1,4 +1,4 @@
-/** The model as its users see it: text in, text out. Runs in every host that gives it ONNX Runtime and a tokenizer. */
+/** The model as its users see it: text in, text out. It runs in every host that provides ONNX Runtime and a tokenizer. */
 
 import { findVariant, parse, readManifest, readOptions } from "./bundle.js";
 import { Canvas } from "./canvas.js";
@@ -52,9 +52,11 @@ export class Diffutron {
   }
 
   /**
-   * @param {Host} host @param {{ variant?: string }} [options] which of the bundle's graphs; fp32, if it is there
+   * Open a bundle.
+   *
+   * @param {Host} host @param {{ variant?: string }} [options] which of the bundle's graphs; fp32, if it has one
    * @returns {Promise<Diffutron>}
-   * @throws {BundleError} the bundle is not what its manifest says
+   * @throws {BundleError} a file does not match the bundle's manifest
    */
   static async load(host, { variant: name } = {}) {
     const bundle = await readManifest(host.readText);
@@ -69,11 +71,11 @@ export class Diffutron {
   }
 
   /**
-   * The options of a generation: a preset's, overridden by the bundle's own, overridden by `options`.
+   * Return the options of a generation: `options` over the preset's over the bundle's over the defaults.
    *
    * @param {string} [preset] @param {Record<string, unknown>} [options]
    * @returns {Readonly<Config>}
-   * @throws {OptionError} a name is not an option's, or a value is not allowed
+   * @throws {OptionError} a name is unknown, or a value is not allowed
    */
   config(preset, options = {}) {
     const named = preset === undefined ? {} : presetOptions(preset);
@@ -86,12 +88,12 @@ export class Diffutron {
   }
 
   /**
-   * Answer a prompt in one call of the bundle's `generate` graph, which is opened at the first.
+   * Answer a prompt in one call of the bundle's `generate` graph, which is opened at the first call.
    *
    * @param {string} prompt @param {Options} [options] those that the graph has
    * @returns {Promise<string>}
    * @throws {InputError} the prompt is not text, or too long
-   * @throws {OptionError} an option is unknown or not allowed
+   * @throws {OptionError} an option is unknown, not allowed, or not in the graph
    */
   async generate(prompt, { preset, template = true, ...options } = {}) {
     const config = this.config(preset, options);
@@ -99,7 +101,7 @@ export class Diffutron {
     const canvas = this.#canvas(prompt, template, config);
     this.#generator ??= this.#openGenerator();
     const rule = this.#stopRule(config, template);
-    // The graph writes `<pad>` over the stop sequence that ends an answer, which a stop string may have letters of.
+    // The graph writes `<pad>` over the stop sequence that ends an answer, and a stop string may overlap that sequence.
     const stops = rule.overlaps ? [] : this.bundle.stop_sequences.map((stop) => stop.ids);
     const { ids } = await (await this.#generator).run(canvas.ids.slice(0, canvas.start), config, stops);
     return rule.text(ids, canvas.start);
@@ -116,8 +118,8 @@ export class Diffutron {
   }
 
   /**
-   * Answer a prompt step by step. The last step's `text` is what `generate` returns; what is wrong with the arguments
-   * is thrown at once.
+   * Answer a prompt step by step. The last step's `text` is what `generate` returns. Bad arguments throw at once, not
+   * at the first step.
    *
    * @param {string} prompt @param {Options} [options]
    * @returns {AsyncGenerator<Step>}
@@ -166,9 +168,9 @@ export class Diffutron {
   }
 
   /**
-   * Refuse a text that cannot fit by its length alone, before any work on it.
+   * Refuse a text that is too long for the context, by its length alone, before it is worked on.
    *
-   * @param {number} characters of the text, or fewer @param {Config} config
+   * @param {number} characters a lower bound for the text's length @param {Config} config
    */
   #checkRoom(characters, config) {
     if (characters <= SUSPICIOUS * this.bundle.context_length) return;

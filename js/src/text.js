@@ -1,8 +1,8 @@
-/** What Python's strings do and JavaScript's do not: its white space, and refusing halves of surrogate pairs. */
+/** Python's white space, texts without lone surrogates, and values as messages show them. */
 
 import { InputError } from "./errors.js";
 
-// `\s` has U+FEFF, which Python does not take for white space, and lacks the separators U+001C to U+001F and U+0085.
+// Unlike `\s`, Python's white space lacks U+FEFF, and has the separators U+001C to U+001F and U+0085.
 const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const MOST_SHOWN = 80;
 const AT_END = new RegExp(`(?<!${SPACE})${SPACE}+$`);
@@ -23,7 +23,7 @@ export function stripEnd(text) {
  *
  * @param {unknown} text
  * @param {string} [name] what the message calls it
- * @throws {InputError} it is not a string, or has a lone surrogate
+ * @throws {InputError} `text` is not a string, or has a lone surrogate
  */
 export function checkText(text, name = "text") {
   if (typeof text !== "string") throw new InputError(`the ${name} is of type ${typeof text}: must be a string`);
@@ -36,7 +36,7 @@ export function checkText(text, name = "text") {
   }
 }
 
-/** @param {unknown} value @returns {string} how messages show it: as JSON, as far as that can, and briefly */
+/** @param {unknown} value @returns {string} the value as messages show it: as JSON where there is any, and briefly */
 export function shown(value) {
   const text = written(value);
   return text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)}…` : text;

@@ -1,47 +1,40 @@
-/** What a tokenizer.json does to a text around its model, checked before it is used, as in `text/tokenizer_guard.py`. */
+/**
+ * Check the normalizer, pre-tokenizer and decoder of a tokenizer.json before they run, as in
+ * `diffutron_ort/text/tokenizer_guard.py`.
+ */
 
-const MOST_STEPS = 16;
-const MOST_GROWTH = 64;
+import * as guard from "./generated/tokenizer-guard.js";
 
-/** @type {Record<string, number>} characters that one can become at most */
-const GROWTH = { NFC: 3, NFD: 4, NFKC: 18, NFKD: 18, Lowercase: 3, ByteLevel: 4 };
-/** @type {Record<string, number>} and of which one can come; without end where some are left out */
-const SHRINKAGE = {
-  NFC: 4,
-  NFKC: 4,
-  Strip: Infinity,
-  StripAccents: Infinity,
-  Whitespace: Infinity,
-  WhitespaceSplit: Infinity,
-};
+const { MOST_STEPS, MOST_GROWTH } = guard;
+const UNSUPPORTED = ["UnicodeScripts"]; // by the library in JavaScript
 
-/** @type {Record<string, string>} the steps of each part that are known, and under what a sequence has its own */
-const INNER = { normalizer: "normalizers", pre_tokenizer: "pretokenizers", decoder: "decoders" };
-/** @type {Record<string, string[]>} */
-const KNOWN = {
-  normalizer: ["Replace", "Prepend", ...Object.keys(GROWTH), "Strip", "StripAccents"],
-  pre_tokenizer: ["Metaspace", "Split", "ByteLevel", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit"],
-  decoder: ["Replace", "ByteFallback", "Fuse", "Strip", "Metaspace", "ByteLevel"],
-};
+/** @type {Record<string, number>} the most output characters per input character, of a step */
+const GROWTH = guard.GROWTH;
+/** @type {Record<string, number>} the reverse; infinite where characters are removed */
+const SHRINKAGE = guard.SHRINKAGE;
+/** @type {Record<string, string>} under which name a sequence of each part holds its steps */
+const NESTED = guard.NESTED;
+/** @type {Record<string, string[]>} the types of the steps that each part may have */
+const ALLOWED = guard.ALLOWED;
 
 /**
  * @typedef {any} Step an object of tokenizer.json
  * @typedef {object} Pipeline
- * @property {"never" | "missing" | "always"} prefix whether a stretch of text, at the start or after an added token,
- *   gets a space of its own; `missing` is where it begins with none
- * @property {boolean} strips whether the decoder takes something off the ends of what it is given
- * @property {number} shrinkage of how many characters of a text one that the model sees can come
+ * @property {"never" | "missing" | "always"} prefix whether each stretch of text (at the start, or after an added token)
+ *   is given a leading space; `missing`: only where it does not begin with one
+ * @property {boolean} strips whether the decoder removes characters at the ends of its input
+ * @property {number} shrinkage the most characters of a text that can become one character of the model's input
  */
 
 /**
  * @param {any} specification a tokenizer.json, parsed
  * @returns {Pipeline}
- * @throws {Error} a step is of a kind that no bundle has, may run for ever, or lets a text grow too much
+ * @throws {Error} a step has a type that no bundle uses, might run for ever, or can make a text too long
  */
 export function checkPipeline(specification) {
   /** @type {Record<string, Step[]>} */
   const steps = {};
-  for (const part of Object.keys(KNOWN)) {
+  for (const part of Object.keys(ALLOWED)) {
     steps[part] = flattened(part, specification[part], 0);
     if (steps[part].length > MOST_STEPS) throw new Error(`its ${part} has more than ${MOST_STEPS} steps`);
     const growth = steps[part].reduce((product, step) => product * growthOf(part, step), 1);
@@ -62,12 +55,15 @@ function flattened(part, step, depth) {
   if (step === null || step === undefined) return [];
   if (depth > MOST_STEPS) throw new Error(`its ${part} has sequences in sequences`);
   if (step.type !== "Sequence") return [step];
-  return step[INNER[part]].flatMap((/** @type {Step} */ inner) => flattened(part, inner, depth + 1));
+  return step[NESTED[part]].flatMap((/** @type {Step} */ inner) => flattened(part, inner, depth + 1));
 }
 
-/** @param {string} part @param {Step} step @returns {number} into how many characters a step can make one */
+/** @param {string} part @param {Step} step @returns {number} the most characters that it can make of one */
 function growthOf(part, step) {
-  if (!KNOWN[part].includes(step.type)) throw new Error(`its ${part} has a step ${step.type}, which is not known here`);
+  const allowed = ALLOWED[part].filter((type) => !UNSUPPORTED.includes(type));
+  if (!allowed.includes(step.type)) {
+    throw new Error(`its ${part} has a step ${step.type}; allowed here are ${allowed.join(", ")}`);
+  }
   if (step.prepend_scheme === "first") throw new Error(`its ${part} has prepend_scheme "first"`);
   if (step.pattern && !step.pattern.String) {
     throw new Error(`its ${part} has a ${step.type} with a regular expression, or an empty pattern`);
@@ -76,7 +72,7 @@ function growthOf(part, step) {
   return step.type === "Prepend" ? 1 + step.prepend.length : (GROWTH[step.type] ?? 1);
 }
 
-/** @param {Step} step @returns {number} of how many characters one can come that a step makes */
+/** @param {Step} step @returns {number} the most characters that it can turn into one */
 function shrinkageOf(step) {
   if (step.type === "Replace") return Math.max(1, step.pattern.String.length / step.content.length);
   return step.behavior === "Removed" ? Infinity : (SHRINKAGE[step.type] ?? 1);

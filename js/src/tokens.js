@@ -1,4 +1,4 @@
-/** Text to token ids and back, as `diffutron_ort/text/tokenizer.py` does it. */
+/** Text to token ids and back, as in `diffutron_ort/text/tokenizer.py`. */
 
 import { BundleError } from "./errors.js";
 import { checkPipeline } from "./tokenizer-guard.js";
@@ -7,7 +7,7 @@ import { checkText, shown } from "./text.js";
 const CONTROL = /^(<(pad|eos|bos|unk|mask|start_of_turn|end_of_turn|2mass|unused\d+)>|\[@BOS@\])$/;
 const BYTE = /^<0x([0-9A-F]{2})>$/;
 const SAMPLE = "[Question]\nİyi ki ışık var: ağaç, 12 + 5?\n[/Question]\n\n";
-const MOST_PIECE = 4096; // characters that one token is ever thought to stand for
+const MOST_PIECE = 4096; // the upper bound that is assumed for the characters of one token
 const FLAGS = ["single_word", "lstrip", "rstrip"];
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -16,7 +16,7 @@ const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  * @typedef {import("../types/index.js").TokenizerClass} TokenizerClass
  */
 
-/** The tokenizer of a bundle. Text that a user typed cannot become control tokens, but is encoded letter by letter. */
+/** A bundle's tokenizer. User text never becomes control tokens: `<mask>` and the like are encoded as characters. */
 export class Tokens {
   #library;
   #specification;
@@ -33,7 +33,7 @@ export class Tokens {
    * @param {TokenizerClass} Tokenizer of the package "@huggingface/tokenizers"
    * @param {any} specification the bundle's tokenizer.json, parsed
    * @param {import("./bundle.js").Bundle} bundle
-   * @throws {BundleError} it does not fit the model, may run for ever, or has what these modules do not know
+   * @throws {BundleError} the file does not fit the model, might run for ever, or has a part that is not supported here
    */
   constructor(Tokenizer, specification, bundle) {
     const [controls, others] = guarded(() => divided(specification.added_tokens));
@@ -52,10 +52,10 @@ export class Tokens {
   }
 
   /**
-   * The ids of `text`, without `<bos>` or `<eos>`.
+   * Return the ids of `text`, without `<bos>` or `<eos>`.
    *
    * @param {string} text @returns {number[]}
-   * @throws {import("./errors.js").InputError} it is not a string, or has a lone surrogate
+   * @throws {import("./errors.js").InputError} `text` is not a string, or has a lone surrogate
    */
   encode(text) {
     checkText(text);
@@ -68,9 +68,9 @@ export class Tokens {
   }
 
   /**
-   * How many tokens a text of so many characters (of UTF-16) has at least.
+   * Return the least number of tokens that a text of a length can have.
    *
-   * @param {number} characters
+   * @param {number} characters of UTF-16
    */
   leastTokens(characters) {
     this.#longest ??= this.#findLongest();
@@ -78,10 +78,10 @@ export class Tokens {
   }
 
   /**
-   * The text of `ids`, which follow the token `previous`, control tokens left out.
+   * Return the text of `ids`, which follow the token `previous`, without control tokens.
    *
-   * The space that a piece after an added token (a run of newlines, a tag) decodes to is dropped where it is none of
-   * the text's, but one that is put before every stretch of text.
+   * A piece after an added token (a run of newlines, a tag) decodes with a leading space. It is dropped where the
+   * tokenizer puts one before every stretch of text, since it is not the text's.
    *
    * @param {readonly number[]} ids @param {number} [previous]
    */
@@ -112,7 +112,7 @@ export class Tokens {
 
   /** @param {number[]} ids */
   #decodePieces(ids) {
-    // A decoder that strips what it is given strips the anchors around it.
+    // A decoder that strips the ends of its input strips the anchors, not the text between them.
     const [anchor] = this.#anchor;
     const around = anchor === undefined ? 0 : this.piece(anchor).length;
     const text = this.#decodeAlone([...this.#anchor, ...ids, ...this.#anchor]);
@@ -124,7 +124,7 @@ export class Tokens {
     return this.#library.decode(ids, { clean_up_tokenization_spaces: false });
   }
 
-  /** @returns {number} a token that decodes to all of its piece wherever it stands */
+  /** @returns {number} a token whose whole piece is decoded wherever it stands */
   #findAnchor() {
     const isWhole = (/** @type {number} */ id) => this.#decodeAlone([id, id]) === this.piece(id) + this.piece(id);
     const found = [...this.#added, ...this.encode(SAMPLE)].find(isWhole);
@@ -138,7 +138,7 @@ export class Tokens {
     return prefix === "always" || (prefix === "missing" && text[1] !== " ") ? text.replace(/^ /, "") : text;
   }
 
-  /** @returns {number} the most characters of a text that one token stands for */
+  /** @returns {number} the most characters of a text that one token can stand for */
   #findLongest() {
     const { model, added_tokens } = this.#specification;
     const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, "0")}>`);
@@ -151,8 +151,8 @@ export class Tokens {
   }
 
   /**
-   * The library's own way differs from the original's: it swallows a byte order mark, and replaces what is no UTF-8 by
-   * fewer characters than there are bytes.
+   * Decode a run of bytes as the original library does. The one in JavaScript drops a byte order mark, and replaces
+   * invalid UTF-8 by fewer characters than there are bytes.
    *
    * @param {number[]} ids of bytes
    */
@@ -172,13 +172,13 @@ function divided(added) {
   const others = added.filter((token) => !isControl(token));
   for (const token of others) {
     const flag = FLAGS.find((name) => token[name]);
-    if (flag) throw new Error(`its token ${shown(token.content)} has ${flag}, which these modules do not know`);
+    if (flag) throw new Error(`its token ${shown(token.content)} has ${flag}, which is not supported here`);
   }
   return [added.filter(isControl), others];
 }
 
 /**
- * What `call` returns; whatever it throws becomes an error of ours.
+ * Return what `call` returns; turn whatever it throws into a `BundleError`.
  *
  * @template T @param {() => T} call @returns {T}
  */
@@ -192,10 +192,10 @@ function guarded(call) {
 }
 
 /**
- * The specification of a tokenizer that takes no control tokens out of a text.
+ * Return the specification of a tokenizer that finds no control tokens in a text.
  *
- * The library has nothing like `encode_special_tokens`, so it is not told of them. Nor does it divide words as
- * `Metaspace` asks to with `split`, without which merges could cross the spaces between them.
+ * The library has no switch like `encode_special_tokens`, so the control tokens are left out. It also ignores the
+ * `split` of `Metaspace`, without which merges could cross the spaces between words, so another step splits them.
  *
  * @param {any} specification @param {AddedToken[]} added the tokens that stay
  */
@@ -208,7 +208,7 @@ function withoutControls(specification, added) {
 }
 
 /**
- * Stretches of ids with the same key.
+ * Return the stretches of ids with the same key.
  *
  * @param {readonly number[]} ids @param {(id: number) => boolean} key
  */

@@ -115,7 +115,7 @@ test("a seed may be an integer, a bigint or digits; what is undefined is not giv
   assert.deepEqual(model.config(undefined, { steps: undefined }), model.config("short"));
 });
 
-test("what these modules do not do is refused by name", async () => {
+test("an option that is not supported is refused by name", async () => {
   const others = {
     stochastic_transfer: true,
     cfg_scale: 1,

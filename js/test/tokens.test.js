@@ -62,7 +62,7 @@ test("a tokenizer of another model is refused", () => {
   assert.throws(() => small.encode("bir"), /the model has 100/);
 });
 
-test("what these modules do not know of a tokenizer, or may run for ever, is refused by name", () => {
+test("a part of a tokenizer that is not supported, or might run for ever, is refused by name", () => {
   const refused = (/** @type {any} */ parts, /** @type {RegExp} */ found) =>
     assert.throws(
       () => new Tokens(Tokenizer, { ...specification, ...parts }, bundle),

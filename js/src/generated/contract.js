@@ -1,4 +1,4 @@
-/** Generated from diffutron_ort/runtime/contract.py by `python js/generate.py`: by name, the type and axes of every input and output. */
+/** Generated from diffutron_ort/runtime/contract.py by `python js/generate.py`: by name, the type and axes of a graph's inputs and outputs. */
 
 export const DENOISER_INPUTS = {
   input_ids: { dtype: "int64", axes: ["batch", "seq"] },
