@@ -1,4 +1,4 @@
-"""The page's JavaScript libraries: from where one says, from the checkout, or from the cache, which npm fills."""
+"""The page's JavaScript libraries: in a folder that the user names, the checkout, or the cache, which npm fills."""
 
 import hashlib
 import json
@@ -17,21 +17,21 @@ PURPOSE = "libraries"
 REMEDY = "give a node_modules that has them with --libraries DIR"
 
 
-def find_libraries(web: Path, said: str | Path | None = None, say: Callable[[str], object] = lambda _: None) -> Path:
-    """Return the folder `node_modules` of the page, which is fetched once if it is nowhere.
+def find_libraries(web: Path, given: str | Path | None = None, say: Callable[[str], object] = lambda _: None) -> Path:
+    """Return the page's `node_modules`; fetch the libraries once if there is none.
 
     Args:
         web: The page's folder, with its package.json and package-lock.json.
-        said: A node_modules to take instead.
-        say: Is told what is fetched, and where to.
+        given: A node_modules to use instead.
+        say: Called with a line about what is fetched, and where to.
 
     Raises:
-        DiffutronError: What was said lacks them, or npm is missing or fails.
+        DiffutronError: `given` lacks them, or npm is missing or fails.
     """
-    if said is not None:
-        if missing := _missing(Path(said)):
-            raise DiffutronError(f"--libraries {said} has no {' and no '.join(missing)}: {REMEDY}, or leave it out")
-        return Path(said)
+    if given is not None:
+        if missing := _missing(Path(given)):
+            raise DiffutronError(f"--libraries {given} has no {' and no '.join(missing)}: {REMEDY}, or leave it out")
+        return Path(given)
     if _matches(web / "node_modules", web):
         return web / "node_modules"
     kept = cache.folder() / PURPOSE / hashlib.sha256((web / "package-lock.json").read_bytes()).hexdigest()[:16]
@@ -64,7 +64,7 @@ def _release(package: Path) -> object:
 
 
 def _fill(kept: Path, web: Path, say: Callable[[str], object]) -> None:
-    """Let npm fetch the libraries beside `kept`, and give the folder this name when all are there."""
+    """Let npm fetch the libraries into a folder beside `kept`, and rename it when it is complete."""
     npm = shutil.which("npm")
     if npm is None:
         raise DiffutronError(f"npm, which fetches the page's libraries, is missing: install Node.js, or {REMEDY}")
@@ -82,7 +82,7 @@ def _fill(kept: Path, web: Path, say: Callable[[str], object]) -> None:
 
 
 def _install(npm: str, folder: Path) -> None:
-    """Run npm in a folder with a package-lock.json; no code of a package runs.
+    """Run npm in a folder with a package-lock.json, without running any code of the packages.
 
     Raises:
         DiffutronError: It fails.
@@ -98,7 +98,7 @@ def _install(npm: str, folder: Path) -> None:
 
 
 def _name(partial: Path, kept: Path) -> None:
-    """Rename a folder that is complete, unless somebody else was quicker; what is there in part makes room."""
+    """Rename a complete folder to `kept`, unless another process was quicker; replace an incomplete one."""
     if _missing(kept / "node_modules"):
         shutil.rmtree(kept, ignore_errors=True)
     try:
