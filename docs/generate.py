@@ -13,6 +13,7 @@ from typing import Any
 from diffutron_ort.cli.main import COMMANDS
 from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
 from diffutron_ort.runtime import contract
+from diffutron_ort_export.recipes import RECIPES
 
 FOLDER = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -39,6 +40,21 @@ def presets() -> str:
 def commands() -> str:
     """Return a row for each command: name, and what it is for."""
     return _table(("command", "purpose"), ((f"`{name}`", _text(purpose)) for name, purpose in COMMANDS.items()))
+
+
+def variants() -> str:
+    """Return a row for each variant: name, graph, where it runs, how its passes are shared, what it is judged by."""
+    rows = (
+        (
+            f"`{one.name}`",
+            f"`{one.graph}`",
+            "other programs" if one.third_party else ", ".join(one.providers) or "all providers",
+            "–" if one.third_party else "yes" if one.batch_invariant else "no: each sequence has a pass of its own",
+            "the error of its logits" if one.exact else "agreement with fp32",
+        )
+        for one in RECIPES.values()
+    )
+    return _table(("variant", "graph", "runs on", "batch-invariant", "judged by"), rows)
 
 
 def values(kind: str, rows: Iterable[contract.Value]) -> str:
@@ -91,6 +107,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "options": options,
     "presets": presets,
     "commands": commands,
+    "variants": variants,
     "denoiser-inputs": lambda: values("input", contract.DENOISER_INPUTS),
     "denoiser-outputs": lambda: values("output", contract.DENOISER_OUTPUTS),
     "generation-inputs": lambda: values("input", contract.GENERATION_INPUTS),
