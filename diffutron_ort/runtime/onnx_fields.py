@@ -1,9 +1,8 @@
-"""The fields of an ONNX file, read from its bytes: those that our exporter writes, and no others.
+"""Read the fields of an ONNX file from its bytes: those that our exporter writes, and no others.
 
-An ONNX file is a protobuf message, `ModelProto`: fields, each a tag (its number, and how it is written) and a value, of
-which many are messages again. Only what a caller asks for is kept, so a file with its weights inside costs no more
-than one without. What is noted of values inside a graph, and for people, is not looked into: it names no file and no
-code.
+An ONNX file is a protobuf message, `ModelProto`: fields, each a tag (its number, and how it is written) and a value,
+which can be a message again. Only what a caller asks for is kept, so a file with its weights inside costs no more than
+one without. Notes for people, and notes about values inside a graph, are skipped: they name no file and no code.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +16,9 @@ Checks: TypeAlias = Mapping[str, Callable[[Found], None]]
 MOST_FIELDS = 2_000_000  # a hundred times what the real size has; they take about a second
 
 INT, FLOAT, BYTES = "int", "float", "bytes"
-WIRE = {INT: 0, FLOAT: 5}  # how a value is written; all others have 2, their length before them
+VARINT, LENGTH, FIXED = 0, 2, 5  # how a value is written: as one number, after its length, in four bytes
+GRAPH = "GraphProto"
+WIRE = {INT: VARINT, FLOAT: FIXED}  # all other forms have LENGTH
 ONCE, EACH, MANY = range(3)
 
 
@@ -25,9 +26,10 @@ class Field(NamedTuple):
     """A field of a message.
 
     Attributes:
-        name: Of it.
+        name: Its name.
         form: What it holds: INT, FLOAT, BYTES, or the name of a message.
-        times: ONCE: it is kept. EACH: any number, all kept. MANY: any number, none kept.
+        times: How often it may occur. ONCE: once, and it is kept; EACH: any number, all kept; MANY: any number, none
+            kept.
     """
 
     name: str
@@ -42,12 +44,12 @@ MESSAGES: Mapping[str, Mapping[int, Field]] = {
         2: Field("producer_name", BYTES),
         3: Field("producer_version", BYTES),
         6: Field("doc_string", BYTES),
-        7: Field("graph", "GraphProto"),
+        7: Field("graph", GRAPH),
         8: Field("opset_import", "OperatorSetIdProto", EACH),
         14: NOTES,
     },
     "OperatorSetIdProto": {1: Field("domain", BYTES), 2: Field("version", INT)},
-    "GraphProto": {
+    GRAPH: {
         1: Field("node", "NodeProto", MANY),
         2: Field("name", BYTES),
         5: Field("initializer", "TensorProto", MANY),
@@ -73,7 +75,7 @@ MESSAGES: Mapping[str, Mapping[int, Field]] = {
         3: Field("i", INT),
         4: Field("s", BYTES),
         5: Field("t", "TensorProto"),
-        6: Field("g", "GraphProto"),
+        6: Field("g", GRAPH),
         8: Field("ints", INT, MANY),
         13: Field("doc_string", BYTES),
         20: Field("type", INT),
@@ -103,9 +105,9 @@ MESSAGES: Mapping[str, Mapping[int, Field]] = {
     "TensorShapeProto": {1: Field("dim", "Dimension", MANY)},
     "Dimension": {1: Field("dim_value", INT), 2: Field("dim_param", BYTES), 3: Field("denotation", BYTES)},
 }
-REFUSED = {  # for errors: those that an exporter of ours never writes and that somebody may have put there
+REFUSED = {  # names, for errors, of fields that our exporter never writes
     "ModelProto": {4: "domain", 5: "model_version", 20: "training_info", 25: "functions", 26: "configuration"},
-    "GraphProto": {14: "quantization_annotation", 15: "sparse_initializer"},
+    GRAPH: {14: "quantization_annotation", 15: "sparse_initializer"},
     "NodeProto": {8: "overload", 10: "device_configurations"},
     "AttributeProto": {
         7: "floats",
@@ -122,18 +124,34 @@ REFUSED = {  # for errors: those that an exporter of ours never writes and that 
 }
 
 
-def _tags(fields: Mapping[int, Field]) -> dict[int, Field]:
-    """Return the fields by tag. Repeated numbers may also be written as one string of them ("packed")."""
-    tags = {number << 3 | WIRE.get(field.form, 2): field for number, field in fields.items()}
-    packed = {
-        number << 3 | 2: field._replace(form=BYTES)
-        for number, field in fields.items()
-        if field.form in WIRE and field.times == MANY
-    }
-    return tags | packed
+class _Rule(NamedTuple):
+    """What a tag stands for: a field, and how its value is written.
+
+    Attributes:
+        name: The field's name.
+        message: The message that the value is; None if it is none.
+        times: As of the field.
+        wire: VARINT, FIXED or LENGTH.
+    """
+
+    name: str
+    message: str | None
+    times: int
+    wire: int
 
 
-TAGS = {name: _tags(fields) for name, fields in MESSAGES.items()}
+def _rules(fields: Mapping[int, Field]) -> dict[int, _Rule]:
+    """Return the rules of a message by tag. Repeated numbers may also be written as one string of them ("packed")."""
+    rules = {}
+    for number, (name, form, times) in fields.items():
+        wire = WIRE.get(form, LENGTH)
+        rules[number << 3 | wire] = _Rule(name, form if form in MESSAGES else None, times, wire)
+        if wire != LENGTH and times == MANY:
+            rules[number << 3 | LENGTH] = _Rule(name, None, times, LENGTH)
+    return rules
+
+
+RULES = {name: _rules(fields) for name, fields in MESSAGES.items()}
 
 
 class Walk:
@@ -143,9 +161,9 @@ class Walk:
         """Prepare to read a file.
 
         Args:
-            content: Of the file.
-            checks: By the name of a message, what to call with the fields of each that has been read.
-            depth: How many graphs may be inside one another, besides the outermost.
+            content: The file's.
+            checks: By the name of a message, what to call with the fields of each such message.
+            depth: How deep graphs may be nested; 0 allows the outermost only.
         """
         self._content = content
         self._checks = checks
@@ -156,51 +174,46 @@ class Walk:
         """Read the file.
 
         Raises:
-            ValueError: It is malformed, has a field that is not in MESSAGES, or more of something than is allowed.
+            ValueError: It is malformed, has a field that is not in MESSAGES, or exceeds a limit.
         """
         self._message("ModelProto", 0, len(self._content))
 
     def _message(self, form: str, at: int, end: int) -> Found:
         """Return the fields of a message that goes from `at` to `end`."""
-        if form == "GraphProto":
-            self._enter_graph()
-        content, tags = self._content, TAGS[form]
+        content, rules = self._content, RULES[form]
         found: Found = {}
         while at < end:
             # Most tags and numbers are one byte; to read these here halves the time.
             tag, at = (content[at], at + 1) if content[at] < 128 else self._number(at, end)
-            name, inner, times = tags.get(tag) or _refuse(form, tag)
+            name, message, times, wire = rules.get(tag) or _refuse(form, tag)
             value: Any = 4  # bytes of a float
-            if tag & 7 != WIRE[FLOAT]:
+            if wire != FIXED:
                 value, at = (content[at], at + 1) if at < end and content[at] < 128 else self._number(at, end)
-            if tag & 7 != WIRE[INT]:
+            if wire != VARINT:
                 start, at = at, at + value
                 if at > end:
                     raise ValueError(f"it is cut off, or the length of {name} in {form} is wrong")
-                value = self._message(inner, start, at) if inner in TAGS else slice(start, at)
-            self._note(found, name, value, times)
-        if form == "GraphProto":
-            self._graphs_left += 1
+                if message is not None:
+                    value = (self._graph if message == GRAPH else self._message)(message, start, at)
+                elif times != MANY:
+                    value = slice(start, at)
+            left = self._fields_left = self._fields_left - 1
+            if left < 0:
+                raise ValueError(f"it has more than {MOST_FIELDS} fields")
+            if times != MANY:
+                _keep(found, name, value, times)
         if form in self._checks:
             self._checks[form](found)
         return found
 
-    def _note(self, found: Found, name: str, value: Any, times: int) -> None:
-        """Keep a field's value, if it is one to keep."""
-        self._fields_left -= 1
-        if self._fields_left < 0:
-            raise ValueError(f"it has more than {MOST_FIELDS} fields")
-        if times == EACH:
-            found.setdefault(name, []).append(value)
-        elif times == ONCE:
-            if name in found:  # of which the last would count, or both, merged
-                raise ValueError(f"it has {name} twice in one place")
-            found[name] = value
-
-    def _enter_graph(self) -> None:
+    def _graph(self, form: str, at: int, end: int) -> Found:
+        """Return the fields of a graph, which may be inside another one."""
         self._graphs_left -= 1
         if self._graphs_left < 0:
             raise ValueError("it has graphs inside one another, deeper than any of ours")
+        found = self._message(form, at, end)
+        self._graphs_left += 1
+        return found
 
     def _number(self, at: int, end: int) -> tuple[int, int]:
         """Return the number that begins at `at`, and where it ends: seven bits a byte, the lowest first ("varint")."""
@@ -215,8 +228,18 @@ class Walk:
         raise ValueError("a number in it has more than ten bytes")
 
 
-def _refuse(form: str, tag: int) -> Field:
-    """Refuse a field that no exporter of ours writes.
+def _keep(found: Found, name: str, value: Any, times: int) -> None:
+    """Note the value of a field."""
+    if times == EACH:
+        found.setdefault(name, []).append(value)
+    elif name in found:  # of two, the last would count, or both, merged
+        raise ValueError(f"it has {name} twice in one place")
+    else:
+        found[name] = value
+
+
+def _refuse(form: str, tag: int) -> _Rule:
+    """Refuse a field that our exporter never writes.
 
     Raises:
         ValueError: Always.
