@@ -8,6 +8,7 @@ import pytest
 from diffutron_ort import Completion, Step
 from diffutron_ort.completion import Passes
 from diffutron_ort.errors import InputError, OptionError
+from diffutron_ort.text.stopping import StopRule
 from tests.fakes import scripted
 
 QUESTION = "On iki artı beş kaç eder?"
@@ -34,6 +35,17 @@ def test_it_says_why_the_answer_ended(model):
     cut = model.complete(LIST, stop=" okul")
     assert (cut.text, cut.finish_reason) == ("elma,", "stop")
     assert cut.completion_tokens == len(model.tokenizer.encode("elma,"))
+
+
+def test_an_answers_tokens_end_where_it_does(model):
+    bundle = model.bundle
+    text, stop = model.tokenizer.encode("on yedi"), list(bundle.stop_sequences[0][1])
+    pad, eos, mask = bundle.special.pad, bundle.special.eos, bundle.special.mask
+    rule = StopRule(model.tokenizer, bundle.special, bundle.stop_sequences)
+    for tail in ([], [pad, 9], [eos, 9], [*stop, 9], [mask, mask]):
+        positions, stopped = rule.ending(np.array([5, *text, *tail]), 1)
+        assert positions.tolist() == list(range(1, 1 + len(text)))
+        assert stopped is (tail not in ([], [mask, mask]))
 
 
 def test_its_tokens_and_confidence_are_the_answers(model):

@@ -8,7 +8,6 @@ from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.checks import bench
 from diffutron_ort.cli import main as cli
 from diffutron_ort.errors import DiffutronError
-from diffutron_ort.sampler.canvas import for_generation
 
 FEW = {"starts": 1, "rounds": 1, "answers": 1}
 
@@ -53,16 +52,6 @@ def test_the_cached_pass_computes_the_predicted_rows_alone_and_says_the_same(mod
     assert (cached.past.position_ids >= 0).sum() == length - rows
     logits = [model.forward(batch, logits=True).logits for batch in (full, cached)]
     np.testing.assert_allclose(*logits, atol=1e-4)
-
-
-def test_what_is_delivered_ends_where_the_answer_does(model):
-    bundle = model.bundle
-    text, stop = model.tokenizer.encode("on yedi"), list(bundle.stop_sequences[0][1])
-    pad, eos, mask = bundle.special.pad, bundle.special.eos, bundle.special.mask
-    for tail in ([], [pad, 9], [eos, 9], [*stop, 9], [mask, mask]):
-        canvas = for_generation([5, *text, *tail], 0, mask)
-        assert bench._delivered(canvas.ids[1:], bundle) == len(text)
-    assert bench._delivered(np.array([pad, 9]), bundle) == 0
 
 
 def test_the_median_is_of_rounds_in_turns():
