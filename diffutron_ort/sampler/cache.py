@@ -120,4 +120,7 @@ class CachePolicy:
     def _changing(self, canvas: Canvas, block: int) -> Ids:
         """Return the places [seq] that can change while `block` is active, ascending."""
         span = canvas.block(block, self.config.block_length)
-        return np.union1d(np.arange(*span), canvas.candidates(span, self.mask))
+        changes = np.zeros(canvas.length, bool)
+        changes[span.start : span.end] = True
+        changes[canvas.candidates(span, self.mask)] = True
+        return np.flatnonzero(changes)
