@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -34,6 +35,15 @@ def test_the_page_has_the_releases_that_the_package_is_tested_with():
     assert tested["devDependencies"][runtime] == page["onnxruntime-web"] == node[runtime]
     for name in (runtime, "onnxruntime-web"):
         assert tested["peerDependencies"][name] == f"^{tested['devDependencies'][runtime]}"
+
+
+def test_the_wheel_carries_the_page_and_the_sources_without_tests_and_libraries():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    sources = {path for path in (JS / "src").rglob("*") if path.is_file()}
+    page = {path for path in (ROOT / "web").iterdir() if path.is_file() and path.name != ".gitignore"}
+    for package, wanted in (("diffutron_ort.js", sources), ("diffutron_ort.web", page)):
+        folder, patterns = ROOT / tool["package-dir"][package], tool["package-data"][package]
+        assert {path for pattern in patterns for path in folder.glob(pattern)} == wanted
 
 
 @pytest.fixture(scope="module")

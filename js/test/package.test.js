@@ -43,6 +43,12 @@ async function assertExports(entry, host) {
   assert.deepEqual(Object.keys(await import(entry)).sort(), [...SHARED, host].sort());
 }
 
+test("an error has the name of its class", async () => {
+  const classes = Object.entries(await import("../src/errors.js"));
+  assert.ok(classes.length > 5);
+  for (const [name, Class] of classes) assert.equal(new Class("why").name, name);
+});
+
 test("the package's name leads to the entry for Node", () => assertExports("diffutron-ort", "nodeHost"));
 
 test("the entry for browsers imports nothing that a page would have to resolve", async () => {

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -26,6 +28,7 @@ from diffutron_ort.demo.libraries import PACKAGES
 from diffutron_ort.demo.server import Server
 from diffutron_ort.errors import DiffutronError
 
+IMPORT = re.compile(r"""^(?:import|export)[^;"]* from "([^"]+)";""", re.MULTILINE)
 RUNTIME, TOKENIZERS = (f"node_modules/{package}/dist/" for package in PACKAGES)
 unix = pytest.mark.skipif(sys.platform == "win32", reason="signals, pipes and links are different there")
 
@@ -386,6 +389,19 @@ def test_the_page_is_part_of_what_is_installed(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "PAGES", (Pages(tmp_path, tmp_path),))
     with pytest.raises(DiffutronError, match="reinstall"):
         demo.serve()
+
+
+def test_everything_that_the_page_imports_is_served(tmp_path):
+    for package in PACKAGES:
+        (tmp_path / package / "dist").mkdir(parents=True)
+    served = listed(files.find_pages(), tmp_path, load_bundle())
+    reached, new = set(), {PAGE + "app.js", PAGE + "worker.js"}
+    while new:
+        reached |= new
+        texts = {address: served[address].path.read_text("utf-8") for address in new}
+        found = {urljoin(address, name) for address in new for name in IMPORT.findall(texts[address])}
+        new = found - reached
+    assert {SCRIPTS + "diffutron.js", SCRIPTS + "generated/options.js", PAGE + "host.js"} <= reached
 
 
 def test_the_page_is_told_the_variant_that_is_there(pages, broken, monkeypatch):
