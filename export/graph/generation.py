@@ -15,8 +15,9 @@ from onnxscript import BOOL, DOUBLE, FLOAT, INT64, graph, script
 from onnxscript import opset23 as op
 from onnxscript.values import Opset
 
-PAD, EOS, MASK = 0, 1, 4
-"""Special ids, which every source is checked for (`tokenizer.SPECIAL_IDS`)."""
+from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS
+
+PAD, EOS, MASK = SPECIAL_IDS["pad"], SPECIAL_IDS["eos"], SPECIAL_IDS["mask"]
 
 OWN_STOPS = onnx.helper.make_tensor("own_stops", onnx.TensorProto.INT64, [2, 1], [PAD, EOS])
 

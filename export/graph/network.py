@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812  # its name everywhere
 
 from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.checkpoint.layout import BIAS, TABLE
+from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS
 
 TOP = 64
 """The number of candidates that the graph returns for each row."""
@@ -21,8 +22,8 @@ TOP = 64
 NOTHING = -1e30
 """The value of a logit that must not count: exp of it is 0 at any temperature, and 0 times it is 0."""
 
-MASK = 4
-"""The id of the mask, which every output vocabulary contains and the repetition penalty never changes."""
+MASK = SPECIAL_IDS["mask"]
+"""An id that every output vocabulary contains and the repetition penalty never changes."""
 
 HEAD_TABLE = "head_table"
 KEPT, PLACE = "model.embeddings.pieces.kept", "model.embeddings.pieces.place"
