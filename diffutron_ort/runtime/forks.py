@@ -1,7 +1,7 @@
-"""What a forked child must not destroy.
+"""Keep a forked child from destroying what its parent has open.
 
-ONNX Runtime's threads are not there in a forked child, and a session that is destroyed there waits for them for ever.
-So a child keeps what its parent had open, to its end.
+A forked child lacks ONNX Runtime's threads, and destroying a session there waits for them forever. So the child keeps a
+reference to every open session, and never releases it.
 """
 
 import ctypes
@@ -16,18 +16,18 @@ _count = 0
 
 
 def keep_in_children(thing: Thing) -> Thing:
-    """Return `thing`, which will live to the end of every process that is forked while it is there."""
+    """Return `thing`; every process that is forked while it exists keeps it until the process ends."""
     _kept.add(thing)
     return thing
 
 
 def fork_count() -> int:
-    """Return how many forks lie between the process that first imported this module and this one."""
+    """Return the number of forks from the process that first imported this module to this one."""
     return _count
 
 
 def _after_fork() -> None:
-    """Take a reference that nobody gives back, so that the interpreter's end destroys nothing either."""
+    """Take a reference that is never released, so that not even the end of the interpreter destroys anything."""
     global _count
     _count += 1
     for thing in list(_kept):

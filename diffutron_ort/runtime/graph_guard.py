@@ -1,7 +1,7 @@
-"""What a bundle's graph may hold: checked before ONNX Runtime opens it.
+"""Check what a bundle's graph holds before ONNX Runtime opens it.
 
-A graph is a program, and can have ONNX Runtime read files. It passes if it is made of what our exporter writes: the
-standard operators of its kind, no functions, and no data outside but in the weights that the manifest lists for its
+A graph is a program, and can make ONNX Runtime read files. It passes if it holds only what our exporter writes: the
+standard operators of its kind, no functions, and no external data except in the weights that the manifest lists for its
 variant.
 """
 
@@ -18,20 +18,20 @@ from diffutron_ort.errors import BundleError
 from diffutron_ort.files import read_bytes
 from diffutron_ort.runtime.onnx_fields import Content, Found, Walk
 
-MOST_BYTES = 16 * 2**20  # of a graph beside its weights; none of the real size has 1 MB
+MOST_BYTES = 16 * 2**20  # of a graph without its weights; those of the real model have less than 1 MB
 EXTERNAL = 1  # TensorProto.DataLocation
 COUNT = re.compile(rb"[0-9]{1,19}")
-ORT_FORMAT = b"ORTM"  # from the fifth byte on
+ORT_FORMAT = b"ORTM"  # bytes 5 to 8 of a file in ONNX Runtime's own format
 
 
 class Kind(NamedTuple):
-    """A kind of graph, and what it is made of.
+    """A kind of graph, and what it may hold.
 
     Attributes:
-        name: For errors.
-        operators: Of the standard domain, which is the only one.
+        name: For error messages.
+        operators: Operators of the standard domain; no other domain is allowed.
         opsets: Versions of that domain.
-        depth: Of graphs inside graphs, the bodies of loops and branches.
+        depth: How deep graphs, the bodies of loops and branches, may be nested in others.
     """
 
     name: str
@@ -44,7 +44,7 @@ def _operators(names: str) -> frozenset[bytes]:
     return frozenset(names.encode().split())
 
 
-# Of all variants: a variant's name is the manifest's, and promises nothing.
+# The operators of all variants together: a variant's name comes from the manifest, and promises nothing.
 _PASS = _operators("""
     Abs Add And Attention Cast Concat ConstantOfShape Cos Div DynamicQuantizeLinear Equal Exp Expand Gather
     GatherElements Gelu Gemm Greater GreaterOrEqual LayerNormalization Less LessOrEqual Log MatMul MatMulInteger Max Mul
@@ -65,10 +65,10 @@ PLAIN = Kind("plain graph", _OPTIMUM, opsets=range(18, 19), depth=0)
 
 
 class Weights(NamedTuple):
-    """The one file of data that a graph may name.
+    """The only file that a graph may take data from.
 
     Attributes:
-        location: As the graph has to write it, relative to its own folder.
+        location: Its path as the graph must write it, relative to the graph's folder.
         size: In bytes.
     """
 
@@ -77,28 +77,28 @@ class Weights(NamedTuple):
 
 
 def check_graphs(bundle: Bundle) -> int:
-    """Check every graph of a bundle that is there, and return how many these are.
+    """Check every graph that is in a bundle's folder, and return their number.
 
     Raises:
-        BundleError: As of `checked_graph`.
+        BundleError: As for `checked_graph`.
     """
     return len([checked_graph(bundle, variant, kind) for variant, kind in _graphs(bundle) if bundle.is_here(variant)])
 
 
 def checked_graph(bundle: Bundle, variant: Variant, kind: Kind) -> Path:
-    """Return the path of a graph, absolute, once it is known to hold nothing foreign.
+    """Check a graph, and return its absolute path.
 
     Args:
-        bundle: What its manifest says of the weights' size is believed.
-        variant: Of this bundle.
+        bundle: The bundle; the weights are taken to have the size that its manifest says.
+        variant: A variant of this bundle.
         kind: Which of the variant's graphs.
 
     Raises:
-        BundleError: The graph or its weights are a link out of the bundle, or it is not as `check_graph` wants it.
-        BundleFileError: It is not there.
+        BundleError: The graph or its weights are a link out of the bundle, or `check_graph` refuses the graph.
+        BundleFileError: The graph is missing.
     """
     graph = variant.generate if kind is GENERATION else variant.graph
-    assert graph is not None, "the caller has looked whether there is a generation graph"
+    assert graph is not None, "the caller checks that there is a generation graph"
     path = bundle.folder.absolute() / graph
     for name in (graph, variant.weights):
         check_place(bundle.folder, bundle.folder / name)
@@ -108,13 +108,13 @@ def checked_graph(bundle: Bundle, variant: Variant, kind: Kind) -> Path:
 
 
 def check_graph(content: Content, kind: Kind, weights: Weights | None, name: str = "the graph") -> None:
-    """Refuse a graph that is not made of what our exporter writes.
+    """Refuse a graph that holds anything that our exporter does not write.
 
     Args:
-        content: Of its file.
-        kind: What it has to be.
-        weights: Where its data may lie; None where all of it is in the graph.
-        name: Of its file, for errors.
+        content: The file's content.
+        kind: The kind of graph that it must be.
+        weights: The file that its data may be in; None if all of it must be in the graph.
+        name: The file's name, for error messages.
 
     Raises:
         BundleError: It names another file, has foreign operators, functions or fields, or is malformed.
@@ -140,7 +140,7 @@ def _graphs(bundle: Bundle) -> Iterator[tuple[Variant, Kind]]:
 
 
 def _weights(bundle: Bundle, graph: str, weights: str) -> Weights | None:
-    """Return the weights as a graph has to name them; None if they are in the graph, or out of its folder."""
+    """Return the weights as a graph must name them; None if they are in the graph, or outside its folder."""
     folder, place = PurePosixPath(graph).parent, PurePosixPath(weights)
     if weights == graph or not place.is_relative_to(folder):
         return None
@@ -148,18 +148,18 @@ def _weights(bundle: Bundle, graph: str, weights: str) -> Weights | None:
 
 
 def _mapped(path: Path) -> Content:
-    """Return the content of a graph that holds its weights: up to 2 GB, of which a walk reads little."""
+    """Map the content of a graph that holds its weights: up to 2 GB, of which a walk reads little."""
     if not path.is_file():
-        read_bytes(path, most=MOST_BYTES)  # says what it is instead
+        read_bytes(path, most=MOST_BYTES)  # raises, and says what it is instead
     try:
         with path.open("rb") as file:
             return mmap(file.fileno(), 0, access=ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: it is empty
+    except (OSError, ValueError) as error:  # ValueError: the file is empty
         raise BundleError(f"{path} cannot be read: {error}; export the model again") from error
 
 
 class _Rules:
-    """What each message of a graph has to be; a check raises a ValueError that says what is wrong."""
+    """The rules for each message of a graph; a check raises a ValueError that says what is wrong."""
 
     def __init__(self, content: Content, kind: Kind, weights: Weights | None) -> None:
         self._content: Any = content
@@ -173,19 +173,19 @@ class _Rules:
         }
 
     def check_format(self) -> None:
-        """Refuse ONNX Runtime's own format, which a file can be besides."""
+        """Refuse a file that is also in ONNX Runtime's own format."""
         if self._content[4:8] == ORT_FORMAT:
-            raise ValueError("it is of ONNX Runtime's own format")
+            raise ValueError("it is in ONNX Runtime's own format")
 
     def _model(self, found: Found) -> None:
         if "graph" not in found or len(found.get("opset_import", ())) != 1:
-            raise ValueError("it is no ONNX file of one graph and one set of operators")
+            raise ValueError("it is not an ONNX file with one graph and one operator set")
 
     def _operator_set(self, found: Found) -> None:
         if domain := self._text(found, "domain"):
             raise ValueError(f"it imports operators of {_shown(domain)}")
         if found.get("version") not in self._kind.opsets:
-            raise ValueError(f"its operators are of version {found.get('version')}")
+            raise ValueError(f"its operators have version {found.get('version')}")
 
     def _node(self, found: Found) -> None:
         domain, name = self._text(found, "domain"), self._text(found, "op_type")
@@ -193,7 +193,7 @@ class _Rules:
             raise ValueError(f"it has the operator {_shown(b'.'.join(filter(None, (domain, name))))}")
 
     def _tensor(self, found: Found) -> None:
-        """Check where a tensor's data lie, also where they are said not to be outside."""
+        """Check where a tensor's data is, even if the tensor says that it is not external."""
         entries = found.get("external_data", ())
         said = {self._text(entry, "key"): self._text(entry, "value") for entry in entries}
         if not said and found.get("data_location") != EXTERNAL:
@@ -215,12 +215,14 @@ class _Rules:
         size = self._weights.size if self._weights else 0
         whole = COUNT.fullmatch(offset) and COUNT.fullmatch(length)
         if not whole or int(offset) + int(length) > size:
-            raise ValueError(f"it reads {_shown(length)} bytes from {_shown(offset)} on, of weights of {size} bytes")
+            raise ValueError(
+                f"it reads {_shown(length)} bytes at offset {_shown(offset)} of weights that have {size} bytes"
+            )
 
     def _text(self, found: Found, name: str) -> bytes:
         return bytes(self._content[found[name]]) if name in found else b""
 
 
 def _shown(text: bytes) -> str:
-    """Return a text of the graph as an error may show it."""
+    """Return a text from the graph, made safe for an error message."""
     return brief(text[:1000].decode("utf-8", "backslashreplace"))

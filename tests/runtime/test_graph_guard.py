@@ -149,7 +149,7 @@ def test_a_location_is_the_weights_as_they_are_written_in_the_manifest(location)
         ([field(13, field(1, "offset"), field(1, "location"), field(2, LOCATION))], "key twice"),
         ([field(13, field(2, LOCATION))], "the keys"),
         *(
-            ([entry("location", LOCATION), entry("offset", odd)], "of weights of 15725468 bytes")
+            ([entry("location", LOCATION), entry("offset", odd)], "of weights that have 15725468 bytes")
             for odd in (
                 "-1",
                 "+1",
@@ -166,9 +166,9 @@ def test_a_location_is_the_weights_as_they_are_written_in_the_manifest(location)
                 "\0",
             )
         ),
-        ([entry("location", LOCATION), entry("length", "15725469")], "of weights of"),
-        ([entry("location", LOCATION), entry("offset", "15725468"), entry("length", "1")], "of weights of"),
-        ([entry("location", LOCATION), entry("offset", str(2**63)), entry("length", str(2**63))], "of weights of"),
+        ([entry("location", LOCATION), entry("length", "15725469")], "weights that have"),
+        ([entry("location", LOCATION), entry("offset", "15725468"), entry("length", "1")], "weights that have"),
+        ([entry("location", LOCATION), entry("offset", str(2**63)), entry("length", str(2**63))], "weights that have"),
     ],
 )
 def test_what_is_said_of_data_outside_is_checked(entries, match):
@@ -221,8 +221,8 @@ FUNCTION = field(25, field(1, "f"), field(7, field(4, "Constant"), attribute(5, 
         (model(node("Add\0")), "the operator"),
         (model(node("x" * 10**6)), r"the operator 'x+\.\.\.x+'"),
         (model(node("\u202e\x1b[2J")), r"the operator '\\u202e\\x1b\[2J'"),
-        (model(opset=b""), "one set of operators"),
-        (model(opset=OPSET + OPSET), "one set of operators"),
+        (model(opset=b""), "one operator set"),
+        (model(opset=OPSET + OPSET), "one operator set"),
         (model(opset=field(8, field(1, "com.microsoft"), integer(2, 1))), "imports operators of 'com.microsoft'"),
         (model(opset=field(8, field(1, ""), integer(2, 22))), "version 22"),
         (model(opset=field(8, integer(2, 2**64 - 1))), "version 18446744073709551615"),
