@@ -1,1 +1,1 @@
-"""Graphs in ONNX Runtime: what goes in and comes out, and where it runs."""
+"""Run graphs in ONNX Runtime: their contract, the checks before and after, providers and threads."""

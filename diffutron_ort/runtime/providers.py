@@ -83,9 +83,9 @@ def automatic_providers(bundle: Bundle, name: str, available: Sequence[str]) -> 
     """Return the providers for a user who asks for none: those available that can run the variant, the best first.
 
     Args:
-        bundle: The variant's.
-        name: The variant's.
-        available: ONNX Runtime's names.
+        bundle: The bundle.
+        name: The name of its variant.
+        available: The full names of the available providers.
     """
     return [
         provider

@@ -1,4 +1,4 @@
-"""A variant of a bundle, running."""
+"""Run the denoiser of a bundle's variant."""
 
 from collections.abc import Sequence
 from dataclasses import replace
