@@ -46,12 +46,12 @@ class Checkpoint:
         """The exported graph, ready to run."""
         if self._session is None:
             from diffutron_ort.bundle.load import load_bundle
-            from diffutron_ort.runtime.session import GraphSession
+            from diffutron_ort.runtime.session import Session
             from diffutron_ort_export import export
 
             with tempfile.TemporaryDirectory() as scratch:
                 export(str(self.folder), Path(scratch) / "bundle", adapter=self.adapter)
-                self._session = GraphSession(load_bundle(Path(scratch) / "bundle"))
+                self._session = Session(load_bundle(Path(scratch) / "bundle"))
         return self._session
 
 
