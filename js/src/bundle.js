@@ -125,17 +125,26 @@ export function parse(name, text) {
 /**
  * Return a variant.
  *
- * @param {Bundle} bundle @param {string} [name] fp32, if the bundle has it, unless given
+ * @param {Bundle} bundle @param {string} [name] the most exact one unless given
  * @returns {Variant}
  * @throws {OptionError} the bundle has no variant of that name
  */
 export function findVariant(bundle, name) {
   const names = Object.keys(bundle.variants);
-  const found = name ?? (names.includes("fp32") ? "fp32" : names[0]);
+  const found = name ?? byExactness(bundle)[0];
   if (!names.includes(found)) {
     throw new OptionError(`variant=${shown(name)}: the bundle has ${names.sort().join(", ")}; export it to add one`);
   }
   return bundle.variants[found];
+}
+
+/** @param {Bundle} bundle @returns {string[]} its variants, the exact ones first, by their error; then the others */
+function byExactness({ variants }) {
+  const error = (/** @type {string} */ name) => {
+    const found = variants[name].fidelity?.max_abs_over_std;
+    return typeof found === "number" ? found : Number.MAX_VALUE;
+  };
+  return Object.keys(variants).sort((a, b) => error(a) - error(b));
 }
 
 /** @param {string} text @returns {Bundle} */

@@ -54,7 +54,7 @@ export class Diffutron {
   /**
    * Open a bundle.
    *
-   * @param {Host} host @param {{ variant?: string }} [options] which of the bundle's graphs; fp32, if it has one
+   * @param {Host} host @param {{ variant?: string }} [options] which of the bundle's graphs; the most exact one unless given
    * @returns {Promise<Diffutron>}
    * @throws {BundleError} a file does not match the bundle's manifest
    */

@@ -111,7 +111,7 @@ function checkFinite({ topLogits, rest, restTempered, entropy }, block, step) {
   if (!values.every((column) => column.every(Number.isFinite))) {
     throw new NumericsError(
       `the model returned logits that are not finite in step ${step} of block ${block}: its weights, or the ` +
-        "precision it runs in, are broken; check the bundle's files, or use the variant fp32",
+        "precision it runs in, are broken; check the bundle's files, or use another variant",
     );
   }
 }

@@ -151,6 +151,8 @@ export interface Variant {
   weights: string;
   /** The graph of the whole generation. */
   generate?: string | null;
+  /** How far its predictions are from the checkpoint's: `max_abs_over_std` if it is exact. */
+  fidelity?: Record<string, unknown> | null;
 }
 
 /** What differs from host to host; `nodeHost` and `webHost` return one. Paths are relative to the bundle's folder. */
