@@ -96,7 +96,7 @@ def _message(error: Exception) -> str:
         case OSError():
             return str(error) or type(error).__name__
         case MemoryError():
-            return "out of memory: use a smaller variant, such as int8, or a shorter text"
+            return "out of memory: use a smaller variant or a shorter text"
     return f"{type(error).__name__}: {error}; this is a bug: python -X dev -m diffutron_ort shows where it comes from"
 
 
