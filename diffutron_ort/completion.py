@@ -57,7 +57,7 @@ class Completion:
         """Return what all the steps of one sequence came to.
 
         Raises:
-            DiffutronError: As of the steps.
+            DiffutronError: As for the steps.
         """
         tally = Tally()
         for step in steps:

@@ -212,13 +212,13 @@ class Diffutron:
         Args:
             messages: The conversation. Only the first can be the system's, and the last must be the user's.
             stream: Whether to return the steps, as `stream` does, instead of the answer.
-            preset: As of `generate`.
-            **options: As of `generate`.
+            preset: As for `generate`.
+            **options: As for `generate`.
 
         Raises:
             InputError: There is no message, one cannot be rendered, or all are too long for the model's context.
             OptionError: An option is unknown or not allowed.
-            DiffutronError: As of `generate`, while the model runs.
+            DiffutronError: As for `generate`, while the model runs.
         """
         config = self.config(preset, **options)
         sequence = self._sequence(self._prompts.chat(messages, config), config, template=True)
@@ -231,15 +231,15 @@ class Diffutron:
         """Return the sequence that answers a prompt or messages, to be taken through `engine` beside others.
 
         Args:
-            prompt: As of `stream`.
-            template: As of `generate`.
-            preset: As of `generate`.
+            prompt: As for `stream`.
+            template: As for `generate`.
+            preset: As for `generate`.
             index: Of the prompt in a list: it is added to `seed`.
-            **options: As of `generate`.
+            **options: As for `generate`.
 
         Raises:
-            InputError: As of `generate`.
-            OptionError: As of `generate`.
+            InputError: As for `generate`.
+            OptionError: As for `generate`.
         """
         config = self.config(preset, **options)
         return self._sequence(self._prompts.canvas(prompt, template, config, index), config, template)
@@ -262,7 +262,7 @@ class Diffutron:
         Raises:
             InputError: The text is not a string, or is too long for the model's context.
             OptionError: An option is unknown, not allowed, or without a meaning here.
-            DiffutronError: As of `generate`, while the model runs.
+            DiffutronError: As for `generate`, while the model runs.
         """
         useless = sorted(options.keys() & {*FILL_IGNORES, "preset", "template"})
         if useless:

@@ -45,7 +45,7 @@ PAGES = (Pages(PACKAGE / "web", PACKAGE / "js"), Pages(ROOT / "web", ROOT / "js"
 
 
 def find_pages() -> Pages:
-    """Return the first of `PAGES` that is there.
+    """Return the first of `PAGES` that exists.
 
     Raises:
         DiffutronError: None is.

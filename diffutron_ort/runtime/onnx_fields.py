@@ -130,7 +130,7 @@ class _Rule(NamedTuple):
     Attributes:
         name: The field's name.
         message: The message that the value is; None if it is none.
-        times: As of the field.
+        times: As for the field.
         wire: VARINT, FIXED or LENGTH.
     """
 

@@ -41,7 +41,7 @@ class Session:
     """The `Forward` of a bundle's variant. May be called from several threads, and after a fork.
 
     Attributes:
-        batch_invariant: As of the variant.
+        batch_invariant: As for the variant.
         threads: Threads of an operator.
         spin: Whether idle threads busy-wait.
     """

@@ -75,7 +75,7 @@ def run(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[tu
         most: How many run at a time. When one ends, the next begins.
 
     Raises:
-        DiffutronError: As of `Engine.step`.
+        DiffutronError: As for `Engine.step`.
     """
     waiting = ((number, sequence) for number, sequence in enumerate(sequences) if not sequence.finished)
     running = dict(islice(waiting, most))
@@ -106,7 +106,7 @@ def denoise(
         reader: Reads the steps' text and, with `early_end`, tells when a canvas is done.
 
     Raises:
-        DiffutronError: As of `Engine.step`.
+        DiffutronError: As for `Engine.step`.
     """
     blocks = max(canvas.block_count(config.block_length) for canvas in canvases)
     sequences = [Sequence(canvas, config, special, reader, blocks=blocks) for canvas in canvases]
