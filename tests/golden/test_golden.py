@@ -7,7 +7,7 @@ import pytest
 from tests.golden.__main__ import main
 from tests.golden.replay import cases
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent
 CASES = [
     pytest.param(case, id=case.name, marks=[pytest.mark.exporter] if case.name.startswith("tiny") else [])
     for case in cases(GOLDEN)
@@ -17,6 +17,10 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case):
     case.check()
+
+
+def test_every_recorded_case_is_found():
+    assert len(CASES) == 1417
 
 
 def test_no_case_at_all_is_a_failure(tmp_path, capsys):
