@@ -42,6 +42,10 @@ class Diffutron:
         self.engine = Engine(forward)
         self._prompts = Prompts(bundle, tokenizer)
 
+    def __repr__(self) -> str:
+        """Return the name of the model, and how it runs."""
+        return f"<Diffutron {self.bundle.source.get('name')}: {self.forward!r}>"
+
     @classmethod
     def from_pretrained(
         cls,
@@ -266,7 +270,7 @@ class Diffutron:
         """
         useless = sorted(options.keys() & {*FILL_IGNORES, "preset", "template"})
         if useless:
-            raise OptionError(f"{', '.join(useless)}: fill has no such option; a text is as long as it is")
+            raise OptionError(f"{', '.join(useless)}: fill has no such option; it only fills the masks of a text")
         texts, seed = _texts("text", text), self.config(**options).seed
         name = "the text" if isinstance(text, str) else "text {}"
         drafts = [self._prompts.draft(item, name.format(i)) for i, item in enumerate(texts)]
@@ -344,6 +348,8 @@ def _texts(name: str, given: object) -> abc.Sequence[str]:
         InputError: It is neither, or one of them cannot be encoded.
     """
     texts = [given] if isinstance(given, str) else given
+    if is_chat(given):
+        raise InputError(f"{name}={brief(given)}: must be a string, or a list of at least one; give messages to chat")
     if not isinstance(texts, abc.Sequence) or isinstance(texts, bytes | bytearray) or not texts:
         raise InputError(f"{name}={brief(given)}: must be a string, or a list of at least one")
     for i, text in enumerate(texts):

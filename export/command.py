@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from diffutron_ort.errors import DiffutronError, OptionError
+from diffutron_ort.errors import OptionError
+from diffutron_ort.extras import needing
 from diffutron_ort.signals import told_to_end
 from diffutron_ort_export.progress import Report, progress, silent
 from diffutron_ort_export.recipes import DEFAULTS, RECIPES
@@ -162,8 +163,6 @@ def write(request: Request, report: Report) -> None:
     """Write the bundle of a checked request."""
     with told_to_end(), staged(request.out) as stage:  # first, so that a place that cannot be written fails at once
         report(f"reading {request.source}", 0.2)
-        try:  # torch and transformers take seconds to import
+        with needing("export", "export"):  # here, because torch and transformers take seconds to import
             from diffutron_ort_export import pipeline
-        except ModuleNotFoundError as error:
-            raise DiffutronError(f"export needs {error.name}: pip install 'diffutron-ort[cpu,export]'") from error
         pipeline.fill(stage, request, report)

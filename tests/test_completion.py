@@ -138,3 +138,14 @@ def test_a_completion_cannot_be_changed_and_shows_itself(model):
     assert "&lt;b&gt;1 &amp; 2&lt;/b&gt;" in page
     assert "<b>" not in page
     assert f"{found.prompt_tokens} + {found.completion_tokens} tokens" in page
+
+
+def test_messages_given_to_generate_are_sent_to_chat(model):
+    with pytest.raises(InputError, match="give messages to chat"):
+        model.generate(CHAT)
+
+
+def test_a_model_says_what_it_is_and_a_step_is_short(model):
+    assert repr(model).startswith("<Diffutron nano: fp32 on cpu, ")
+    step = next(model.stream(QUESTION))
+    assert len(repr(step)) < 250

@@ -8,6 +8,9 @@ from diffutron_ort.cli.parser import Parser
 from diffutron_ort.cli.reading import read_text
 from diffutron_ort.model import FILL_IGNORES
 
+DEFAULTS = {"steps": "one for each mask", "block_length": "the whole text", "repetition_penalty": "1.0"}
+"""The defaults of `Diffutron.fill`, in words."""
+
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments of the command."""
@@ -15,7 +18,7 @@ def add_arguments(parser: Parser) -> None:
     text = "a text with <mask>s, in quotes, after -- if it begins with a dash; - reads standard input (default: -)"
     parser.add_argument("text", nargs="?", default="-", help=text)
     add_model(parser)
-    add_options(parser, without=FILL_IGNORES)
+    add_options(parser, FILL_IGNORES, DEFAULTS, "Each defaults to the model's value, then to the default shown.")
 
 
 def run(arguments: argparse.Namespace) -> None:

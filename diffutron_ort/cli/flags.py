@@ -1,8 +1,9 @@
 """Flags that several commands share: those of the model and those of the generation."""
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import Field, fields
+from types import MappingProxyType
 from typing import Any
 
 from diffutron_ort.cli.parser import filled, integer, meant, number
@@ -21,29 +22,41 @@ def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any
     group.add_argument("--variant", type=filled, help="which of the bundle's variants to run (default: the most exact)")
     providers = f"{' or '.join(PROVIDERS)}, or ONNX Runtime's name of another (may be given several times)"
     group.add_argument("--provider", type=_provider, action="append", metavar="NAME", help=providers)
-    group.add_argument("--threads", type=integer, metavar="N", help="threads for each operator (default: all allowed)")
+    threads = "threads for each operator (default: all that may be used)"
+    group.add_argument("--threads", type=integer, metavar="N", help=threads)
     group.add_argument(
         "--no-spin", dest="spin", action="store_false", help="let idle threads sleep instead of busy-waiting"
     )
 
 
-def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Add the fields of `GenerationConfig` as flags, `without` some; the namespace holds only those that are given."""
-    group = parser.add_argument_group(
-        "generation options", "Each defaults to the preset's value, then to the model's, then to the default shown."
-    )
+def add_options(
+    parser: argparse.ArgumentParser,
+    without: Collection[str] = (),
+    defaults: Mapping[str, str] = MappingProxyType({}),
+    precedence: str = "Each defaults to the preset's value, then to the model's, then to the default shown.",
+) -> None:
+    """Add the fields of `GenerationConfig` as flags; the namespace holds only those that are given.
+
+    Args:
+        parser: The command's.
+        without: The fields that the command lacks.
+        defaults: The defaults of the command, in words, where they are not the fields'.
+        precedence: Where a default comes from, for the help.
+    """
+    group = parser.add_argument_group("generation options", precedence)
     for spec in fields(GenerationConfig):
         if spec.name not in without:
-            flag = "--" + spec.name.replace("_", "-")
-            group.add_argument(flag, dest=spec.name, default=argparse.SUPPRESS, help=_help(spec), **_form(spec))
+            flag, help_ = "--" + spec.name.replace("_", "-"), _help(spec, defaults.get(spec.name))
+            group.add_argument(flag, dest=spec.name, default=argparse.SUPPRESS, help=help_, **_form(spec))
 
 
-def _help(spec: Field[Any]) -> str:
+def _help(spec: Field[Any], default: object) -> str:
     """Return what an option does, and its default where that is not an empty list."""
     meaning: str = spec.metadata["help"]
     if spec.type == tuple[str, ...]:
         return f"{meaning} (may be given several times)"
-    default = ("on" if spec.default else "off") if spec.type is bool else spec.default
+    if default is None:
+        default = ("on" if spec.default else "off") if spec.type is bool else spec.default
     return meaning if default == () else f"{meaning} (default: {default})"
 
 

@@ -101,7 +101,8 @@ def unavailable(provider: Provider, available: Sequence[str]) -> str:
     if len(installed) > 1:
         return f"{said}. {_conflict(installed)}"
     if provider.package and provider.package not in installed:
-        return f"{said}. Try: pip install 'diffutron-ort[{provider.extra}]'"
+        first = f"pip uninstall {installed[0]} (the two overwrite each other), then " if installed else ""
+        return f"{said}. Try: {first}pip install 'diffutron-ort[{provider.extra}]'"
     return said
 
 

@@ -86,6 +86,11 @@ class Session:
         self._predictable = np.zeros(bundle.vocab_size, bool)
         self._predictable[slice(None) if bundle.output_vocabulary is None else list(bundle.output_vocabulary)] = True
 
+    def __repr__(self) -> str:
+        """Return which variant runs, and where."""
+        provider = provider_of(self.providers[0]).name
+        return f"{self._name} on {provider}, {self.threads} {'thread' if self.threads == 1 else 'threads'}"
+
     @property
     def providers(self) -> list[str]:
         """Full names of the execution providers in use."""

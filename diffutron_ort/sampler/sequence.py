@@ -64,7 +64,7 @@ class Step:
     block: int
     positions: Ids
     confidence: NDArray[np.float64]
-    ids: Ids
+    ids: Ids = field(repr=False)
     start: int
     masks_left: int
     num_computed: int

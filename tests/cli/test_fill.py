@@ -1,5 +1,7 @@
 """The command that fills the masks of a text."""
 
+import pytest
+
 from diffutron_ort.cli.main import main
 
 
@@ -8,3 +10,13 @@ def test_fill(capsys):
     out = capsys.readouterr().out
     assert out.startswith("bir ")
     assert out.endswith(" iki\n")
+
+
+def test_the_help_tells_the_defaults_of_fill(capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["fill", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for default in ("one for each mask", "the whole text"):
+        assert f"(default: {default})" in text
+    assert "1 is none (default: 1.0)" in text
+    assert "preset" not in text

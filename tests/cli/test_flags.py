@@ -6,6 +6,7 @@ import json
 import pytest
 
 from diffutron_ort import Diffutron, GenerationConfig
+from diffutron_ort.cli.fill import DEFAULTS
 from diffutron_ort.cli.main import main
 from diffutron_ort.model import FILL_IGNORES
 
@@ -25,6 +26,7 @@ def test_every_option_is_a_flag_with_its_help_and_default(command, missing, caps
             assert spec.metadata["help"] in text, spec.name
             assert f"{flag} " in text or f"{flag}, " in text, spec.name
             default = {True: "on", False: "off"}.get(spec.default, spec.default) if spec.type is bool else spec.default
+            default = DEFAULTS.get(spec.name, default) if command == "fill" else default
             assert default == () or f"{spec.metadata['help']} (default: {default})" in text
 
 

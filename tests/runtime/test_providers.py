@@ -78,7 +78,8 @@ def test_a_missing_provider_comes_with_the_package_that_has_it(installed):
     said = module.unavailable(PROVIDERS["cuda"], [CPU])
     assert (
         said
-        == f"provider '{CUDA}' is not available: ONNX Runtime has {CPU} here. Try: pip install 'diffutron-ort[gpu]'"
+        == f"provider '{CUDA}' is not available: ONNX Runtime has {CPU} here. Try: pip uninstall onnxruntime (the two "
+        "overwrite each other), then pip install 'diffutron-ort[gpu]'"
     )
     assert module.unavailable(Provider(OTHER, OTHER), [CPU]).endswith(f"ONNX Runtime has {CPU} here")
     installed("onnxruntime-gpu")
