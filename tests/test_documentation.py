@@ -67,6 +67,11 @@ def check_pip(command: str) -> None:
     assert set(match[1].split(",")) <= extras().keys(), command
 
 
+def test_every_extra_is_explained() -> None:
+    section = markdown.read(ROOT / "docs" / "python.md").partition("## Installing\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(extras())
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A checkout in which commands may write: the folders that they write to are its own, the rest is linked."""
