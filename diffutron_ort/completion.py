@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from diffutron_ort.errors import InputError
 from diffutron_ort.sampler.sequence import LENGTH, Step
 from diffutron_ort.types import Ids
 
 
 class Passes(NamedTuple):
-    """The passes of a generation; under guidance there are two for each that is counted here.
+    """The passes of a generation. Each counts once, though guidance runs the model twice.
 
     Attributes:
         full: Passes that computed every token.
@@ -26,11 +27,12 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Completion:
-    """An answer, and how it came about.
+    """An answer and its statistics.
 
     Attributes:
         text: The answer.
-        ids: int64 [max_new_tokens], the generated span: the answer's tokens and, after its end, `<pad>` or masks.
+        ids: int64 [max_new_tokens], the generated span: the answer's tokens, then whatever follows its end (a stop
+            sequence, `<pad>`, more text) and masks that no step committed.
         finish_reason: `stop` if a stop sequence, `<pad>` or `<eos>` ended the answer; `length` if nothing did.
         prompt_tokens: Tokens of the prompt, chat template included.
         completion_tokens: Tokens of the answer.
@@ -54,14 +56,17 @@ class Completion:
 
     @classmethod
     def of(cls, steps: Iterable[Step]) -> "Completion":
-        """Return what all the steps of one sequence came to.
+        """Return the completion of a sequence, given all its steps.
 
         Raises:
+            InputError: There is no step.
             DiffutronError: As for the steps.
         """
         tally = Tally()
         for step in steps:
             tally.add(step)
+        if tally.last is None:
+            raise InputError("there is no step to make a completion of: give all the steps of a stream")
         return tally.completion()
 
     def __str__(self) -> str:
@@ -102,16 +107,17 @@ class Tally:
         self._confidence |= zip(step.positions.tolist(), step.confidence.tolist(), strict=True)
 
     def completion(self) -> Completion:
-        """Return what the steps came to."""
+        """Return the completion of the sequence."""
         last = self.last
         assert last is not None, "a canvas with masks takes a step"
-        sure = [self._confidence[position] for position in last.answer.tolist()]
+        committed = self._confidence
+        sure = [committed[position] for position in last.answer.tolist() if position in committed]
         return Completion(
             text=last.text,
             ids=last.ids[last.start :],
             finish_reason=last.finish_reason or LENGTH,
             prompt_tokens=last.start,
-            completion_tokens=len(sure),
+            completion_tokens=last.answer.size,
             steps=self._steps,
             passes=Passes(self._full, self._steps - self._full, self._computed, self._predicted),
             mean_confidence=sum(sure) / len(sure) if sure else None,

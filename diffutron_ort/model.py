@@ -154,7 +154,7 @@ class Diffutron:
             The answer, or the answers in order; with the template, stripped of surrounding white space.
 
         Raises:
-            InputError: A prompt is not text, has none (with the template), or is too long for the model's context.
+            InputError: A prompt is not a string, is blank (with the template), or is too long for the model's context.
             OptionError: An option is unknown or not allowed.
             ProviderError: ONNX Runtime fails.
             NumericsError: The model returned a value that is not finite.
@@ -291,12 +291,21 @@ class Diffutron:
     ) -> list[Completion]:
         """Return the completions of prompts, in order."""
         name = "the prompt" if single else "prompt {}"
-        canvases = [self._prompts.canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
+        canvases = [self._named_canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
         tallies = self._tallies([self._sequence(canvas, config, template) for canvas in canvases])
         return [tally.completion() for tally in tallies]
 
+    def _named_canvas(self, prompt: Prompt, template: bool, config: GenerationConfig, index: int, name: str) -> Canvas:
+        """Return the canvas of a prompt; an error says which of a list it is."""
+        try:
+            return self._prompts.canvas(prompt, template, config, index, name)
+        except InputError as error:
+            if name == "the prompt" or str(error).startswith(name):
+                raise
+            raise type(error)(f"{name}: {error}") from error
+
     def _tallies(self, sequences: abc.Sequence[Sequence]) -> list[Tally]:
-        """Run sequences to their ends, the longest first, a bounded number at a time; return what each took."""
+        """Run sequences to completion, the longest first, a bounded number at a time; return what each took."""
         tallies = [Tally() for _ in sequences]
         order = sorted(range(len(sequences)), key=lambda i: -sequences[i].canvas.length)
         most = BATCH_SIZE if self.forward.batch_invariant else 1
@@ -321,7 +330,7 @@ class Diffutron:
         """Return a draft's text with the tokens that its sequence came to."""
         if tally.last is None:
             return draft.pieces[0]
-        return draft.spliced(self.tokenizer, tally.last.ids, sequence.first.masks(self.bundle.special.mask))
+        return draft.spliced(self.tokenizer, tally.last.ids, sequence.initial.masks(self.bundle.special.mask))
 
 
 def _last(steps: Iterator[Step]) -> Step:

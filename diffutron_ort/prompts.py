@@ -43,7 +43,7 @@ class Prompts:
             name: What the prompt is called in errors.
 
         Raises:
-            InputError: It is not text, has none (with the template), or is too long for the model's context.
+            InputError: It is not a string or messages, is blank (with the template), or is too long for the context.
         """
         if not template:
             return self._raw_canvas(prompt, config, index, name)

@@ -91,6 +91,20 @@ def test_generate_gives_completions_when_asked_for_details(model):
     assert [one.text for one in model.generate([QUESTION, LIST], details=True)] == model.generate([QUESTION, LIST])
 
 
+def test_no_steps_are_no_completion():
+    with pytest.raises(InputError, match="there is no step"):
+        Completion.of([])
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_an_error_in_a_list_names_the_prompt(model, index):
+    chats = [CHAT, CHAT, CHAT]
+    for bad in ([{"role": "robot", "content": "x"}], "on " * 400):
+        prompts = [*chats[:index], bad, *chats[index:]]
+        with pytest.raises(InputError, match=f"^prompt {index}"):
+            model.complete(prompts)
+
+
 def test_messages_are_answered_alike_everywhere(model):
     answer = model.chat(CHAT)
     assert model.complete(CHAT).text == answer

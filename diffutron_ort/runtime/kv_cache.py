@@ -26,7 +26,7 @@ class Store(NamedTuple):
 
     @property
     def seq(self) -> int:
-        """Return the number of places a sequence."""
+        """Return the number of places per sequence."""
         return int(self.key.shape()[2])
 
 
@@ -34,20 +34,21 @@ class SequenceCache:
     """The keys and values of one sequence: a row of a store.
 
     Attributes:
-        store: Where they are. Sequences that share a pass are moved to one store first.
-        row: Which sequence of the store.
+        store: The store that holds them. Sequences that share a pass are moved to one store first.
+        row: The index of the sequence in the store.
+        length: The number of its places; the store pads it to that of the longest.
     """
 
-    def __init__(self, store: Store, row: int) -> None:
-        self.store, self.row = store, row
+    def __init__(self, store: Store, row: int, length: int) -> None:
+        self.store, self.row, self.length = store, row, length
 
 
-def caches_of(store: Store) -> list[SequenceCache]:
-    """Return a cache for each sequence of a store."""
-    return [SequenceCache(store, row) for row in range(store.batch)]
+def caches_of(store: Store, lengths: Sequence[int]) -> list[SequenceCache]:
+    """Return a cache for each sequence of a store; `lengths` are their numbers of places."""
+    return [SequenceCache(store, row, length) for row, length in enumerate(lengths)]
 
 
-def common_store(caches: Sequence[SequenceCache], device: str) -> Store:
+def common_store(caches: Sequence[SequenceCache], device: str, multiple: int = 1) -> Store:
     """Return the store that holds just these sequences, in this order; move them to a new one if none does.
 
     Sequences that stay together share a store from pass to pass, so nothing is copied until one joins or leaves.
@@ -55,25 +56,26 @@ def common_store(caches: Sequence[SequenceCache], device: str) -> Store:
     Args:
         caches: One for each sequence.
         device: Where ONNX Runtime keeps the values: `cpu` or `cuda`.
+        multiple: The number of places in a new store is one of it.
     """
     store = caches[0].store
     places = [(cache.store, cache.row) for cache in caches]
     if len(caches) == store.batch and all(s is store and r == i for i, (s, r) in enumerate(places)):
         return store
-    store = Store(*(_stacked([(s[part], row) for s, row in places], device) for part in range(len(Store._fields))))
+    width = -(-max(cache.length for cache in caches) // multiple) * multiple
+    store = Store(*(_stacked([c.store[part] for c in caches], caches, width, device) for part in range(len(store))))
     for row, cache in enumerate(caches):
         cache.store, cache.row = store, row
     return store
 
 
-def _stacked(parts: Sequence[tuple[Any, int]], device: str) -> Any:
-    """Return rows of OrtValues [layers, batch, seq, hidden] as one, shorter sequences padded with zeros."""
+def _stacked(values: Sequence[Any], caches: Sequence[SequenceCache], width: int, device: str) -> Any:
+    """Return the rows of caches in OrtValues [layers, batch, seq, hidden] as one, padded with zeros to `width`."""
     from onnxruntime import OrtValue  # loaded long before there is a cache
 
-    read = {id(value): value.numpy() for value, _ in parts}
-    rows = [read[id(value)][:, row] for value, row in parts]  # [layers, seq, hidden] each
-    layers, hidden = rows[0].shape[0], rows[0].shape[2]
-    together = np.zeros((layers, len(rows), max(row.shape[1] for row in rows), hidden), np.float32)
-    for i, row in enumerate(rows):
-        together[:, i, : row.shape[1]] = row
+    read = {id(value): value.numpy() for value in values}
+    layers, _, _, hidden = read[id(values[0])].shape
+    together = np.zeros((layers, len(caches), width, hidden), np.float32)
+    for i, (value, cache) in enumerate(zip(values, caches, strict=True)):
+        together[:, i, : cache.length] = read[id(value)][:, cache.row, : cache.length]
     return keep_in_children(OrtValue.ortvalue_from_numpy(together, device))

@@ -24,7 +24,7 @@ from diffutron_ort.runtime.forks import fork_count, keep_in_children
 from diffutron_ort.runtime.graph_guard import DENOISER
 from diffutron_ort.runtime.kv_cache import SequenceCache, Store, caches_of, common_store
 from diffutron_ort.runtime.opening import import_onnxruntime, open_graph, running
-from diffutron_ort.runtime.padding import pad_to_bucket, unpad
+from diffutron_ort.runtime.padding import TOKENS, pad_to_bucket, unpad
 from diffutron_ort.runtime.providers import (
     Provider,
     automatic_providers,
@@ -137,7 +137,8 @@ class Session:
         size, seq = batch.input_ids.shape
         sizes = {"layers": self._bundle.layers, "batch": size, "seq": seq, "hidden": self._bundle.hidden_size}
         check_store(store, sizes, self._path)
-        return Predictions(**read, kv_caches=caches_of(store))
+        lengths = (batch.position_ids >= 0).sum(axis=1).tolist()
+        return Predictions(**read, kv_caches=caches_of(store, lengths))
 
     def _bind_past(self, binding: Any, batch: PassInput) -> dict[str, Any]:
         """Bind the keys and values of earlier passes, if there are any, and return the feeds that go with them."""
@@ -146,7 +147,7 @@ class Session:
             return self._empty_past(len(batch.input_ids))
         caches = [cache for cache in past.caches if isinstance(cache, SequenceCache)]
         assert len(caches) == len(past.caches), "a cache is what a pass of a session returned"
-        store = common_store(caches, self._provider.device)
+        store = common_store(caches, self._provider.device, TOKENS if self._provider.in_buckets else 1)
         for name, value in zip(("past_key", "past_value"), store, strict=True):
             binding.bind_ortvalue_input(name, value)
         missing = store.seq - past.position_ids.shape[1]

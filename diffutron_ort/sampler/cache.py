@@ -1,4 +1,4 @@
-"""What a pass computes of a sequence: every token, or those that can have changed since a full pass."""
+"""What a pass computes of a sequence: all tokens, or only those that may have changed since the last full pass."""
 
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
@@ -29,7 +29,7 @@ class PassPlan:
 
     Attributes:
         canvas: As it is.
-        first: As it was before the first step: the tokens that it held were given.
+        initial: The canvas before the first step; its tokens other than masks are the given ones.
         config: The options of the sequence.
         special: The control tokens.
         block: Number of the active block.
@@ -37,13 +37,13 @@ class PassPlan:
         positions: int64 [n], the candidates, ascending.
         computed: int64 [seq], the places that the pass computes, ascending: all of them, or those that can differ from
             what they were in the full pass that returned `kv`.
-        kv: Stands for the places that are not computed; None where all are.
+        kv: Keys and values of the places that are not computed; None if all are.
         return_kv: Whether later passes want this one's keys and values.
         wants_logits: Whether the raw logits are likely to be needed.
     """
 
     canvas: Canvas
-    first: Canvas
+    initial: Canvas
     config: GenerationConfig
     special: SpecialIds
     block: int
@@ -68,7 +68,7 @@ class PassPlan:
 
     def unconditional(self) -> Self:
         """Return the plan of the pass that guidance compares this one with: the given tokens are masked."""
-        blind = self.canvas.unconditional(self.first, self.special.mask, self.config.cfg_keep_tokens)
+        blind = self.canvas.unconditional(self.initial, self.special.mask, self.config.cfg_keep_tokens)
         kv = None if self.kv is None else KVPair(self.kv.unconditional)
         return replace(self, canvas=blind, kv=kv, wants_logits=True)
 
@@ -90,7 +90,7 @@ class CachePolicy:
     _block: int = -1
     _computed: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
     _kv: KVPair | None = None
-    _age: int = 0  # passes since the last full one, and itself
+    _age: int = 0  # passes since the last full one, inclusive
 
     def cached(self, block: int) -> tuple[Ids, KVPair] | None:
         """Return the places that a cached pass computes and the cache it reads, or None if the pass is a full one."""
@@ -99,14 +99,14 @@ class CachePolicy:
         return None
 
     def start(self, canvas: Canvas, block: int) -> bool:
-        """Begin with a full pass while `block` is active, and return whether its keys and values will be of use."""
+        """Start a full pass for `block`, and return whether to keep its keys and values."""
         self._kv = None  # so that its memory serves the pass that replaces it
         self._block, self._age, self._computed = block, 0, self._changing(canvas, block)
         cached = self.config.cache == "block" and self.config.refresh_steps != 1
         return cached and len(self._computed) < canvas.length
 
     def committed(self, kv: KVPair | None, entropies: Floats) -> None:
-        """Note what a full pass returned, and the entropies [m], in nats, of the tokens that a pass committed."""
+        """Record the cache of a full pass, None after a cached one, and the entropies [m] of its commits, in nats."""
         self._age += 1
         self._kv = kv or self._kv
         limit = self.config.refresh_entropy

@@ -1,4 +1,4 @@
-"""The canvas: a sequence of tokens, some of them masks, and what can be asked of it."""
+"""The canvas: a sequence of tokens, some of which are masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Canvas:
         ids: int64 [length], read-only.
         start: Where the first block, and the generated span, begins.
         seed: Of this sequence's uniforms.
-        infill: Whether only masks inside the active block can be committed. Otherwise masks before it can be, too:
+        infill: Whether only masks inside the active block can be committed. Otherwise masks before it can be, too: those
             left over from earlier blocks, or written in the prompt.
     """
 
@@ -34,7 +34,7 @@ class Canvas:
     infill: bool = False
 
     def __post_init__(self) -> None:
-        """Keep the ids from changing: an array that can change is the caller's, and is copied."""
+        """Copy the ids if they can be written to, so that they never change."""
         if self.ids.flags.writeable:
             object.__setattr__(self, "ids", self.ids.copy())
             self.ids.flags.writeable = False
@@ -50,7 +50,7 @@ class Canvas:
         return self.ids[self.start :]
 
     def block_count(self, block_length: int) -> int:
-        """Return into how many blocks the generated span is divided."""
+        """Return the number of blocks in the generated span."""
         return -(-len(self.generated) // block_length)
 
     def block(self, index: int, block_length: int) -> Span:
@@ -74,7 +74,7 @@ class Canvas:
         return replace(self, ids=ids)
 
     def unconditional(self, first: Self, mask: int, keep: Sequence[int]) -> Self:
-        """Return the canvas with a mask for each token that was given in the `first` one, but for the ids to `keep`."""
+        """Replace every token that was given in the `first` canvas with a mask, except the ids in `keep`."""
         given = (first.ids != mask) & ~np.isin(first.ids, keep)
         return replace(self, ids=np.where(given, mask, self.ids))
 

@@ -28,7 +28,7 @@ class Engine:
         self.forward = forward
 
     def step(self, sequences: abc.Sequence[Sequence]) -> list[Step]:
-        """Take each of the sequences one step further, in as few passes as can be.
+        """Take each of the sequences one step further, in as few passes as possible.
 
         Those whose step computes every token share one pass, and those that read a cache another. If the model is not
         batch-invariant, each has a pass of its own.
@@ -43,12 +43,14 @@ class Engine:
             NumericsError: The model returned something that is not finite.
             ProviderError: There is not enough memory for a pass.
         """
+        assert len(set(map(id, sequences))) == len(sequences), "a sequence takes one step at a time"
         plans = [sequence.plan() for sequence in sequences]
         try:
             candidates = self._predicted(plans)
         except MemoryError as error:
             raise ProviderError("there is not enough memory for a pass: give shorter or fewer texts at once") from error
-        return [s.commit(plan, found) for s, plan, found in zip(sequences, plans, candidates, strict=True)]
+        outcomes = [s.outcome(plan, found) for s, plan, found in zip(sequences, plans, candidates, strict=True)]
+        return [sequence.accept(outcome) for sequence, outcome in zip(sequences, outcomes, strict=True)]
 
     def _predicted(self, plans: abc.Sequence[PassPlan]) -> list[Candidates]:
         """Return the candidates of each plan, in order."""
@@ -67,7 +69,7 @@ class Engine:
 
 
 def run(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[tuple[int, Step]]:
-    """Take sequences to their ends; yield each step with the number, from 0, of the sequence that took it.
+    """Run sequences to completion; yield each step with the number, from 0, of the sequence that took it.
 
     Args:
         engine: Runs the passes.
@@ -77,6 +79,7 @@ def run(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[tu
     Raises:
         DiffutronError: As for `Engine.step`.
     """
+    assert most > 0, "at least one sequence runs at a time"
     waiting = ((number, sequence) for number, sequence in enumerate(sequences) if not sequence.finished)
     running = dict(islice(waiting, most))
     while running:
@@ -93,7 +96,7 @@ def denoise(
     special: SpecialIds,
     reader: Reader | None = None,
 ) -> Iterator[tuple[int, Step]]:
-    """Take canvases to their ends together, with the same options; yield each step with the index of its canvas.
+    """Run canvases to completion together, with the same options; yield each step with the index of its canvas.
 
     Each canvas takes the steps that it takes alone. (Only when texts of different lengths are infilled in several
     blocks, the reference shares the steps among as many blocks as the longest has, and so does this.)
@@ -101,7 +104,7 @@ def denoise(
     Args:
         forward: The model.
         canvases: At least one.
-        config: The options; `max_new_tokens`, `stop` and `seed` have done their part before.
+        config: The options; `max_new_tokens`, `stop` and `seed` are applied beforehand and have no effect here.
         special: The control tokens.
         reader: Reads the steps' text and, with `early_end`, tells when a canvas is done.
 

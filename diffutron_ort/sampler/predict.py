@@ -51,7 +51,8 @@ def predict(forward: Forward, plans: Sequence[PassPlan]) -> list[Candidates]:
     for i, plan in enumerate(plans):
         place = guided.index(i) if i in guided else None
         unconditional = None if blind is None or place is None else blind.logits(place)
-        kv = KVPair(shared.kv(i), blind and place is not None and blind.kv(place)) if plan.return_kv else None
+        blind_kv = None if blind is None or place is None or not plan.return_kv else blind.kv(place)
+        kv = KVPair(shared.kv(i), blind_kv) if plan.return_kv else None
         found.append(_candidates(shared, i, unconditional, kv))
     return found
 
@@ -196,7 +197,7 @@ def _check_numbers(predictions: Predictions, plan: PassPlan) -> None:
     finite = all(np.isfinite(values).all() for values in (best, rest, tempered, predictions.entropy))
     if not (finite and (rest >= 0).all() and (tempered >= 0).all() and (predictions.top_logits <= best).all()):
         raise NumericsError(
-            f"in step {plan.step} of block {plan.block}, the model returned logits that are not finite, or sums that "
-            "no logits have: its weights are broken, or its precision is too low; verify the bundle, or use another "
-            "variant"
+            f"in step {plan.step} of block {plan.block}, the model returned values that are not finite or that "
+            "contradict one another: its weights are broken, or its precision is too low; verify the bundle, or use "
+            "another variant"
         )

@@ -29,7 +29,7 @@ UNIFORM_VECTORS = (
 
 
 def uniform_hash(seed: int, stream: int, block: int, step: int, position: Ids) -> NDArray[np.uint32]:
-    """Return 32 hashed bits a position, uint32 [n]: one multiply-xorshift round a word, all arithmetic wrapping."""
+    """Return 32 hashed bits per position, uint32 [n]: one multiply-xorshift round per word, all arithmetic wrapping."""
     golden = np.uint32(0x9E3779B9)
     words = (seed & 0xFFFFFFFF, seed >> 32, stream, block, step)
     h: NDArray[np.uint32] = np.full(position.shape, golden)
@@ -39,7 +39,7 @@ def uniform_hash(seed: int, stream: int, block: int, step: int, position: Ids) -
 
 
 def uniform(seed: int, stream: int, block: int, step: int, position: Ids) -> NDArray[np.float64]:
-    """Return one number in [0, 1) a position, float64 [n]: the upper 24 bits of `uniform_hash` over 2**24."""
+    """Return one number in [0, 1) per position, float64 [n]: the upper 24 bits of `uniform_hash` over 2**24."""
     return (uniform_hash(seed, stream, block, step, position) >> np.uint32(8)) / 2.0**24
 
 

@@ -1,6 +1,6 @@
 """Pure numpy over rows: repetition penalty, guidance, reductions, sampling, confidence.
 
-A row is one masked position whose next token is wanted. `n` rows, `k` candidates a row, `vocab` pieces.
+A row is one masked position whose token is wanted: `n` rows, `k` candidates per row, `vocab` tokens.
 """
 
 import numpy as np

@@ -1,19 +1,20 @@
-"""One sequence on its way from masks to text: its canvas, its options, its place in the schedule, cache and end."""
+"""One sequence on its way from masks to text: its canvas, options, position in the schedule, cache and end."""
 
+from collections import abc
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.sampler import commit, sampling
-from diffutron_ort.sampler.cache import CachePolicy, PassPlan
+from diffutron_ort.sampler.cache import CachePolicy, KVPair, PassPlan
 from diffutron_ort.sampler.canvas import Canvas
 from diffutron_ort.sampler.predict import Candidates
 from diffutron_ort.sampler.schedule import commit_counts, drawn_counts
-from diffutron_ort.types import Ids, SpecialIds
+from diffutron_ort.types import Floats, Ids, SpecialIds
 
 # If more draws than this are expected to fall beyond the best tokens that a pass returns, the next pass fetches the
 # whole logits at once: copying them costs about a twentieth of the second pass that they save.
@@ -36,7 +37,7 @@ class Reader(Protocol):
         """Return the beginning of the answer that no later step can change."""
 
     def is_settled(self, ids: Ids, start: int) -> bool:
-        """Return whether the whole answer can change no more."""
+        """Return whether the whole answer can no longer change."""
 
     def ending(self, ids: Ids, start: int) -> tuple[Ids, bool]:
         """Return the positions [n] of the answer's tokens, and whether something ended it."""
@@ -102,7 +103,7 @@ class Step:
 
     @cached_property
     def settled(self) -> str:
-        """The beginning of the answer that can change no more: each step's begins with the one before's.
+        """The beginning of the answer that can no longer change: each step's begins with the one before's.
 
         It never ends within a character or with what may be the beginning of a stop string; the last step's is the
         whole `text`.
@@ -112,17 +113,51 @@ class Step:
         return self._reader.settled(self.ids, self.start)
 
 
+class Cursor(NamedTuple):
+    """Where a sequence stands in its schedule.
+
+    Attributes:
+        block: Number of the active block.
+        step: Number of the next step in it.
+        counts: How many tokens each step of that block commits at least.
+        finished: Whether there is nothing left to do.
+    """
+
+    block: int
+    step: int
+    counts: abc.Sequence[int]
+    finished: bool = False
+
+
+class Outcome(NamedTuple):
+    """What a step makes of a sequence: worked out for all sequences of a pass before any of them changes.
+
+    Attributes:
+        step: For the caller.
+        canvas: After the step.
+        cursor: After the step.
+        kv: The keys and values that the pass returned, if it was a full one that was asked for them.
+        entropies: float [m], of the committed tokens, in nats.
+        expects_miss: Whether the next pass is likely to need the whole logits.
+    """
+
+    step: Step
+    canvas: Canvas
+    cursor: Cursor
+    kv: KVPair | None
+    entropies: Floats
+    expects_miss: bool
+
+
 class Sequence:
     """A sequence that an engine takes from masks to text, a step at a time.
 
     Attributes:
-        first: The canvas before the first step.
+        initial: The canvas before the first step.
         canvas: The canvas now.
         config: The options.
-        block: Number of the active block.
-        step: Number of the next step in it.
-        steps: How many steps were taken.
-        finished: Whether there is nothing left to do.
+        cursor: Where it stands in its schedule.
+        steps: Number of steps taken.
     """
 
     def __init__(
@@ -134,97 +169,109 @@ class Sequence:
         *,
         blocks: int | None = None,
     ) -> None:
-        """Begin.
+        """Set up the sequence at its first step that has something to commit.
 
         Args:
             canvas: With the tokens that are given, and masks.
-            config: The options; `max_new_tokens`, `stop` and `seed` have done their part before.
+            config: The options; `max_new_tokens`, `stop` and `seed` are applied beforehand and have no effect here.
             special: The control tokens.
             reader: Reads the steps' text and, with `early_end`, tells when the sequence can end.
-            blocks: Among how many blocks `steps` are shared; None is as many as the canvas has.
+            blocks: Number of blocks to divide `steps` among; None for the canvas's own number.
         """
-        self.first = self.canvas = canvas
+        self.initial = self.canvas = canvas
         self.config, self._special, self._reader = config, special, reader
         self._blocks = canvas.block_count(config.block_length) if blocks is None else blocks
         self._policy = CachePolicy(config, special.mask)
         self._expects_miss = False
-        self.block = self.step = self.steps = 0
-        self.finished = False
-        self._counts = self._block_counts()
-        self._seek()
+        self.steps = 0
+        self.cursor = self._next(canvas, Cursor(0, 0, self._counts(canvas, 0)))
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.cursor.finished
 
     def plan(self) -> PassPlan:
-        """Return what the next pass does for this sequence."""
-        assert not self.finished, "a sequence that has come to its end takes no further step"
-        config = self.config
-        cached = self._policy.cached(self.block)
-        return_kv = cached is None and self._policy.start(self.canvas, self.block)
+        """Prepare the next pass, and return what it does for this sequence.
+
+        A full pass releases the cache that it replaces; preparing it again changes nothing.
+        """
+        assert not self.finished, "the sequence is already finished"
+        config, block = self.config, self.cursor.block
+        cached = self._policy.cached(block)
+        return_kv = cached is None and self._policy.start(self.canvas, block)
         computed, kv = cached or (np.arange(self.canvas.length), None)
-        wants_logits = bool(config.cfg_scale or config.suppress_tokens or self._expects_miss)
         return PassPlan(
             canvas=self.canvas,
-            first=self.first,
+            initial=self.initial,
             config=config,
             special=self._special,
-            block=self.block,
-            step=self.step,
-            positions=self._candidates(),
+            block=block,
+            step=self.cursor.step,
+            positions=self._candidates(self.canvas, block),
             computed=computed,
             kv=kv,
             return_kv=return_kv,
-            wants_logits=wants_logits,
+            wants_logits=bool(config.cfg_scale or config.suppress_tokens or self._expects_miss),
         )
 
-    def commit(self, plan: PassPlan, candidates: Candidates) -> Step:
-        """Commit what is surest of the candidates that the pass of `plan` led to, and go on to the next step."""
-        order = commit.chosen(candidates, self._counts[plan.step], self.config, self.canvas.seed, plan.block, plan.step)
+    def outcome(self, plan: PassPlan, candidates: Candidates) -> Outcome:
+        """Return what committing the most certain candidates of the pass of `plan` makes of the sequence."""
+        block, step, counts, _ = self.cursor
+        order = commit.chosen(candidates, counts[step], self.config, self.canvas.seed, block, step)
         positions = candidates.positions[order]
-        self.canvas = self.canvas.commit(positions, candidates.tokens[order])
-        self._policy.committed(candidates.kv, candidates.entropies[order])
-        self._expects_miss = candidates.missing_mass > LIKELY_MISS
-        self.steps += 1
-        self.step += 1
-        self._seek()
-        return Step(
-            index=self.steps - 1,
-            block=plan.block,
+        canvas = self.canvas.commit(positions, candidates.tokens[order])
+        cursor = self._finish_if_settled(canvas) or self._next(canvas, self.cursor._replace(step=step + 1))
+        taken = Step(
+            index=self.steps,
+            block=block,
             positions=positions,
             confidence=sampling.confidence(candidates.odds_against[order]),
-            ids=self.canvas.ids,
-            start=self.canvas.start,
-            masks_left=int((self.canvas.ids == self._special.mask).sum()),
+            ids=canvas.ids,
+            start=canvas.start,
+            masks_left=canvas.masks(self._special.mask).size,
             num_computed=len(plan.computed),
             num_predicted=len(candidates.positions),
-            is_last=self.finished,
+            is_last=cursor.finished,
             _reader=self._reader,
         )
+        expects_miss = candidates.missing_mass > LIKELY_MISS
+        return Outcome(taken, canvas, cursor, candidates.kv, candidates.entropies[order], expects_miss)
 
-    def _seek(self) -> None:
-        """Move to the next step on the schedule that has something to commit, or finish."""
-        reader = self._reader if self.config.early_end and self.steps else None
-        if reader is not None and reader.is_settled(self.canvas.ids, self.canvas.start):
-            self._finish()
-            return
-        while not (self.step < len(self._counts) and self._candidates().size):
-            self.block, self.step = self.block + 1, 0
-            if self.block >= self._blocks:
-                self._finish()
-                return
-            self._counts = self._block_counts()
+    def accept(self, outcome: Outcome) -> Step:
+        """Take the step whose outcome this is, and return it."""
+        self._policy.committed(outcome.kv, outcome.entropies)
+        if outcome.cursor.finished:
+            self._policy.clear()
+        self.canvas, self.cursor, self._expects_miss = outcome.canvas, outcome.cursor, outcome.expects_miss
+        self.steps += 1
+        return outcome.step
 
-    def _finish(self) -> None:
-        self.finished = True
-        self._policy.clear()
+    def _finish_if_settled(self, canvas: Canvas) -> Cursor | None:
+        """Return the cursor of a sequence that can end early, None for one that goes on."""
+        reader = self._reader if self.config.early_end else None
+        settled = reader is not None and reader.is_settled(canvas.ids, canvas.start)
+        return self.cursor._replace(finished=True) if settled else None
 
-    def _candidates(self) -> Ids:
-        """Return the positions [n] that can be committed now, ascending."""
-        return self.canvas.candidates(self.canvas.block(self.block, self.config.block_length), self._special.mask)
+    def _next(self, canvas: Canvas, cursor: Cursor) -> Cursor:
+        """Return the cursor at the first step from `cursor` on that has something to commit, or at the end."""
+        block, step, counts, _ = cursor
+        while not (step < len(counts) and self._candidates(canvas, block).size):
+            block, step = block + 1, 0
+            if block >= self._blocks:
+                return Cursor(block, step, (), finished=True)
+            counts = self._counts(canvas, block)
+        return Cursor(block, step, counts)
 
-    def _block_counts(self) -> list[int]:
-        """Return how many tokens each step of the active block commits at least."""
+    def _candidates(self, canvas: Canvas, block: int) -> Ids:
+        """Return the positions [n] that can be committed while `block` is active, ascending."""
+        return canvas.candidates(canvas.block(block, self.config.block_length), self._special.mask)
+
+    def _counts(self, canvas: Canvas, block: int) -> list[int]:
+        """Return how many tokens each step of `block` commits at least."""
         config, steps = self.config, -(-self.config.steps // max(1, self._blocks))
-        start, end = self.canvas.block(self.block, config.block_length)
-        masks = int((self.canvas.ids[start:end] == self._special.mask).sum())
+        start, end = canvas.block(block, config.block_length)
+        masks = int((canvas.ids[start:end] == self._special.mask).sum())
         if config.stochastic_transfer:
-            return drawn_counts(masks, steps, config.schedule, seed=self.canvas.seed, block=self.block)
+            return drawn_counts(masks, steps, config.schedule, seed=canvas.seed, block=block)
         return commit_counts(masks, steps, config.schedule)

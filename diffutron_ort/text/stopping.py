@@ -8,7 +8,6 @@ which is why a generation can end early.
 
 import codecs
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -28,7 +27,7 @@ class Decoder(Protocol):
         """Return the text of `ids`, which follow the token `previous`, control tokens left out."""
 
     def piece(self, token: int) -> str:
-        """Return what a token looks like on its own."""
+        """Return the vocabulary entry of a token."""
 
 
 class End(NamedTuple):
@@ -116,10 +115,8 @@ class StopRule:
         generated, previous = _generated(ids, start)
         if self.is_settled(ids, start) or not (generated == self._mask).any():
             return self.text(ids, start)
-        committed = self._ends.committed(generated)
-        certain = committed[: len(committed) - self._ends.begun(committed)]
         more = np.full(MOST_BYTES, self._mask)  # whatever follows may complete or break a character
-        text = _common_beginning(self._beginnings(np.concatenate([certain, more]), previous))
+        text = _common_beginning(self._beginnings(np.concatenate([self._certain(generated), more]), previous))
         cut = self._find(text)
         text = self._before(text, cut) if cut else text[: len(text) - self._begun(text)]
         return text.strip() if self._strip else text.rstrip()
@@ -130,13 +127,12 @@ class StopRule:
         Masks are left out. If a stop string ends the answer, its tokens are those that it takes to spell it.
         """
         generated, previous = _generated(ids, start)
-        answer = self._ends.answer(generated)
-        text, whole = self._raw_text(generated, previous), self._decode(answer, previous)
-        stopped = len(answer) < len(generated)
-        if text != whole:
-            stopped = True
-            answer = answer[: self._spelling(text, answer, previous)]
-        return start + np.flatnonzero(answer != self._mask), stopped
+        end = self._ends.find(generated)
+        complete, begin = end or End(len(generated), len(generated))
+        text = self._raw_text(generated, previous)
+        is_cut = text != self._decode(generated[:begin], previous)
+        answer = generated[: self._spelling(text, generated[:complete], previous) if is_cut else begin]
+        return start + np.flatnonzero(answer != self._mask), is_cut or end is not None
 
     def is_settled(self, ids: Ids, start: int) -> bool:
         """Return whether no choice of tokens for the masks on a canvas [length] can change `text`.
@@ -147,7 +143,8 @@ class StopRule:
         generated, previous = _generated(ids, start)
         if self._ends.has_ended(generated):
             return True
-        return bool(self._strings) and self._is_cut(self._beginnings(generated, previous))
+        safe = len(self._decode(self._certain(generated), previous)) if self._strings else 0
+        return bool(self._strings) and self._is_cut(self._beginnings(generated, previous), safe)
 
     def _raw_text(self, generated: Ids, previous: int | None) -> str:
         """Return the answer in the generated tokens [m].
@@ -163,8 +160,8 @@ class StopRule:
 
     def _spelling(self, text: str, ids: Ids, previous: int | None) -> int:
         """Return how many of `ids` [m] it takes to spell a text."""
-        counts = range(len(ids) + 1)
-        return bisect_left(counts, True, key=lambda n: self._decode(ids[:n], previous).startswith(text))
+        counts = range(len(ids))  # one by one, because a byte that breaks a character takes letters back
+        return next((n for n in counts if self._decode(ids[:n], previous).startswith(text)), len(ids))
 
     def _begun(self, text: str) -> int:
         """Return how many letters at the end of a text may be the beginning of a stop string."""
@@ -172,10 +169,23 @@ class StopRule:
         begun = (n for s in strings for n in range(1, min(len(s), len(text) + 1)) if text.endswith(s[:n]))
         return max(begun, default=0)
 
-    def _is_cut(self, texts: Sequence[str]) -> bool:
-        """Return whether every one of `texts` is cut, and to the same answer."""
+    def _is_cut(self, texts: Sequence[str], safe: int) -> bool:
+        """Return whether every one of `texts` is cut to the same answer, and more tokens cannot change that.
+
+        Tokens that have begun a stop sequence of the bundle, after the first `safe` letters, may come to end the answer
+        where they begin, whatever stop sequence is spelled within their text.
+        """
         cuts = [self._find(text) for text in texts]
-        return len({cut and self._before(text, cut) for text, cut in zip(texts, cuts, strict=True)}) == 1 and all(cuts)
+        shown = {cut and self._before(text, cut) for text, cut in zip(texts, cuts, strict=True)}
+        if len(shown) != 1 or not all(cuts):
+            return False
+        pairs = zip(texts, cuts, strict=True)
+        return all(cut and (cut.complete <= safe or not self._is_own(text, cut)) for text, cut in pairs)
+
+    def _certain(self, ids: Ids) -> Ids:
+        """Return the tokens of `ids` [m] before the first mask, without those that may begin a stop sequence."""
+        committed = self._ends.committed(ids)
+        return committed[: len(committed) - self._ends.begun(committed)]
 
     def _find(self, text: str) -> End | None:
         strings = (*self._own, *self._strings)
@@ -190,7 +200,7 @@ class StopRule:
         return shown.removesuffix(" ") if self._is_own(text, cut) else shown
 
     def _beginnings(self, ids: Ids, previous: int | None) -> list[str]:
-        """Return the texts that the tokens of `ids` [m] before the first mask can turn into once more tokens follow.
+        """Return the texts that the tokens of `ids` [m] before the first mask can become when more tokens follow.
 
         There are several only if they end with a run of byte tokens, which is decoded as a whole: the next byte can
         complete a character or make the run invalid. (A byte-level decoder shows an incomplete character as U+FFFD.)

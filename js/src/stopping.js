@@ -102,8 +102,7 @@ export class StopRule {
    */
   settled(ids, start) {
     if (this.isSettled(ids, start) || !ids.slice(start).includes(this.#mask)) return this.text(ids, start);
-    const committed = this.#ends.committed(ids.slice(start));
-    const certain = committed.slice(0, committed.length - this.#ends.begun(committed));
+    const certain = this.#certain(ids.slice(start));
     const more = Array(MOST_BYTES).fill(this.#mask); // whatever follows may complete or break a character
     const text = commonBeginning(this.#beginnings([...certain, ...more], ids[start - 1]));
     const cut = this.#find(text);
@@ -135,7 +134,9 @@ export class StopRule {
   isSettled(ids, start) {
     const generated = ids.slice(start);
     if (this.#ends.hasEnded(generated)) return true;
-    return this.#strings.length > 0 && this.#isCut(this.#beginnings(generated, ids[start - 1]));
+    if (!this.#strings.length) return false;
+    const safe = this.#decode(this.#certain(generated), ids[start - 1]).length;
+    return this.#isCut(this.#beginnings(generated, ids[start - 1]), safe);
   }
 
   /**
@@ -159,13 +160,26 @@ export class StopRule {
     return Math.max(0, ...strings.map((one) => begun(one.length, (n) => text.endsWith(one.slice(0, n)))));
   }
 
-  /** @param {string[]} texts @returns {boolean} whether every one is cut, and to the same answer */
-  #isCut(texts) {
+  /**
+   * Return whether every text is cut to the same answer, and more tokens cannot change that. Tokens that have begun a
+   * stop sequence of the bundle, after the first `safe` letters, may come to end the answer where they begin, whatever
+   * stop sequence is spelled within their text.
+   *
+   * @param {string[]} texts @param {number} safe @returns {boolean}
+   */
+  #isCut(texts, safe) {
     const answers = texts.map((text) => {
       const cut = this.#find(text);
-      return cut && this.#before(text, cut);
+      if (!cut || (cut.complete > safe && this.#isOwn(text, cut))) return undefined;
+      return this.#before(text, cut);
     });
     return answers.every((answer) => answer !== undefined && answer === answers[0]);
+  }
+
+  /** @param {readonly number[]} ids @returns {readonly number[]} those before a mask that begin no stop sequence */
+  #certain(ids) {
+    const committed = this.#ends.committed(ids);
+    return committed.slice(0, committed.length - this.#ends.begun(committed));
   }
 
   /** @param {string} text @returns {End | undefined} */

@@ -193,6 +193,44 @@ def test_an_error_leaves_every_sequence_as_it_was():
         np.testing.assert_array_equal(a.ids, b.ids)
 
 
+class Interrupted:
+    """A reader that is interrupted while it looks at a canvas that was just committed to."""
+
+    def __init__(self):
+        self.interrupts = False
+
+    def is_settled(self, ids, start):
+        if self.interrupts:
+            raise KeyboardInterrupt
+        return False
+
+
+def test_an_interrupt_while_steps_are_committed_changes_no_sequence():
+    reader = Interrupted()
+    config = GenerationConfig(max_new_tokens=6, steps=6, block_length=6, cache="block", temperature=1.0)
+    readers = (None, reader)
+    sequences = [Sequence(for_generation([7], 6, MASK, 3), config, SPECIAL, r) for r in readers]
+    expected = alone(Caching(HashModel(VOCAB, 3)), Sequence(for_generation([7], 6, MASK, 3), config, SPECIAL))
+    engine, found = Engine(Caching(HashModel(VOCAB, 3))), []
+    for number in range(6):
+        if number in (0, 3, 5):
+            reader.interrupts = True
+            with pytest.raises(KeyboardInterrupt):
+                engine.step(sequences)
+            reader.interrupts = False
+            assert [sequence.steps for sequence in sequences] == [number, number]
+        found.append(engine.step(sequences))
+    for steps in zip(*found, strict=True):
+        assert_same(list(steps), expected)
+    assert all(sequence.finished for sequence in sequences)
+
+
+def test_the_same_sequence_twice_is_a_mistake():
+    sequence = Sequence(for_generation([7], 4, MASK), GenerationConfig(), SPECIAL)
+    with pytest.raises(AssertionError, match="one step at a time"):
+        Engine(HashModel(VOCAB, 3)).step([sequence, sequence])
+
+
 def test_a_stream_that_is_closed_leaves_the_model_as_it_was(model):
     expected = model.generate(QUESTIONS[0], cache="block")
     for steps in (1, 2, 5):
@@ -208,7 +246,7 @@ def test_a_sequence_that_came_to_its_end_is_asked_for_nothing_more():
     [step] = alone(HashModel(VOCAB, 3), sequence)
     assert step.is_last
     assert sequence.finished
-    with pytest.raises(AssertionError, match="end"):
+    with pytest.raises(AssertionError, match="already finished"):
         Engine(HashModel(VOCAB, 3)).step([sequence])
 
 
@@ -253,7 +291,8 @@ def stores(sequences):
 
 def test_sequences_that_share_cached_passes_hold_one_store_of_their_own_size(model):
     options = {"cache": "block", "early_end": False, "max_new_tokens": 16, "block_length": 8}
-    sequences = [model.sequence(question, **options) for question in QUESTIONS]
+    questions = [f"{QUESTIONS[0]} " * 6, *QUESTIONS[1:]]  # the first, which is the longest, will leave
+    sequences = [model.sequence(question, **options) for question in questions]
     engine = Engine(model.forward)
     engine.step(sequences[:2])
     engine.step(sequences[2:])
@@ -263,7 +302,8 @@ def test_sequences_that_share_cached_passes_hold_one_store_of_their_own_size(mod
     assert store.batch == 4
     engine.step(sequences[1:])  # one leaves: the others take their keys and values along
     [kept] = stores(sequences[1:]).values()
-    assert kept.batch == 3
+    longest = max(sequence.canvas.length for sequence in sequences[1:])
+    assert (kept.batch, kept.seq) == (3, longest)
     before = kept
     engine.step(sequences[1:])
     [kept] = stores(sequences[1:]).values()

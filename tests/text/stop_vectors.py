@@ -37,12 +37,14 @@ IN_BYTES = ["ğ", "eğ", "A", "Ağ", "\ufffd", "\ufffd\ufffd", "e\ufffd", "A\uff
 OWN = BUNDLE.stop_sequences
 SPELLED = [("[/el]", tuple(ID[piece] for piece in ("▁", "[", "/", "e", "l", "]")))]  # one of several tokens
 
+NESTED = [("[/el]", (ID["▁[/Answer]"],)), (" [/el]b", (*SPELLED[0][1], ID["▁b"]))]  # one that is spelled within another
+
 
 def vectors() -> list[dict[str, Any]]:
     """Return canvases, by the stop sequences of a bundle, with what is shown of each and whether it is settled."""
     return [
         {"own": [{"text": text, "ids": list(ids)} for text, ids in own], "cases": list(cases(own, seed))}
-        for seed, own in enumerate(([], OWN, [*OWN, *SPELLED]))
+        for seed, own in enumerate(([], OWN, [*OWN, *SPELLED], NESTED))
     ]
 
 

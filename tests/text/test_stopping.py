@@ -179,6 +179,23 @@ def test_settled_text_by_hand():
     assert stripping().settled(np.array([*begun, PAD, MASK]), 1) == "bir iki"
 
 
+@pytest.mark.parametrize("strip", [True, False])
+def test_a_stop_sequence_that_spells_another_one_settles_nothing_before_it_is_whole(strip):
+    closing = [ID[piece] for piece in ("▁", "[", "/", "e", "l", "]", "b")]
+    own = [("[/el]", (ID["▁[/Answer]"],)), ("▁[/el]b".replace("▁", " "), tuple(closing))]
+    stop = StopRule(TOKENIZER, SPECIAL, own, ("zzz",), strip=strip)
+    tokens, shown = [9, ID["e"], *closing], ""
+    canvas = np.full(len(tokens) + 1, MASK)
+    for place, token in enumerate(tokens):
+        canvas[place] = token
+        settled = stop.settled(canvas, 1)
+        assert settled.startswith(shown)
+        shown = settled
+        if stop.is_settled(canvas, 1):
+            assert stop.text(canvas, 1) == stop.text(np.array([*tokens, PAD]), 1)
+    assert stop.text(canvas, 1).startswith(shown)
+
+
 def test_many_stop_strings_do_not_make_settled_text_slow():
     strings = tuple(f"{number}{'x' * 9000}" for number in range(1000))
     stop = rule(strings=strings)
@@ -380,3 +397,16 @@ def test_an_early_end_shows_the_same_and_comes_at_the_first_step_that_it_can(
     assert late[-1].text == (text.strip() if template else text)
     could_end = [len(outcomes(step.ids.tolist(), start, OWN, strings, FEW)) == 1 for step in late]
     assert len(early) == (could_end.index(True) + 1 if any(could_end) else len(late))
+
+
+def test_an_ending_counts_the_least_tokens_that_spell_the_text_though_bytes_break_it_meanwhile():
+    g = [C4, ID["<0x9F>"]]
+    assert ending([9, *g, *g, ID["z"]], ("ğz",)) == ([1, 2], True)
+    assert ending([9, ID["e"], *g, *g, *g, ID["z"]], ("ğz",)) == ([1, 2, 3, 4, 5], True)
+
+
+def test_an_ending_reaches_into_the_stop_sequence_that_a_stop_string_overlaps():
+    closing = ID["▁[/Answer]"]
+    positions, stopped = ending([9, ID["e"], closing, PAD], ("/",))
+    assert (positions, stopped) == ([1, 2], True)
+    assert rule(strings=("/",)).text(np.array([9, ID["e"], closing, PAD]), 1) == "e ["
