@@ -506,7 +506,7 @@ def test_what_cannot_fit_is_refused_before_it_is_worked_on(model, monkeypatch, t
     ]
     for call in calls:
         begun = time.process_time()
-        with pytest.raises(ContextError, match=r"^(prompt 1: )?at least \d+ tokens.*, the model's context is 256: "):
+        with pytest.raises(ContextError, match=r"^(prompt 0: )?at least \d+ tokens.*, the model's context is 256: "):
             call()
         assert time.process_time() - begun < 5
 

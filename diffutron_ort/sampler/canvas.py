@@ -24,8 +24,8 @@ class Canvas:
         ids: int64 [length], read-only.
         start: Where the first block, and the generated span, begins.
         seed: Of this sequence's uniforms.
-        infill: Whether only masks inside the active block can be committed. Otherwise masks before it can be, too: those
-            left over from earlier blocks, or written in the prompt.
+        infill: Whether only masks inside the active block can be committed. Otherwise masks before it can be, too:
+            those left over from earlier blocks, or written in the prompt.
     """
 
     ids: Ids
