@@ -1,4 +1,4 @@
-"""One pass over several sequences: a token, and the odds against it, for every candidate position."""
+"""One pass over several sequences: a token for every candidate position, and the odds against it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ class Candidates(NamedTuple):
         tokens: int64 [n], one for each.
         odds_against: float64 [n], the odds against each token.
         entropies: float [n], of the distribution of each, in nats.
-        missing_mass: The number of draws expected to fall beyond the best tokens that a pass returns.
+        expected_misses: The number of draws expected to fall beyond the best tokens that a pass returns.
         kv: The keys and values that the pass returned, if its plan asked for them.
     """
 
@@ -30,7 +30,7 @@ class Candidates(NamedTuple):
     tokens: Ids
     odds_against: NDArray[np.float64]
     entropies: Floats
-    missing_mass: float
+    expected_misses: float
     kv: KVPair | None
 
 
@@ -103,13 +103,13 @@ def _candidates(shared: _Pass, i: int, unconditional: Floats | None, kv: KVPair 
         else sampling.reduce_logits(shared.penalised(i, logits), tempering(config.temperature))
     )
     _check_numbers(predictions, plan)
-    best, missing = predictions.top_logits[:, 0], 0.0
+    best, misses = predictions.top_logits[:, 0], 0.0
     tokens, chosen = predictions.top_ids[:, 0], best
     if config.temperature:
         tokens, chosen = _drawn(shared, i, predictions, logits)
-        missing = float(sampling.missing_mass(predictions, tempering(config.temperature)).sum())
+        misses = float(sampling.missing_mass(predictions, tempering(config.temperature)).sum())
     odds = sampling.odds_against(chosen, best, predictions.rest)
-    return Candidates(plan.positions, tokens, odds, predictions.entropy, missing, kv)
+    return Candidates(plan.positions, tokens, odds, predictions.entropy, misses, kv)
 
 
 def _adjusted_logits(shared: _Pass, i: int, unconditional: Floats | None) -> Floats | None:

@@ -90,7 +90,8 @@ def draw_beyond(logits: Floats, temperature: float, u: float, total: float, top_
         top_ids: The candidates [k], which the walk has already passed.
 
     Returns:
-        The walk goes on by ascending id over the other tokens; it ends at the last where rounding overshoots.
+        The token at which the walk, continued in ascending order of id, passes u times the total; the last one if
+        rounding overshoots.
     """
     weights = np.exp((logits.astype(np.float64) - logits[top_ids[0]]) / temperature)
     passed = np.cumsum(weights[top_ids])[-1]

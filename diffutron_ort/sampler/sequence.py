@@ -130,10 +130,10 @@ class Cursor(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a step makes of a sequence: worked out for all sequences of a pass before any of them changes.
+    """The state of a sequence after a step, worked out for all sequences of a pass before any of them changes.
 
     Attributes:
-        step: For the caller.
+        step: What the caller gets.
         canvas: After the step.
         cursor: After the step.
         kv: The keys and values that the pass returned, if it was a full one that was asked for them.
@@ -216,7 +216,7 @@ class Sequence:
         )
 
     def outcome(self, plan: PassPlan, candidates: Candidates) -> Outcome:
-        """Return what committing the most certain candidates of the pass of `plan` makes of the sequence."""
+        """Return the outcome of committing the most certain candidates of the pass of `plan`."""
         block, step, counts, _ = self.cursor
         order = commit.chosen(candidates, counts[step], self.config, self.canvas.seed, block, step)
         positions = candidates.positions[order]
@@ -235,11 +235,11 @@ class Sequence:
             is_last=cursor.finished,
             _reader=self._reader,
         )
-        expects_miss = candidates.missing_mass > LIKELY_MISS
+        expects_miss = candidates.expected_misses > LIKELY_MISS
         return Outcome(taken, canvas, cursor, candidates.kv, candidates.entropies[order], expects_miss)
 
     def accept(self, outcome: Outcome) -> Step:
-        """Take the step whose outcome this is, and return it."""
+        """Move to the state after a step, and return the step."""
         self._policy.committed(outcome.kv, outcome.entropies)
         if outcome.cursor.finished:
             self._policy.clear()
