@@ -131,6 +131,16 @@ class Diffutron:
         preset: str | None = ...,
         **options: Any,
     ) -> list[Completion]: ...
+    @overload
+    def generate(
+        self,
+        prompt: str | abc.Sequence[str],
+        *,
+        details: bool,
+        template: bool = ...,
+        preset: str | None = ...,
+        **options: Any,
+    ) -> str | list[str] | Completion | list[Completion]: ...
     def generate(
         self,
         prompt: str | abc.Sequence[str],
@@ -208,6 +218,10 @@ class Diffutron:
     def chat(
         self, messages: Messages, *, stream: Literal[True], preset: str | None = ..., **options: Any
     ) -> Iterator[Step]: ...
+    @overload
+    def chat(
+        self, messages: Messages, *, stream: bool, preset: str | None = ..., **options: Any
+    ) -> str | Iterator[Step]: ...
     def chat(
         self, messages: Messages, *, stream: bool = False, preset: str | None = None, **options: Any
     ) -> str | Iterator[Step]:
