@@ -31,8 +31,9 @@ from diffutron_ort_export.variants import Job
 from tests.export.conftest import TINY, edit_tensors
 
 NANO = Path(__file__).parents[2] / "models" / "nano"
-EXAMPLES = Path(__file__).parents[2] / "examples"
-SCRIPT = EXAMPLES / "plain" / "fill-mask.js"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "plain" / "fill-mask.js"
+HOSTS = ROOT / "docs" / "hosts.md"
 CODE = re.compile("```python\n(.*?)```", re.DOTALL)
 
 CHECKPOINTS = {"nano": NANO / "checkpoint", "tiny": TINY / "checkpoint"}
@@ -111,12 +112,12 @@ def test_optimum_opens_the_bundle(bundle: Path, model: Diffutron) -> None:
 
 
 @without_optimum
-def test_the_code_for_optimum_in_the_examples(
+def test_the_code_for_optimum_in_the_documents(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if bundle.name != "nano":
         pytest.skip("it is about nano")
-    [code] = [code for code in CODE.findall(EXAMPLES.joinpath("README.md").read_text("utf-8")) if "optimum" in code]
+    [code] = [code for code in CODE.findall(HOSTS.read_text("utf-8")) if "optimum" in code]
     monkeypatch.chdir(bundle.parent)
     exec(code, {})
     assert capsys.readouterr().out.startswith("0.955 Ank\n0.010ara\n")
