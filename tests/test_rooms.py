@@ -45,6 +45,9 @@ ROOMS = {
     """,
 }
 FOLDERS = {"diffutron_ort": ROOT / "diffutron_ort", "diffutron_ort_export": ROOT / "export"}
+if not all(folder.is_dir() for folder in FOLDERS.values()):
+    pytest.skip("an installed package's tests have no sources beside them", allow_module_level=True)
+
 # Who in `diffutron_ort` may import a library, by room or file; one that is not listed may be imported anywhere.
 IMPORTERS = {
     "tokenizers": {"text/tokenizer.py"},

@@ -6,7 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from diffutron_ort.bundle.load import load_bundle
@@ -67,10 +66,13 @@ def test_generated_has_the_generation_graphs_outputs():
     assert list(Generated._fields) == names(contract.GENERATION_OUTPUTS)
 
 
+@pytest.mark.exporter
 @pytest.mark.parametrize("variant", ["fp32", "int8"])
 @pytest.mark.parametrize("which", TABLES)
 def test_nanos_graphs_are_as_the_table_says(variant, which):
     """Names, types, and axes: dynamic ones have the table's names, the model's have sizes."""
+    import onnx  # of the extra [export]
+
     bundle = load_bundle()
     files = bundle.variants[variant]
     path = bundle.folder / (files.graph if which == "denoiser" else files.generate)
