@@ -20,7 +20,7 @@ class Others:
     def share(self) -> float:
         """Return which part of all processors' time went to other processes, 0 to 1."""
         total, busy, own = (now - then for now, then in zip(self._seconds(), self.before, strict=True))
-        return max(0.0, busy - own) / total if total else 0.0
+        return min(1.0, max(0.0, busy - own) / total) if total else 0.0  # rounding can exceed the whole
 
     def _seconds(self) -> tuple[float, float, float]:
         """Return the seconds of all processors so far: all there were, busy ones, and those of the process."""
