@@ -40,3 +40,9 @@ def quantized(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
     scales = np.abs(matrix).max(axis=1) / np.float32(127)
     scales[scales < np.finfo(np.float32).tiny] = 1  # of zeros, or of numbers so small that a quotient could leave int8
     return np.rint(matrix / scales[:, None]).astype(np.int8), scales
+
+
+def half(matrix: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return a matrix in half precision; what is beyond its range is infinite, and the check of the export finds it."""
+    with np.errstate(over="ignore"):
+        return matrix.astype(np.float16)

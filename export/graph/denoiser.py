@@ -1,0 +1,222 @@
+"""The denoiser as an ONNX graph: contract 2 of the runtime, written straight from a checkpoint's rows."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
+from onnxscript import GraphBuilder, nn
+
+from diffutron_ort.runtime.contract import DENOISER_INPUTS, DENOISER_OUTPUTS, for_layers
+from diffutron_ort_export.checkpoint.architecture import Shape
+from diffutron_ort_export.checkpoint.source import Source
+from diffutron_ort_export.graph.head import Embeddings, Head, Table
+from diffutron_ort_export.graph.layers import KeyValue, Layer, Past, Rotation, Rows, Sizes, Tokens
+from diffutron_ort_export.graph.precision import TABLE_MATRIX, Precisions
+from diffutron_ort_export.graph.products import ZERO, Norm, Rounding, Stored
+from diffutron_ort_export.graph.reductions import Options, Predictions, reduce_logits
+from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, MASKED, Op
+from diffutron_ort_export.graph.vocabulary import Columns, Ids
+from diffutron_ort_export.graph.weights_file import WeightsFile
+
+OPSET, IR_VERSION = 23, 10
+"""The versions of the operators and of the file, which every allowed release of ONNX Runtime reads."""
+
+Inputs = Mapping[str, ir.Value]
+
+
+class Denoiser(nn.Module):
+    """Tokens to predictions, keys and values.
+
+    Args:
+        shape: The network's shape.
+        columns: The columns of the logits.
+        precisions: How the products with each matrix are computed.
+    """
+
+    def __init__(self, shape: Shape, columns: Columns, precisions: Precisions) -> None:
+        super().__init__("")
+        self.shape, self.columns = shape, columns
+        self.embeddings = Embeddings(shape, Table(shape, columns, precisions[TABLE_MATRIX]))
+        self.layers = nn.ModuleList([Layer(shape, i, precisions) for i in range(shape.layers)])
+        self.final_norm = Norm("model.final_norm", shape.hidden_size, shape.norm_eps)
+        self.head = Head(shape, precisions)
+
+    def forward(self, op: Op, given: Inputs) -> tuple[Predictions, list[KeyValue]]:
+        """Return the outputs of a pass, given the inputs of the contract by name."""
+        ids = Ids(op, self.columns)
+        tokens = self.tokens(op, given)
+        rows = self.rows(op, at_least_one_row(op, given["rows"]), given, tokens)
+        x, computed = self.embeddings(op, ids.table_rows(op, op.Reshape(given["input_ids"], [-1]))), []
+        has_past = op.Greater(op.Size(given["past_position_ids"]), 0)
+        for i, layer in enumerate(self.layers):
+            past = Past(given[f"past_key.{i}"], given[f"past_value.{i}"], has_past)
+            x, own = layer(op, x, tokens, past, rows if i == self.shape.layers - 1 else None)
+            computed.append(own)
+        hidden = self.head(op, self.final_norm(op, x), rows.tokens.rounding)
+        parts = list(self.embeddings.tok_embeddings.parts)
+        found = reduce_logits(op, hidden, parts, ids, row_options(op, given, rows))
+        return only_asked(op, found, given), computed
+
+    def tokens(self, op: Op, given: Inputs) -> Tokens:
+        """Return what the layers share of all computed tokens."""
+        shape, positions = self.shape, given["position_ids"]
+        keys = op.Concat(given["past_position_ids"], positions, axis=1)
+        batch_seq = op.Shape(positions)
+        sizes = (op.Concat(batch_seq, [width], axis=0) for width in (shape.hidden_size, shape.head_size // 2))
+        line = op.Reshape(positions, [-1])
+        return Tokens(
+            sizes=Sizes(*sizes),
+            rotations=self.rotations(op, line),
+            masks=masks(op, positions, keys, shape.window),
+            rounding=Rounding.of(op, zero_point(op), op.Shape(line)),
+        )
+
+    def rotations(self, op: Op, positions: ir.Value) -> Sequence[Rotation]:
+        """Return the rotations of tokens at positions [tokens] in local and in global layers."""
+        thetas = (self.shape.local_theta, self.shape.global_theta)
+        made = {theta: rotation(op, positions, theta, self.shape.head_size) for theta in thetas}
+        return [made[theta] for theta in thetas]
+
+    def rows(self, op: Op, rows: ir.Value, given: Inputs, tokens: Tokens) -> Rows:
+        """Return what the last layer needs of the tokens that leave it, as one sequence."""
+        count = op.Shape(rows)
+        sizes = (
+            op.Concat([1], count, [width], axis=0) for width in (self.shape.hidden_size, self.shape.head_size // 2)
+        )
+        return Rows(
+            rows,
+            Tokens(
+                sizes=Sizes(*sizes),
+                rotations=[each.rows(op, rows) for each in tokens.rotations],
+                masks=[flat_mask(op, mask, rows, given["position_ids"]) for mask in tokens.masks],
+                rounding=Rounding.of(op, tokens.rounding.zero, count),
+            ),
+        )
+
+    def store(self, source: Source, file: WeightsFile) -> None:
+        """Write all parameters."""
+        for module in self.modules():
+            if isinstance(module, Stored):
+                module.store(source.weights, file)
+
+
+def zero_point(op: Op) -> ir.Value:
+    """Return the unsigned byte that stands for 0 in 8-bit activations."""
+    zero: ir.Value = op.builder.initializer(ir.tensor(ZERO), "zero_point")
+    return zero
+
+
+def rotation(op: Op, positions: ir.Value, theta: float, head_size: int) -> Rotation:
+    """Return the rotation of tokens at positions [tokens]."""
+    exponents = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
+    frequencies = (1.0 / np.float32(theta) ** exponents).astype(np.float32)
+    angles = op.Mul(op.Cast(op.Unsqueeze(positions, [1]), to=FLOAT), frequencies.tolist())  # [tokens, head_size / 2]
+    return Rotation(op.Cos(angles), op.Sin(angles))
+
+
+def masks(op: Op, queries: ir.Value, keys: ir.Value, window: int) -> Sequence[ir.Value]:
+    """Return the additive masks of local and of global layers, each [batch, 1, seq, total].
+
+    Args:
+        op: The builder.
+        queries: The positions of the computed tokens, int64 [batch, seq].
+        keys: The positions of the past and of the computed tokens, int64 [batch, total]; -1 is none.
+        window: The window of a local layer, which sees the keys with |i - j| <= window / 2.
+    """
+    across, down = op.Unsqueeze(keys, [1, 2]), op.Unsqueeze(queries, [1, 3])
+    valid = op.GreaterOrEqual(across, 0)
+    near = op.And(op.LessOrEqual(op.Abs(op.Sub(down, across)), window // 2), valid)
+    return [op.Where(seen, 0.0, MASKED) for seen in (near, op.Expand(valid, op.Shape(near)))]
+
+
+def flat_mask(op: Op, mask: ir.Value, rows: ir.Value, positions: ir.Value) -> ir.Value:
+    """Return the mask for rows over the keys of all sequences: [batch, 1, seq, total] -> [1, 1, n, batch * total]."""
+    total, batch = op.Shape(mask, start=3), op.Squeeze(op.Shape(positions, end=1))
+    wanted = op.Gather(op.Reshape(mask, op.Concat([-1, 1], total, axis=0)), rows)  # [n, 1, total]
+    own = op.Equal(op.Unsqueeze(op.Range(0, batch, 1), [0]), op.Unsqueeze(sequences(op, rows, positions), [1]))
+    return op.Unsqueeze(op.Reshape(op.Where(op.Unsqueeze(own, [2]), wanted, MASKED), [0, -1]), [0, 1])
+
+
+def sequences(op: Op, rows: ir.Value, positions: ir.Value) -> ir.Value:
+    """Return the sequence of each row, int64 [n]."""
+    return op.Div(rows, op.Shape(positions, start=1))
+
+
+def at_least_one_row(op: Op, x: ir.Value) -> ir.Value:
+    """Return int64 x [n, ...], or a row of zeros if n is 0: Attention needs a query."""
+    zeros = op.Expand(0, op.Concat([1], op.Shape(x, start=1), axis=0))
+    return op.Slice(op.Concat(x, zeros, axis=0), [0], op.Max(op.Shape(x, end=1), [1]))
+
+
+def row_options(op: Op, given: Inputs, rows: Rows) -> Options:
+    """Return what the caller says about each row; most of it is said about the row's sequence."""
+    sequence = sequences(op, rows.rows, given["position_ids"])
+    seen, suppressed = given["seen_ids"], given["suppress_ids"]
+    none = op.Expand(-1, op.Concat(op.Shape(suppressed, end=1), [1], axis=0))
+    same = op.Equal(op.Unsqueeze(seen, [2]), op.Unsqueeze(op.Concat(suppressed, none, axis=1), [1]))
+    barred = op.ReduceMax(op.Cast(same, to=INT32), [2], keepdims=0)  # [batch, u]
+    return Options(
+        seen=op.Gather(seen, sequence),
+        suppressed=op.Gather(suppressed, sequence),
+        barred=op.Cast(op.Gather(barred, sequence), to=BOOL),
+        penalty=op.Unsqueeze(op.Gather(given["repetition_penalty"], sequence), [1]),
+        temperature=op.Unsqueeze(op.Gather(given["temperature"], sequence), [1]),
+        targets=at_least_one_row(op, given["target_ids"]),
+        wants_entropy=given["want_entropy"],
+        wants_logits=given["want_logits"],
+    )
+
+
+def only_asked(op: Op, found: Predictions, given: Inputs) -> Predictions:
+    """Return the predictions of the rows that were asked for: none, if there was only a row to have one."""
+    count = op.Shape(given["rows"])
+    return Predictions(*(op.Slice(value, [0], count, [0]) for value in found))
+
+
+def build(shape: Shape, columns: Columns, precisions: Precisions) -> tuple[ir.Model, Denoiser]:
+    """Return the model, whose parameters have no values yet, and the module that they belong to."""
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="denoiser")
+    builder, denoiser = GraphBuilder(graph), Denoiser(shape, columns, precisions)
+    sizes = {"hidden": shape.hidden_size, "k": columns.top, "columns": columns.count}
+    given = {
+        value.name: builder.input(
+            value.name,
+            ir.DataType.from_numpy(np.dtype(value.dtype)),
+            [sizes.get(str(axis), axis) for axis in value.axes],
+        )
+        for value in for_layers(DENOISER_INPUTS, shape.layers)
+    }
+    found, computed = denoiser(builder.op, given)
+    results = found._asdict() | {
+        f"{name}.{i}": part for i, own in enumerate(computed) for name, part in own._asdict().items()
+    }
+    for value in for_layers(DENOISER_OUTPUTS, shape.layers):
+        output = results[value.name]
+        builder.add_output(output, value.name)
+        output.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(value.dtype)))
+        output.shape = ir.Shape([sizes.get(str(axis), axis) for axis in value.axes])
+    for node in graph.all_nodes():
+        node.metadata_props.clear()  # where in our code it comes from
+    model = ir.Model(graph, ir_version=IR_VERSION)
+    RemoveUnusedNodesPass()(model)
+    NameFixPass()(model)  # branches name their values as the graph around them does
+    return model, denoiser
+
+
+def write_denoiser(source: Source, path: Path, precisions: Precisions, provenance: Mapping[str, str]) -> None:
+    """Write a checkpoint's graph, and its weights into a file beside it, a matrix at a time.
+
+    Args:
+        source: The checkpoint.
+        path: The path of the graph; the weights go to this path with `.data` appended.
+        precisions: How the products with each matrix are computed.
+        provenance: The graph's metadata.
+    """
+    columns = Columns.of(source.shape.vocab_size, source.output_vocabulary)
+    model, denoiser = build(source.shape, columns, precisions)
+    model.metadata_props.update(provenance)
+    with WeightsFile(path.with_name(f"{path.name}.data")) as file:
+        denoiser.store(source, file)
+    ir.save(model, path)

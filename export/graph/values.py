@@ -1,0 +1,40 @@
+"""Types and constants that every part of the graph shares."""
+
+from typing import Any, TypeAlias
+
+import onnx_ir as ir
+
+Op: TypeAlias = Any
+"""onnxscript's builder of operators: `op.Add(a, b)` adds a node, and returns its output."""
+
+FLOAT, HALF, INT64, INT32 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT64, ir.DataType.INT32
+INT8, UINT8, BOOL = ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.BOOL
+
+MASKED = -1e4
+"""Added to a masked score. Finite: with −inf a row that sees nothing is NaN in several releases of ONNX Runtime."""
+
+
+def branch(op: Op, build: Any, name: str, count: int = 1, dtype: ir.DataType = FLOAT) -> ir.Graph:
+    """Return a branch of an If, with `count` outputs of one type.
+
+    Args:
+        op: The builder of the graph around it, whose values the branch can read.
+        build: A function of the branch's own builder that returns its outputs.
+        name: The branch's name.
+        count: The number of outputs.
+        dtype: Their element type.
+    """
+    outputs = [ir.Value(name=None, type=ir.TensorType(dtype)) for _ in range(count)]
+    graph: ir.Graph = op.builder.subgraph(build, [], outputs, name=name)
+    return graph
+
+
+def choose(op: Op, condition: ir.Value, yes: Any, no: Any, name: str, dtype: ir.DataType = FLOAT) -> ir.Value:
+    """Return `yes(op)` where a bool [] holds, else `no(op)`; only one of the two is computed."""
+    result: ir.Value = op.If(
+        condition,
+        then_branch=branch(op, yes, f"{name}_yes", dtype=dtype),
+        else_branch=branch(op, no, f"{name}_no", dtype=dtype),
+    )
+    result.type = ir.TensorType(dtype)
+    return result

@@ -1,0 +1,59 @@
+"""The file of a graph's weights, written tensor by tensor."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+ALIGNMENT = 4096
+"""The bytes that every tensor begins at a multiple of, so that it can be mapped by itself."""
+
+
+class WeightsFile:
+    """Writes tensors one after another, and makes a graph's values read them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def store(self, value: ir.Value, rows: Iterable[NDArray[np.generic]]) -> int:
+        """Write the arrays, one after another, as a value's tensor, and return where it begins."""
+        begins = self.write(rows)
+        assert self._file.tell() - begins == sizes(value)[1], "the arrays are the value's tensor"
+        self.read(value, begins)
+        return begins
+
+    def write(self, rows: Iterable[NDArray[np.generic]]) -> int:
+        """Write the arrays, one after another, and return where the first begins."""
+        self._file.seek(-self._file.tell() % ALIGNMENT, 1)
+        begins = self._file.tell()
+        for array in rows:
+            self._file.write(np.ascontiguousarray(array).data)
+        return begins
+
+    def read(self, value: ir.Value, begins: int) -> None:
+        """Make a value read the file from a byte on."""
+        dtype, length = sizes(value)
+        value.const_value = ir.ExternalTensor(
+            self._path.name, begins, length, dtype, shape=value.shape, name=value.name, base_dir=self._path.parent
+        )
+
+
+def sizes(value: ir.Value) -> tuple[ir.DataType, int]:
+    """Return a value's element type, and the number of bytes of its tensor."""
+    assert value.dtype is not None, "a parameter has a type"
+    assert value.shape is not None, "a parameter has a shape"
+    return value.dtype, math.prod(value.shape.numpy()) * int(value.dtype.itemsize)
