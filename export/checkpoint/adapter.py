@@ -1,20 +1,28 @@
-"""Merges a peft LoRA adapter into the tensors of its base."""
+"""Merges a peft LoRA adapter into the weights of its base."""
 
 import math
 import os
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort.files import CHECKPOINT, Fields, parse_object, read_bytes
 from diffutron_ort_export.checkpoint.messages import listed, printable, shown
 from diffutron_ort_export.checkpoint.time_limit import run_limited
-from diffutron_ort_export.checkpoint.weights import Stored, load, read_header, unwrapped
+from diffutron_ort_export.checkpoint.weights import (
+    Stored,
+    Weights,
+    check_finite,
+    check_readable,
+    chunks_of,
+    read_header,
+    unwrapped,
+)
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 
@@ -64,37 +72,91 @@ class LoraConfig:
     excluded: str | list[str]
 
 
-def merge_adapter(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    """Return the tensors with W + (B A) alpha / r for every adapted matrix (LoRA, arXiv 2106.09685, section 4.1).
+@dataclass(frozen=True)
+class Factors:
+    """The stored factors of one adapted matrix [out, in].
+
+    Attributes:
+        a: [r, in].
+        b: [out, r].
+    """
+
+    a: Stored
+    b: Stored
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape [out, in] of the product."""
+        return self.b.shape[0], self.a.shape[1]
+
+    def product(self, first: int, end: int) -> NDArray[np.float32]:
+        """Return the rows [first, end) of the product B A."""
+        return self.b.rows(first, end) @ self.a.rows(0, self.a.shape[0])
+
+
+@dataclass(frozen=True)
+class MergedWeights:
+    """The weights of a base with an adapter, W + (B A) scale for every adapted matrix (LoRA, arXiv 2106.09685, 4.1).
+
+    Attributes:
+        base: The base's weights.
+        factors: The factors of the adapted matrices, by the matrix's name.
+        scale: What the products are multiplied by.
+    """
+
+    base: Weights
+    factors: Mapping[str, Factors]
+    scale: float
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each tensor, by its name in the checkpoint."""
+        return self.base.shapes
+
+    def rows(self, name: str, first: int = 0, end: int | None = None) -> NDArray[np.float32]:
+        """Return rows of a tensor; see `Weights`."""
+        rows = self.base.rows(name, first, end)
+        if name not in self.factors:
+            return rows
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows += self.factors[name].product(first, first + len(rows)) * np.float32(self.scale)
+        if not np.isfinite(rows).all():
+            raise CheckpointError(f"adapter: {name} is not finite after the merge; take an unaltered copy")
+        return rows
+
+    def chunks(self, name: str) -> Iterator[NDArray[np.float32]]:
+        """Yield the rows of a tensor; see `Weights`."""
+        return chunks_of(self, name)
+
+
+def merge_adapter(weights: Weights, folder: Path) -> MergedWeights:
+    """Return weights with an adapter.
 
     Args:
-        tensors: float32, by their names in the checkpoint.
+        weights: The base's weights.
         folder: The folder with adapter_config.json and adapter_model.safetensors.
 
     Raises:
-        CheckpointError: The adapter is missing, of another kind, or of another base.
+        CheckpointError: The adapter is missing, of another kind, or of another base, or not finite.
     """
     lora = read_config(folder)
-    stored = find_factors(folder, lora.rank)
-    check_targets(lora, {n for n, t in tensors.items() if t.ndim == 2}, stored.keys())
-    return {
-        name: merged(name, tensor, load(stored[name]), lora.scale) if name in stored else tensor
-        for name, tensor in tensors.items()
-    }
+    factors = find_factors(folder, lora.rank)
+    check_targets(lora, {name for name, shape in weights.shapes.items() if len(shape) == 2}, factors.keys())
+    check_readable(stored for pair in factors.values() for stored in (pair.a, pair.b))
+    for name, pair in factors.items():
+        check_product(name, pair.shape, weights.shapes[name])
+    merged = MergedWeights(weights, factors, lora.scale)
+    check_finite(merged, factors)
+    return merged
 
 
-def merged(name: str, tensor: Tensor, factors: Mapping[str, Tensor], scale: float) -> Tensor:
-    """Return a matrix [out, in] plus the adapter's product."""
-    a, b = factors["A"], factors["B"]  # [r, in], [out, r]
-    if (b.shape[0], a.shape[1]) != tuple(tensor.shape):
+def check_product(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Check that the product of two factors has the shape of the matrix."""
+    if shape != expected:
         raise CheckpointError(
-            f"adapter: the product for {name} is {[b.shape[0], a.shape[1]]}, expected {list(tensor.shape)}; "
+            f"adapter: the product for {name} is {list(shape)}, expected {list(expected)}; "
             "take the base that the adapter was trained on"
         )
-    whole = tensor + (b @ a) * scale
-    if not torch.isfinite(whole).all():
-        raise CheckpointError(f"adapter: {name} is not finite after the merge; take an unaltered copy")
-    return whole
 
 
 def read_config(folder: Path) -> LoraConfig:
@@ -134,8 +196,8 @@ def modules(config: Fields, name: str) -> str | list[str]:
     return config.text(name) if isinstance(config.values[name], str) else config.texts(name)
 
 
-def find_factors(folder: Path, rank: int) -> dict[str, dict[str, Stored]]:
-    """Return the stored factors A [rank, in] and B [out, rank] of each adapted matrix, by the matrix's name."""
+def find_factors(folder: Path, rank: int) -> dict[str, Factors]:
+    """Return the stored factors of each adapted matrix, by the matrix's name."""
     if not os.path.lexists(folder / WEIGHTS):
         found = f"{PICKLE}, which is a pickle and never opened" if (folder / PICKLE).exists() else "no weights"
         raise CheckpointError(f"adapter {folder.name} has {found}; expected {WEIGHTS}: save it again with peft")
@@ -155,7 +217,7 @@ def find_factors(folder: Path, rank: int) -> dict[str, dict[str, Stored]]:
             raise CheckpointError(f"adapter: {printable(name)} occurs under two names; take an unaltered copy")
     if incomplete := [name for name, pair in pairs.items() if len(pair) < 2]:
         raise CheckpointError(f"adapter: {listed(incomplete)} has only one of its two factors; take an unaltered copy")
-    return pairs
+    return {name: Factors(pair["A"], pair["B"]) for name, pair in pairs.items()}
 
 
 def check_targets(lora: LoraConfig, matrices: Set[str], adapted: Set[str]) -> None:

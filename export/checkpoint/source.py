@@ -6,20 +6,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from diffutron_ort.errors import CheckpointError
 from diffutron_ort_export.checkpoint.adapter import merge_adapter
 from diffutron_ort_export.checkpoint.architecture import Shape, portable_config, read_shape
-from diffutron_ort_export.checkpoint.layout import BIAS, HEAD, TABLE, TIED, tensor_shapes
+from diffutron_ort_export.checkpoint.layout import HEAD, TABLE, TIED, tensor_shapes
 from diffutron_ort_export.checkpoint.messages import listed, printable
 from diffutron_ort_export.checkpoint.tokenizer import Tokenizer, read_tokenizer
-from diffutron_ort_export.checkpoint.weights import INDEX, WEIGHTS, Stored, find_tensors, load, read_json, unwrapped
+from diffutron_ort_export.checkpoint.weights import (
+    INDEX,
+    WEIGHTS,
+    Stored,
+    StoredWeights,
+    Weights,
+    check_finite,
+    check_readable,
+    find_tensors,
+    read_json,
+    unwrapped,
+)
 from diffutron_ort_export.request import check_source, is_folder
-
-PER_PIECE = (TABLE, BIAS)
-"""The tensors that have a row for every piece of the vocabulary."""
 
 TOKENS, ENCODER = "embeddings.tok_embeddings.weight", ("embeddings.", "layers.", "final_norm.")
 GENERATION = "generation_config.json"
@@ -50,7 +57,7 @@ class Source:
         adapter: The merged adapter's name; None if there is none.
         shape: The network's shape.
         config: The content of the bundle's config.json.
-        tensors: The float32 tensors by their names in the checkpoint, the tied table once.
+        weights: The tensors, the tied table once; table and bias end at `shape.vocab_size`.
         tokenizer: The tokenizer's files and special ids.
         generation: The content of the source's generation_config.json; empty if it has none.
         output_vocabulary: The ids that the export can predict, ascending; None means all.
@@ -61,7 +68,7 @@ class Source:
     adapter: str | None
     shape: Shape
     config: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
+    weights: Weights
     tokenizer: Tokenizer
     generation: Mapping[str, Any]
     output_vocabulary: tuple[int, ...] | None = None
@@ -89,8 +96,7 @@ def open_source(source: str, *, revision: str | None = None, adapter: str | None
     if adapter is None:
         return opened
     path = Path(adapter)
-    tensors = merge_adapter(opened.tensors, path)
-    return replace(opened, adapter=own_name(path), tensors=tensors)
+    return replace(opened, adapter=own_name(path), weights=merge_adapter(opened.weights, path))
 
 
 def locate(source: str, revision: str | None) -> tuple[Path, str, str | None]:
@@ -134,7 +140,7 @@ def read_source(folder: Path, name: str, commit: str | None) -> Source:
     check_size(shape, tokenizer.size)
     stored = canonical_names(find_tensors(folder))
     tied = config.boolean("tie_word_embeddings") if "tie_word_embeddings" in config else True
-    tensors = read_tensors(stored, stored_shape(shape, stored, tokenizer.size), tied=tied)
+    check_tensors(stored, stored_shape(shape, stored, tokenizer.size), tied=tied)
     shape = replace(shape, vocab_size=tokenizer.size)
     there = os.path.lexists(folder / GENERATION)
     return Source(
@@ -143,7 +149,7 @@ def read_source(folder: Path, name: str, commit: str | None) -> Source:
         adapter=None,
         shape=shape,
         config=portable_config(config.values, shape),
-        tensors={n: tensor[: shape.vocab_size] if n in PER_PIECE else tensor for n, tensor in tensors.items()},
+        weights=StoredWeights(stored, tensor_shapes(shape)),
         tokenizer=tokenizer,
         generation=read_json(folder, GENERATION).values if there else {},
     )
@@ -194,19 +200,26 @@ def outer_prefix(names: Set[str]) -> str:
     return min(heads or encoders, default="")
 
 
-def read_tensors(stored: Mapping[str, Stored], shape: Shape, *, tied: bool) -> dict[str, Tensor]:
-    """Return the tensors, if they are exactly the network's, without the second name of the tied table."""
+def check_tensors(stored: Mapping[str, Stored], shape: Shape, *, tied: bool) -> None:
+    """Check that the tensors are exactly the network's and finite, and that a second copy of the table is the same."""
     check_shapes({name: tensor for name, tensor in stored.items() if name != TIED}, shape)
     if not tied and TIED not in stored:
         raise CheckpointError(
             f"config.json: tie_word_embeddings is {tied!r}, and there is no {TIED}; expected a tied table"
         )
-    tensors = load(stored)
-    if TIED in tensors and not torch.equal(tensors.pop(TIED), tensors[TABLE]):
+    check_readable(stored.values())
+    weights = StoredWeights(stored, {name: tensor.shape for name, tensor in stored.items()})
+    check_finite(weights, tensor_shapes(shape))
+    if TIED in stored and not is_same(weights, TIED, TABLE):
         raise CheckpointError(
             f"{TIED} differs from {TABLE}, expected a tied table; export a checkpoint with tie_word_embeddings"
         )
-    return tensors
+
+
+def is_same(weights: Weights, one: str, other: str) -> bool:
+    """Return whether two tensors are equal."""
+    pairs = zip(weights.chunks(one), weights.chunks(other), strict=True)
+    return weights.shapes[one] == weights.shapes[other] and all(np.array_equal(a, b) for a, b in pairs)
 
 
 def check_shapes(stored: Mapping[str, Stored], shape: Shape) -> None:

@@ -4,19 +4,22 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import ml_dtypes  # noqa: F401  # teaches numpy the name bfloat16
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
-from diffutron_ort_export.check.verify import GraphSession, Outputs
 from diffutron_ort_export.checkpoint.architecture import read_shape
 from tests.conftest import GOLDEN
 
+if TYPE_CHECKING:
+    from diffutron_ort_export.check.verify import Outputs
+
 TINY = GOLDEN / "tiny"
-Run = Callable[..., Outputs]
+Run = Callable[..., "Outputs"]
 
 
 @pytest.fixture
@@ -34,6 +37,8 @@ def adapter(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def run(tiny_bundle: Path) -> Run:
     """Runs the exported graph; see `GraphSession.run`."""
+    from diffutron_ort_export.check.verify import GraphSession
+
     shape = read_shape(json.loads((tiny_bundle / "config.json").read_text()))
     return GraphSession(tiny_bundle / "onnx" / "denoiser.onnx", shape).run
 
@@ -44,11 +49,11 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in value.items() if v is not None or k not in changes}))
 
 
-def edit_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+def edit_tensors(path: Path, change: Callable[[dict[str, NDArray[Any]]], object]) -> None:
     """Has `change` alter the tensors of a safetensors file in place."""
-    tensors = load_file(path)
+    tensors = {name: np.array(tensor) for name, tensor in load_file(path).items()}
     change(tensors)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path, {"format": "pt"})
 
 
 def whole(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -91,7 +91,7 @@ def open_in_process(endpoint: str, home: Path, *sources: tuple[str, str | None])
         f"for source, revision in {sources!r}:\n"
         "    try: found = open_source(source, revision=revision)\n"
         "    except CheckpointError as error: print('refused:', error)\n"
-        "    else: print(found.name, found.revision, len(found.tensors))"
+        "    else: print(found.name, found.revision, len(found.weights.shapes))"
     )
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | settings

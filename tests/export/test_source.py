@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from ml_dtypes import bfloat16
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from diffutron_ort.errors import CheckpointError, OptionError
+from diffutron_ort_export.checkpoint import weights
 from diffutron_ort_export.checkpoint.source import open_source
-from diffutron_ort_export.graph.network import build
 from tests.export.conftest import TINY, edit_json, edit_tensors
 
 TABLE = "model.embeddings.tok_embeddings.weight"
@@ -25,25 +26,67 @@ def refused(folder: Path, message: str) -> None:
         open_source(str(folder))
 
 
+def whole(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """All tensors of a checkpoint, read at once."""
+    found = open_source(str(folder)).weights
+    return {name: found.rows(name) for name in found.shapes}
+
+
+def equal(one: dict[str, NDArray[np.float32]], other: dict[str, NDArray[np.float32]]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
 def test_bfloat16_becomes_float32_without_a_loss(checkpoint: Path) -> None:
     source, stored = open_source(str(checkpoint)), load_file(checkpoint / WEIGHTS)
     assert (source.name, source.revision, source.adapter) == ("checkpoint", None, None)
-    assert source.tensors.keys() == stored.keys()
-    for name, tensor in stored.items():
-        assert source.tensors[name].dtype == torch.float32
-        assert torch.equal(source.tensors[name], tensor.float())
+    assert source.weights.shapes == {name: tensor.shape for name, tensor in stored.items()}
+    assert {tensor.dtype for tensor in stored.values()} == {np.dtype(bfloat16)}
+    found = whole(checkpoint)
+    assert {tensor.dtype for tensor in found.values()} == {np.dtype(np.float32)}
+    assert equal(found, {name: tensor.astype(np.float32) for name, tensor in stored.items()})
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_other_dtypes(checkpoint: Path, dtype: torch.dtype) -> None:
-    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({n: x.to(dtype) for n, x in t.items()}))
-    source, golden = open_source(str(checkpoint)), np.load(TINY / "logits.npz")
-    ids = torch.from_numpy(golden["ids_2"])[None]
-    none = torch.zeros(source.shape.layers, 1, 0, source.shape.hidden_size)
-    ones = torch.ones(1)
-    rows = torch.arange(ids.shape[1])
-    found = build(source.shape, source.tensors)(ids, rows[None], rows[None, :0], none, none, rows, ids, ones, ones)
-    np.testing.assert_allclose(found.logits, golden["logits_2"], atol=1e-4 if dtype == torch.float32 else 0.05)
+@pytest.mark.parametrize("dtypes", [[np.float16], [np.float32], [bfloat16, np.float16, np.float32]], ids=str)
+def test_other_dtypes(checkpoint: Path, dtypes: list[type]) -> None:
+    edit_tensors(
+        checkpoint / WEIGHTS,
+        lambda t: t.update({n: t[n].astype(dtypes[i % len(dtypes)]) for i, n in enumerate(sorted(t))}),
+    )
+    stored = load_file(checkpoint / WEIGHTS)
+    assert {tensor.dtype for tensor in stored.values()} == {np.dtype(dtype) for dtype in dtypes}
+    assert equal(whole(checkpoint), {name: tensor.astype(np.float32) for name, tensor in stored.items()})
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 1), (3, 70), (500, None), (7, 7)])
+def test_some_rows_are_those_of_the_whole(checkpoint: Path, first: int, end: int | None) -> None:
+    found = open_source(str(checkpoint)).weights
+    for name in (TABLE, "decoder.bias"):
+        assert np.array_equal(found.rows(name, first, end), found.rows(name)[first:end])
+
+
+@pytest.mark.parametrize("most", [1, 100, 256, 512, 1000])
+def test_chunks_are_the_rows_in_order(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(weights, "MOST_ROWS", most)
+    found = open_source(str(checkpoint)).weights
+    for name in (TABLE, "decoder.bias"):
+        chunks = list(found.chunks(name))
+        assert len(chunks) == -(-512 // most)
+        assert max(map(len, chunks)) <= most
+        assert np.array_equal(np.concatenate(chunks), found.rows(name))
+
+
+def test_a_file_that_has_become_shorter(checkpoint: Path) -> None:
+    found = open_source(str(checkpoint)).weights
+    os.truncate(checkpoint / WEIGHTS, 20_000)
+    with pytest.raises(CheckpointError, match="model.safetensors of checkpoint is damaged: .* ends early"):
+        [found.rows(name) for name in found.shapes]
+
+
+def test_a_file_that_has_gone(checkpoint: Path) -> None:
+    found = open_source(str(checkpoint)).weights
+    (checkpoint / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="model.safetensors of checkpoint is damaged: .*No such file"):
+        found.rows(TABLE)
 
 
 def shard(folder: Path) -> None:
@@ -58,11 +101,9 @@ def shard(folder: Path) -> None:
 
 
 def test_shards_are_the_same_as_one_file(checkpoint: Path) -> None:
-    whole = open_source(str(checkpoint)).tensors
+    expected = whole(checkpoint)
     shard(checkpoint)
-    parts = open_source(str(checkpoint)).tensors
-    assert whole.keys() == parts.keys()
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert equal(whole(checkpoint), expected)
 
 
 def test_a_missing_shard(checkpoint: Path) -> None:
@@ -143,7 +184,7 @@ def test_a_missing_tensor(checkpoint: Path) -> None:
 
 
 def test_an_extra_tensor(checkpoint: Path) -> None:
-    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({"model.layers.0.attn_norm.weight": torch.ones(64)}))
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({"model.layers.0.attn_norm.weight": np.ones(64, np.float32)}))
     refused(
         checkpoint,
         "found model.layers.0.attn_norm.weight, which a ModernBertForMaskedLM with this config.json does not have",
@@ -151,28 +192,44 @@ def test_an_extra_tensor(checkpoint: Path) -> None:
 
 
 def test_a_wrong_shape(checkpoint: Path) -> None:
-    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({QKV: torch.ones(128, 64)}))
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({QKV: np.ones((128, 64), np.float32)}))
     refused(checkpoint, rf"wrong shapes: {QKV} is \[128, 64\], expected \[192, 64\]")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_value_that_is_not_finite(checkpoint: Path, value: float) -> None:
-    edit_tensors(checkpoint / WEIGHTS, lambda t: t[QKV].view(-1)[17:18].fill_(value))
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t[QKV].flat.__setitem__(17, value))
     refused(checkpoint, f"{QKV} holds NaN or infinity, expected finite numbers")
 
 
 def test_a_quantized_tensor(checkpoint: Path) -> None:
-    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({QKV: t[QKV].to(torch.int8)}))
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({QKV: t[QKV].astype(np.int8)}))
     refused(checkpoint, f"{QKV} is I8, expected BF16, F16, F32")
 
 
 def test_a_stored_copy_of_the_tied_table(checkpoint: Path) -> None:
-    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({"decoder.weight": t[TABLE].clone()}))
-    assert "decoder.weight" not in open_source(str(checkpoint)).tensors
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({"decoder.weight": t[TABLE]}))
+    assert "decoder.weight" not in open_source(str(checkpoint)).weights.shapes
 
 
 def test_an_untied_table(checkpoint: Path) -> None:
-    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({"decoder.weight": t[TABLE] * 1.01}))
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({"decoder.weight": t[TABLE] * bfloat16(1.01)}))
+    refused(checkpoint, f"decoder.weight differs from {TABLE}, expected a tied table")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (512,), (512, 32), (100, 64), (513, 64)])
+def test_a_second_table_of_another_shape(checkpoint: Path, shape: tuple[int, ...]) -> None:
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update({"decoder.weight": np.ones(shape, np.float32)}))
+    refused(checkpoint, f"decoder.weight differs from {TABLE}, expected a tied table")
+
+
+def test_a_second_table_that_differs_in_its_last_chunk(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy(tensors: dict) -> None:
+        tensors["decoder.weight"] = tensors[TABLE].copy()
+        tensors["decoder.weight"][-1, -1] += 1
+
+    monkeypatch.setattr(weights, "MOST_ROWS", 100)
+    edit_tensors(checkpoint / WEIGHTS, copy)
     refused(checkpoint, f"decoder.weight differs from {TABLE}, expected a tied table")
 
 
@@ -212,9 +269,7 @@ def rename(folder: Path, change) -> None:
 
 
 def same(folder: Path) -> None:
-    expected, found = open_source(str(TINY / "checkpoint")).tensors, open_source(str(folder)).tensors
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert equal(whole(folder), whole(TINY / "checkpoint"))
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -254,7 +309,7 @@ def test_parts_that_data_parallelism_wraps(checkpoint: Path, change) -> None:
 def test_a_tensor_beside_those_of_a_wrapper_is_named(checkpoint: Path) -> None:
     """As torch's AveragedModel counts."""
     rename(checkpoint, lambda name: f"net.{name}")
-    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update(n_averaged=torch.tensor(3.0)))
+    edit_tensors(checkpoint / WEIGHTS, lambda t: t.update(n_averaged=np.float32(3)))
     refused(checkpoint, "found n_averaged, which a ModernBertForMaskedLM with this config.json does not have")
 
 
@@ -290,15 +345,18 @@ def test_a_table_padded_for_a_gpu(checkpoint: Path, multiple: int, told: bool) -
 
     def pad(tensors: dict) -> None:
         for name in (TABLE, "decoder.bias"):
-            beyond = torch.full((rows - 512, *tensors[name].shape[1:]), 9.0, dtype=tensors[name].dtype)
-            tensors[name] = torch.cat([tensors[name], beyond])
+            beyond = np.full((rows - 512, *tensors[name].shape[1:]), 9.0, tensors[name].dtype)
+            tensors[name] = np.concatenate([tensors[name], beyond])
 
     edit_tensors(checkpoint / WEIGHTS, pad)
     edit_json(checkpoint / "config.json", vocab_size=rows if told else 513)
     source = open_source(str(checkpoint))
     assert source.shape.vocab_size == source.config["vocab_size"] == 513
-    assert source.tensors[TABLE].shape == (513, 64)
-    assert source.tensors["decoder.bias"].shape == (513,)
+    for name in (TABLE, "decoder.bias"):
+        read = source.weights.rows(name)
+        assert read.shape == source.weights.shapes[name] == (513, 64)[: read.ndim]
+        assert (read[512] == 9).all()
+        assert sum(map(len, source.weights.chunks(name))) == 513
 
 
 def test_a_table_with_more_rows_than_padding_is_another_s(checkpoint: Path) -> None:
@@ -415,6 +473,6 @@ def test_a_folder_whose_name_has_control_characters(checkpoint: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
 def test_a_folder_whose_name_is_no_text(checkpoint: Path) -> None:
-    """The library of safetensors does not open it."""
     renamed = checkpoint.rename(os.fsdecode(os.fsencode(checkpoint.parent) + b"/kur\xe7uk"))
-    refused(renamed, "is not valid UTF-8")
+    assert open_source(str(renamed)).name == "kur\N{REPLACEMENT CHARACTER}uk"
+    assert equal(whole(renamed), whole(TINY / "checkpoint"))
