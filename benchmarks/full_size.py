@@ -8,12 +8,13 @@ tokenizer has its pipeline over made-up pieces. Nothing that comes out of the mo
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-import torch
-from safetensors.torch import save_file
+import numpy as np
+from ml_dtypes import bfloat16
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 VOCAB_SIZE, HIDDEN, INTERMEDIATE, LAYERS, HEADS = 256_000, 768, 1152, 22, 12
@@ -68,6 +69,9 @@ LETTERS = "▁abcçdefgğhıijklmnoöprsştuüvyzqwxABCÇDEFGĞHIİJKLMNOÖPRSŞ
 SHORT = 2000
 """How many pieces are joined with each other; all others are their pairs."""
 
+CHUNK = 2**22
+"""The most numbers that are made at once."""
+
 
 def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the name and shape of each tensor."""
@@ -88,14 +92,28 @@ def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "decoder.bias", (VOCAB_SIZE,)
 
 
-def tensors(seed: int) -> dict[str, torch.Tensor]:
-    """Return small random numbers, but ones for the norms."""
-    noise = torch.Generator().manual_seed(seed)
-    result = {}
+def header() -> bytes:
+    """Return the header of the weights file, with its length before it."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name, shape in shapes():
-        values = torch.ones(shape) if "norm" in name else torch.randn(shape, generator=noise) * 0.02
-        result[name] = values.to(torch.bfloat16)
-    return result
+        start, end = end, end + math.prod(shape) * np.dtype(bfloat16).itemsize
+        entries[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+    content = json.dumps(entries, separators=(",", ":")).encode()
+    content += b" " * (-len(content) % 8)  # the numbers begin at a multiple of 8, as safetensors has it
+    return len(content).to_bytes(8, "little") + content
+
+
+def write_weights(path: Path, seed: int) -> None:
+    """Write small random numbers, but ones for the norms, a chunk at a time."""
+    noise = np.random.default_rng(seed)
+    with path.open("wb") as file:
+        file.write(header())
+        for name, shape in shapes():
+            size = math.prod(shape)
+            for count in (min(CHUNK, size - first) for first in range(0, size, CHUNK)):
+                values = np.ones(count) if "norm" in name else noise.standard_normal(count, np.float32) * 0.02
+                values.astype(bfloat16).tofile(file)
 
 
 def tokenizer(seed: int) -> Tokenizer:
@@ -134,9 +152,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True)
-    weights = tensors(options.seed)
-    assert (len(weights), sum(t.numel() for t in weights.values())) == (137, PARAMETERS)
-    save_file(weights, options.out / "model.safetensors", metadata={"format": "pt"})
+    assert [len(list(shapes())), sum(math.prod(shape) for _, shape in shapes())] == [137, PARAMETERS]
+    write_weights(options.out / "model.safetensors", options.seed)
     for name, content in (("config.json", CONFIG), ("tokenizer_config.json", TOKENIZER_CONFIG)):
         (options.out / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     tokenizer(options.seed).save(str(options.out / "tokenizer.json"))
