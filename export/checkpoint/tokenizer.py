@@ -67,15 +67,16 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     specification, content = read(folder, TOKENIZER)
     settings, settings_content = read(folder, SETTINGS)
     cleaned = without_state(specification.values)
-    tokenizer = load(encoded(cleaned))
+    kept = content if cleaned == specification.values else encoded(cleaned)  # encoding the real one takes a second
+    tokenizer = load(kept)
     check_special_ids(tokenizer, special_tokens(folder, settings), Fields(config, "config.json", CHECKPOINT))
     size = size_of(tokenizer)
-    check_runs(encoded(cleaned), size)
+    check_runs(kept, size)
     if adds_more(tokenizer):
-        cleaned["post_processor"] = None
+        kept = encoded(cleaned | {"post_processor": None})
     warn_of_javascript(specification)
     files = {
-        TOKENIZER: content if cleaned == specification.values else encoded(cleaned),
+        TOKENIZER: kept,
         SETTINGS: settings_content
         if known_settings(settings) == settings.values
         else encoded(known_settings(settings)),
