@@ -37,7 +37,13 @@ class ProviderError(DiffutronError, RuntimeError):
 
 
 class NumericsError(DiffutronError, ArithmeticError):
-    """The model returned a value that is not finite."""
+    """The model returned a value that is not finite.
+
+    Attributes:
+        sequence: The index of the sequence whose value it is, among those that took the step.
+    """
+
+    sequence: int = 0
 
 
 class CheckpointError(DiffutronError, ValueError):

@@ -88,7 +88,6 @@ RECIPES: Mapping[str, Recipe] = {
             "denoiser_int8",
             "variants:write_int8",
             exact=False,
-            batch_invariant=False,  # activation scales are per tensor: whatever shares the pass changes them
             providers=("cpu",),  # others have no kernels for the 8-bit products
             takes_exclude=True,
         ),

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffutron_ort.runtime.contract import PassInput
 from diffutron_ort.sampler.canvas import for_generation
 from diffutron_ort.sampler.schedule import commit_counts
 from tests.golden.hash_model import HashModel
+from tests.passes import pass_input
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 if not BENCHMARKS.exists():
@@ -48,13 +48,11 @@ def test_rows_are_the_references(case):
 
 
 def forward_of(case):
-    model, ones = HashModel(case["vocab_size"], case["salt"]), np.ones(1, np.float32)
+    model = HashModel(case["vocab_size"], case["salt"])
 
     def forward(ids):
         places = np.arange(len(ids))
-        return model.logits(
-            PassInput(np.asarray(ids)[None], places[None], places, np.zeros((1, 1), np.int64), ones, ones)
-        )
+        return model.logits(pass_input(np.asarray(ids)[None], places[None], places))
 
     return forward
 

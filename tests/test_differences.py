@@ -11,10 +11,11 @@ from diffutron_ort.errors import ContextError, InputError, NumericsError, Option
 from diffutron_ort.sampler import random
 from diffutron_ort.sampler.canvas import for_generation
 from diffutron_ort.sampler.engine import denoise
-from diffutron_ort.sampler.sampling import penalise, reduce_logits
+from diffutron_ort.sampler.sampling import reduce_logits
 from diffutron_ort.sampler.schedule import commit_counts
 from diffutron_ort.types import SpecialIds
 from tests.fakes import Says, invariant, scripted
+from tests.passes import predicted
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 
@@ -112,9 +113,9 @@ def test_2_1_eos_in_a_prompt_is_seen_in_a_batch():
     seen = []
 
     @invariant
-    def spy(batch, *, logits=False):
+    def spy(batch):
         seen.append(batch.position_ids.copy())
-        return Says(*[5] * 20)(batch, logits=logits)
+        return Says(*[5] * 20)(batch)
 
     canvases = [for_generation(prompt, 1, mask=4) for prompt in ([7, 1, 8], [7, 8, 9, 10])]
     config = GenerationConfig(steps=1, max_new_tokens=1, temperature=0.0)
@@ -179,9 +180,8 @@ def test_2_5_nan_is_an_error_and_no_text():
     """In the reference argmax returns the NaN's index and topk prefers it."""
 
     @invariant
-    def broken(batch, *, logits=False):
-        raw = np.full((len(batch.rows), 16), np.nan, np.float32)
-        return reduce_logits(raw, 1.0)
+    def broken(batch):
+        return predicted(np.full((len(batch.rows), 16), np.nan, np.float32), batch)
 
     config = GenerationConfig(steps=1, max_new_tokens=1)
     with pytest.raises(NumericsError):
@@ -192,9 +192,8 @@ def test_1_9_pad_is_penalised_once_seen_and_can_be_exempted():
     """Kept from the reference, where it pushes text after the answer's end; `penalty_exempt` spares it."""
 
     @invariant
-    def says(batch, *, logits=False):
-        raw = np.tile(np.float32([2.0, 0, 0, 0, 0, 1.5]), (len(batch.rows), 1))
-        return reduce_logits(penalise(raw, batch.seen_ids[0], float(batch.repetition_penalty[0])), 1.0)
+    def says(batch):
+        return predicted(np.tile(np.float32([2.0, 0, 0, 0, 0, 1.5]), (len(batch.rows), 1)), batch)
 
     options = {"steps": 1, "max_new_tokens": 1, "temperature": 0.0, "repetition_penalty": 2.0}
     for exempt, token in [((), 5), ((0,), 0)]:

@@ -93,10 +93,17 @@ class Ours:
         ids = prompt(length, self.model.bundle.vocab_size)
         ids[length - NEW :] = self.model.bundle.special.mask
         seen = np.unique(ids[: length - NEW])[None]
-        one = np.ones(1, np.float32)
-        penalty, temperature = one * self.config.repetition_penalty, one * self.config.temperature
-        places = np.arange(length)
+        one, places = np.ones(1, np.float32), np.arange(length)
         places[computed] = -1
-        past = None if caches is None else Past(places[None], caches)
-        rows = np.arange(len(computed) - asked, len(computed))
-        return PassInput(ids[computed][None], computed[None], rows, seen, penalty, temperature, past, return_kv)
+        return PassInput(
+            input_ids=ids[computed][None],
+            position_ids=computed[None],
+            rows=np.arange(len(computed) - asked, len(computed)),
+            seen_ids=seen,
+            suppress_ids=np.zeros((1, 0), np.int64),
+            repetition_penalty=one * self.config.repetition_penalty,
+            temperature=one * self.config.temperature,
+            target_ids=np.zeros((asked, 0), np.int64),
+            past=None if caches is None else Past(places[None], caches),
+            return_kv=return_kv,
+        )

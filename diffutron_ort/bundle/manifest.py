@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.unfinished import is_own
-from diffutron_ort.errors import OptionError
+from diffutron_ort.errors import BundleError, OptionError
 from diffutron_ort.files import MOST_BYTES, Fields, read_object
 from diffutron_ort.text.chat_template import CHAT_TEMPLATE, ROLES
 from diffutron_ort.types import SpecialIds
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "diffutron.json"
 PLAIN = "plain"  # the manifest's key, and the exporter's name, for the graph that other programs run
 ALWAYS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -30,6 +30,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}(/[A-Za-z0-9_][A-Za-z0
 EXACT = "max_abs_over_std"  # a fidelity card's largest error of a logit, relative; only exact variants have it
 VARIANT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 PROVIDER_NAME = re.compile(r"[a-z0-9_]{1,32}")
+SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}")  # safe in a command that users copy
 RELEASE = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -58,7 +59,7 @@ class Variant:
             (activations quantized with one scale a tensor), a pass must compute one sequence, unpadded, and predict
             nothing but its candidates.
         providers: Short names of the ONNX Runtime providers that can run it; None if all can.
-        generate: Path of the generation graph; None in a bundle of an older release.
+        generate: Path of the generation graph; None if there is none.
     """
 
     graph: str
@@ -185,9 +186,7 @@ def read_manifest(folder: Path) -> Bundle:
     """
     folder = folder.absolute()
     manifest = read_object(folder / MANIFEST)
-    found = manifest.values.get("format")
-    if (found != FORMAT or isinstance(found, bool)) and not is_own(folder, found):
-        raise manifest.refused(f" has format {brief(found)}; this release reads format {FORMAT}")
+    _check_format(manifest, folder)
     files = _files(manifest)
     vocab_size = manifest.integer("vocab_size", 1, MOST_PIECES)
     special = _special(manifest, vocab_size)
@@ -211,6 +210,38 @@ def read_manifest(folder: Path) -> Bundle:
         if files[name].size > MOST_BYTES:
             raise manifest.refused(f": {name} has {files[name].size} bytes; only weights may exceed {MOST_BYTES}")
     return bundle
+
+
+def _check_format(manifest: Fields, folder: Path) -> None:
+    """Raise BundleError, with what helps, unless this release reads the bundle's format."""
+    found: Any = manifest.values.get("format")
+    if is_own(folder, found):
+        return
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise manifest.refused(f" has format {brief(found)}; this release reads format {FORMAT}")
+    if found > FORMAT:
+        raise BundleError(
+            f"{manifest.place} has format {brief(found)}, and this release reads format {FORMAT}; upgrade it: "
+            "pip install --upgrade diffutron-ort"
+        )
+    if found != FORMAT:
+        raise BundleError(
+            f"{manifest.place} describes a bundle of format {brief(found)}, which this release does not read; export "
+            f"the model again: {_export_command(manifest.values.get('source'))}"
+        )
+
+
+def _export_command(source: object) -> str:
+    """Return the command that exports what a manifest's `source` names."""
+    said = source if isinstance(source, dict) else {}
+    name, *rest = (_argument(said.get(key)) for key in ("name", "revision", "adapter"))
+    options = [f" --{key} {value}" for key, value in zip(("revision", "adapter"), rest, strict=True) if value]
+    return f"diffutron-ort export {name or 'SOURCE'} OUT{''.join(options)}"
+
+
+def _argument(value: object) -> str | None:
+    """Return a name that users can copy into a command as it is, None for anything else."""
+    return value if isinstance(value, str) and SOURCE_NAME.fullmatch(value) else None
 
 
 def _files(manifest: Fields) -> dict[str, File]:
@@ -278,30 +309,20 @@ def _variant(said: Fields, files: Mapping[str, File]) -> Variant:
         graph=_listed(said, "graph", files),
         weights=_listed(said, "weights", files),
         fidelity=_card(said.fields("fidelity")) if "fidelity" in said else {},
-        batch_invariant=_batch_invariant(said),
+        batch_invariant=said.boolean("batch_invariant") if "batch_invariant" in said else True,
         providers=_providers(said),
         generate=_listed(said, "generate", files) if "generate" in said else None,
     )
 
 
-def _batch_invariant(said: Fields) -> bool:
-    """Return whether a variant is batch-invariant; older manifests say the opposite, `alone`."""
-    return said.boolean("batch_invariant") if "batch_invariant" in said else not _is_alone(said)
-
-
 def _providers(said: Fields) -> tuple[str, ...] | None:
-    """Return the providers that can run a variant, None for all; a variant that is `alone` runs on the CPU only."""
+    """Return the providers that can run a variant, None for all."""
     if "providers" not in said:
-        return ("cpu",) if _is_alone(said) else None
+        return None
     names = said.texts("providers")
     if not names or not all(map(PROVIDER_NAME.fullmatch, names)):
         raise said.wrong("providers", "short names of providers, such as cpu")
     return tuple(names)
-
-
-def _is_alone(said: Fields) -> bool:
-    """Return what a manifest of an older release says instead of `batch_invariant` and `providers`."""
-    return said.boolean("alone") if "alone" in said else False
 
 
 def _listed(said: Fields, name: str, files: Mapping[str, File]) -> str:

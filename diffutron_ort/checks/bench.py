@@ -162,9 +162,17 @@ def _full(model: Diffutron, length: int) -> PassInput:
     text, rows = model.tokenizer.encode(QUESTION), min(BLOCK, length)
     ids = np.resize(np.array(text, np.int64), length)
     ids[length - rows :] = model.bundle.special.mask
-    one = np.ones(1, np.float32)
-    places = np.arange(length)
-    return PassInput(ids[None], places[None], places[length - rows :], np.unique(text)[None], one, one)
+    places, one = np.arange(length), np.ones(1, np.float32)
+    return PassInput(
+        input_ids=ids[None],
+        position_ids=places[None],
+        rows=places[length - rows :],
+        seen_ids=np.unique(text)[None],
+        suppress_ids=np.zeros((1, 0), np.int64),
+        repetition_penalty=one,
+        temperature=one,
+        target_ids=np.zeros((rows, 0), np.int64),
+    )
 
 
 def _pair(session: Session, full: PassInput) -> tuple[PassInput, PassInput]:

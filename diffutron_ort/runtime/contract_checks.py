@@ -10,12 +10,18 @@ from numpy.typing import NDArray
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.errors import BundleError
-from diffutron_ort.runtime.contract import DENOISER_INPUTS, DENOISER_OUTPUTS, REDUCTIONS, Predictions, Value
-from diffutron_ort.runtime.kv_cache import Store
+from diffutron_ort.runtime.contract import (
+    DENOISER_INPUTS,
+    DENOISER_OUTPUTS,
+    PassInput,
+    Predictions,
+    Value,
+    for_layers,
+)
 
-_PREDICTED = [value for value in DENOISER_OUTPUTS if value.name in REDUCTIONS]
-_LOGITS = [value for value in DENOISER_OUTPUTS if "columns" in value.axes]
-_KEPT = [value for value in DENOISER_OUTPUTS if "layers" in value.axes]
+_WANTED = [value for value in DENOISER_OUTPUTS if "columns" in value.axes]
+_KEPT = [value for value in DENOISER_OUTPUTS if value.per_layer]
+_FETCHED = [value for value in DENOISER_OUTPUTS if value not in (*_WANTED, *_KEPT)]
 
 
 def check_signature(session: Any, name: str, inputs: Sequence[Value], outputs: Sequence[Value], path: Path) -> None:
@@ -47,8 +53,8 @@ def check_sizes(session: Any, path: Path, bundle: Bundle) -> None:
         BundleError: They differ.
     """
     shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
-    sizes = {"layers": bundle.layers, "hidden": bundle.hidden_size, "columns": bundle.columns}
-    for row in (*DENOISER_INPUTS, *DENOISER_OUTPUTS):
+    sizes = {"hidden": bundle.hidden_size, "columns": bundle.columns}
+    for row in for_layers((*DENOISER_INPUTS, *DENOISER_OUTPUTS), bundle.layers):
         for axis, found in zip(row.axes, shapes[row.name] or (), strict=True):
             if found != sizes.get(str(axis), found):
                 raise BundleError(
@@ -57,25 +63,24 @@ def check_sizes(session: Any, path: Path, bundle: Bundle) -> None:
                 )
 
 
-def check_predictions(
-    found: Predictions, rows: int, predictable: NDArray[np.bool_], path: Path, *, logits: bool = False
-) -> None:
+def check_predictions(found: Predictions, batch: PassInput, predictable: NDArray[np.bool_], path: Path) -> None:
     """Check the predictions of a pass; this takes about 10 microseconds.
 
     Args:
         found: What the graph returned; the caches are not checked.
-        rows: The number of rows asked for.
+        batch: The pass.
         predictable: bool [vocab], whether the graph can predict each id.
         path: The graph's path, for error messages.
-        logits: Whether `logits` was asked for too.
 
     Raises:
         BundleError: An output has the wrong type or shape, or an id cannot be predicted.
     """
     columns = int(np.count_nonzero(predictable))
     k = min(max((1, *np.shape(found.top_ids)[1:2])), columns)  # from one candidate to all pieces
-    values = _PREDICTED + _LOGITS if logits else _PREDICTED
-    check_arrays(values, [getattr(found, v.name) for v in values], {"n": rows, "k": k, "columns": columns}, path)
+    n, t = batch.target_ids.shape
+    values = _FETCHED + _WANTED if batch.want_logits else _FETCHED
+    sizes = {"n": n, "k": k, "t": t, "m": n, "columns": columns}
+    check_arrays(values, [getattr(found, value.name) for value in values], sizes, path)
     check_ids("top_ids", found.top_ids, len(predictable), path)
     if not predictable[found.top_ids].all():
         raise BundleError(f"{path} predicts ids that are not in its output vocabulary: export the model again")
@@ -94,13 +99,19 @@ def check_arrays(values: Sequence[Value], arrays: Sequence[Any], sizes: Mapping[
             raise _wrong(value, said, shape, path)
 
 
-def check_store(store: Store, sizes: Mapping[str, int], path: Path) -> None:
+def check_kept(values: Sequence[Any], sizes: Mapping[str, int], path: Path) -> None:
     """Check the types and shapes of keys and values in ONNX Runtime's memory, given the sizes of their axes.
+
+    Args:
+        values: OrtValues: key and value of each layer, in turn.
+        sizes: Of the axes.
+        path: The graph's path, for error messages.
 
     Raises:
         BundleError: They are not the contract's.
     """
-    for value, found in zip(_KEPT, store, strict=True):
+    layers = len(values) // len(_KEPT)
+    for value, found in zip(for_layers(_KEPT, layers), values, strict=True):
         shape = value.shape(sizes)
         if (found.data_type(), tuple(found.shape())) != (value.onnx_type, shape):
             raise _wrong(value, f"{found.data_type()} {found.shape()}", shape, path)

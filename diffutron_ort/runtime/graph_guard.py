@@ -46,21 +46,20 @@ def _operators(names: str) -> frozenset[bytes]:
 
 # The operators of all variants together: a variant's name comes from the manifest, and promises nothing.
 _PASS = _operators("""
-    Abs Add And Attention Cast Concat ConstantOfShape Cos Div DynamicQuantizeLinear Equal Exp Expand Gather
-    GatherElements Gelu Gemm Greater GreaterOrEqual LayerNormalization Less LessOrEqual Log MatMul MatMulInteger Max Mul
-    QuantizeLinear Range ReduceMax ReduceSum Reshape RotaryEmbedding ScatterElements Shape Sin Slice Softmax Squeeze
-    Sub TopK Transpose Unsqueeze Where
+    Abs Add And ArgMax Attention Cast Clip Concat Constant ConstantOfShape Cos Div DynamicQuantizeLinear Equal Exp Expand Gather
+    GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less LessOrEqual Log MatMul
+    MatMulInteger Max Mod Mul Not QuantizeLinear Range ReduceMax ReduceSum Reshape RotaryEmbedding Round
+    ScatterElements Shape Sin Slice Softmax Split Squeeze Sub Sum TopK Transpose Unsqueeze Where
 """)
 _LOOP = _operators("""
-    BitwiseAnd BitwiseXor Compress Constant CumSum GatherND Identity If Loop Min NonZero Not Or Pad ReduceMin
-    Round Scan Size
+    BitwiseAnd BitwiseXor Compress CumSum Loop Min NonZero Or Pad ReduceMin Scan Size
 """)
 _OPTIMUM = _operators("""
     Abs Add Cast Concat Constant ConstantOfShape Cos Div Equal Erf Expand Gather LayerNormalization LessOrEqual MatMul
     Mul Neg Not Range Reshape Shape Sin Slice Softmax Split Squeeze Sub Transpose Unsqueeze Where
 """)
-DENOISER = Kind("denoiser", _PASS, opsets=range(23, 24), depth=0)
-GENERATION = Kind("generation graph", _PASS | _LOOP, opsets=range(23, 24), depth=2)
+DENOISER = Kind("denoiser", _PASS, opsets=range(23, 24), depth=1)
+GENERATION = Kind("generation graph", _PASS | _LOOP, opsets=range(23, 24), depth=3)
 PLAIN = Kind("plain graph", _OPTIMUM, opsets=range(18, 19), depth=0)
 
 

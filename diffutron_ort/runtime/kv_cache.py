@@ -1,6 +1,7 @@
 """Keys and values between passes, in ONNX Runtime's own memory."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,26 +9,31 @@ import numpy as np
 from diffutron_ort.runtime.forks import keep_in_children
 
 
-class Store(NamedTuple):
-    """The keys and values of several sequences, as a pass returned them.
+class LayerKV(NamedTuple):
+    """The keys and values of one layer.
 
     Attributes:
-        key: OrtValue, float32 [layers, batch, seq, hidden], after rotary embedding.
-        value: OrtValue, float32 [layers, batch, seq, hidden].
+        key: OrtValue, float32 [batch, seq, hidden], after rotary embedding.
+        value: OrtValue, float32 [batch, seq, hidden].
     """
 
     key: Any
     value: Any
 
-    @property
-    def batch(self) -> int:
-        """Return the number of sequences."""
-        return int(self.key.shape()[1])
 
-    @property
-    def seq(self) -> int:
-        """Return the number of places per sequence."""
-        return int(self.key.shape()[2])
+class Store:
+    """The keys and values of several sequences, as a pass returned them. A forked child never destroys them.
+
+    Attributes:
+        layers: Those of each layer.
+        batch: The number of sequences.
+        seq: The number of places per sequence.
+    """
+
+    def __init__(self, layers: Sequence[LayerKV]) -> None:
+        self.layers = tuple(layers)
+        self.batch, self.seq, _ = map(int, self.layers[0].key.shape())
+        keep_in_children(self)
 
 
 class SequenceCache:
@@ -63,19 +69,33 @@ def common_store(caches: Sequence[SequenceCache], device: str, multiple: int = 1
     if len(caches) == store.batch and all(s is store and r == i for i, (s, r) in enumerate(places)):
         return store
     width = -(-max(cache.length for cache in caches) // multiple) * multiple
-    store = Store(*(_stacked([c.store[part] for c in caches], caches, width, device) for part in range(len(store))))
+    together = Store([_layer(caches, layer, width, device) for layer in range(len(store.layers))])
     for row, cache in enumerate(caches):
-        cache.store, cache.row = store, row
-    return store
+        cache.store, cache.row = together, row
+    return together
+
+
+def _layer(caches: Sequence[SequenceCache], layer: int, width: int, device: str) -> LayerKV:
+    """Return what caches hold of one layer, padded with zeros to `width` places."""
+    parts = zip(*(cache.store.layers[layer] for cache in caches), strict=True)
+    return LayerKV(*(_stacked(values, caches, width, device) for values in parts))
+
+
+@lru_cache(maxsize=64)
+def no_past(batch: int, hidden: int, device: str) -> LayerKV:
+    """Return keys and values of no places, [batch, 0, hidden], which stand in for those of every layer."""
+    from onnxruntime import OrtValue  # loaded long before there is a pass
+
+    nothing = OrtValue.ortvalue_from_numpy(np.zeros((batch, 0, hidden), np.float32), device)
+    return LayerKV(nothing, nothing)
 
 
 def _stacked(values: Sequence[Any], caches: Sequence[SequenceCache], width: int, device: str) -> Any:
-    """Return the rows of caches in OrtValues [layers, batch, seq, hidden] as one, padded with zeros to `width`."""
+    """Return the rows of caches in OrtValues [batch, seq, hidden] as one, padded with zeros to `width`."""
     from onnxruntime import OrtValue  # loaded long before there is a cache
 
     read = {id(value): value.numpy() for value in values}
-    layers, _, _, hidden = read[id(values[0])].shape
-    together = np.zeros((layers, len(caches), width, hidden), np.float32)
-    for i, (value, cache) in enumerate(zip(values, caches, strict=True)):
-        together[:, i, : cache.length] = read[id(value)][:, cache.row, : cache.length]
-    return keep_in_children(OrtValue.ortvalue_from_numpy(together, device))
+    together = np.zeros((len(caches), width, read[id(values[0])].shape[-1]), np.float32)
+    for row, value, cache in zip(together, values, caches, strict=True):
+        row[: cache.length] = read[id(value)][cache.row, : cache.length]
+    return OrtValue.ortvalue_from_numpy(together, device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from diffutron_ort.runtime.contract import (
     REDUCTIONS,
     PassInput,
     Predictions,
+    Value,
+    for_layers,
 )
-from diffutron_ort.runtime.contract_checks import check_predictions, check_signature, check_sizes, check_store
+from diffutron_ort.runtime.contract_checks import check_kept, check_predictions, check_signature, check_sizes
 from diffutron_ort.runtime.cpu import choose_threads
-from diffutron_ort.runtime.forks import fork_count, keep_in_children
+from diffutron_ort.runtime.forks import fork_count
 from diffutron_ort.runtime.graph_guard import DENOISER
-from diffutron_ort.runtime.kv_cache import SequenceCache, Store, caches_of, common_store
+from diffutron_ort.runtime.kv_cache import LayerKV, SequenceCache, Store, caches_of, common_store, no_past
 from diffutron_ort.runtime.opening import import_onnxruntime, open_graph, running
-from diffutron_ort.runtime.padding import TOKENS, pad_to_bucket, unpad
+from diffutron_ort.runtime.padding import TOKENS, pad_to_bucket, unpad, widened
 from diffutron_ort.runtime.providers import (
     Provider,
     automatic_providers,
@@ -34,7 +37,7 @@ from diffutron_ort.runtime.providers import (
     unavailable,
 )
 
-_PAST_INPUTS = tuple(value for value in DENOISER_INPUTS if "past" in value.axes)
+_FETCHED = (*REDUCTIONS, "target_logits")
 
 
 class Session:
@@ -77,6 +80,8 @@ class Session:
         self.batch_invariant = self._variant.batch_invariant
         self._asked = named_providers(providers)
         check_variant(bundle, self._name, self._asked)
+        self._past_names = _layer_names(DENOISER_INPUTS, bundle.layers)
+        self._kept_names = _layer_names(DENOISER_OUTPUTS, bundle.layers)
         self.threads = choose_threads(threads, bundle.files[self._variant.weights].size)
         if type(spin) is not bool:
             raise OptionError(f"spin={brief(spin)}: must be True or False")
@@ -96,7 +101,7 @@ class Session:
         """Full names of the execution providers in use."""
         return list(self._session.get_providers())
 
-    def __call__(self, given: PassInput, /, *, logits: bool = False) -> Predictions:
+    def __call__(self, given: PassInput, /) -> Predictions:
         """Run one pass.
 
         Raises:
@@ -105,53 +110,52 @@ class Session:
         """
         if self._forks != fork_count():  # threads do not survive a fork
             self._session, self._forks = self._open(), fork_count()
-        names = (*REDUCTIONS, "logits") if logits else REDUCTIONS
         with running(self._path):
             batch = pad_to_bucket(given) if self._in_buckets else given
-            bound = batch.past or batch.return_kv or self._in_buckets
-            found = (self._run_bound if bound else self._run)(batch, names)
-            check_predictions(found, len(batch.rows), self._predictable, self._path, logits=logits)
-            found = unpad(found, len(given.rows))
+            found = self._run(batch)
+            check_predictions(found, batch, self._predictable, self._path)
+            found = unpad(found, *given.target_ids.shape) if self._in_buckets else found
             return scatter_to_vocab(found, self._bundle.output_vocabulary, self._bundle.vocab_size)
 
-    def _run(self, batch: PassInput, names: Sequence[str]) -> Predictions:
-        """Run a pass without a cache."""
-        feeds = _own_feeds(batch) | self._empty_past(len(batch.input_ids))
-        return Predictions(*self._session.run(names, feeds))
-
-    def _run_bound(self, batch: PassInput, names: Sequence[str]) -> Predictions:
-        """Run a pass that reads or returns keys and values, which stay in the provider's memory."""
+    def _run(self, batch: PassInput) -> Predictions:
+        """Run a pass; keys and values stay in the provider's memory."""
         binding = self._session.io_binding()
-        for name, array in (_own_feeds(batch) | self._bind_past(binding, batch)).items():
-            binding.bind_cpu_input(name, array)
+        self._bind_past(binding, batch)
+        for name in OWN_INPUTS:
+            binding.bind_cpu_input(name, np.asarray(getattr(batch, name), order="C"))
+        names = (*_FETCHED, "logits") if batch.want_logits else _FETCHED
         for name in names:
             binding.bind_output(name)
-        for name in Store._fields if batch.return_kv else ():
+        for name in self._kept_names if batch.return_kv else ():
             binding.bind_output(name, self._provider.device)
         self._session.run_with_iobinding(binding)
         outputs = binding.get_outputs()
-        read = dict(zip(names, (value.numpy() for value in outputs[: len(names)]), strict=True))
-        if not batch.return_kv:
-            return Predictions(**read)
-        store = Store(*map(keep_in_children, outputs[len(names) :]))
-        size, seq = batch.input_ids.shape
-        sizes = {"layers": self._bundle.layers, "batch": size, "seq": seq, "hidden": self._bundle.hidden_size}
-        check_store(store, sizes, self._path)
-        lengths = (batch.position_ids >= 0).sum(axis=1).tolist()
-        return Predictions(**read, kv_caches=caches_of(store, lengths))
+        read = {name: value.numpy() for name, value in zip(names, outputs, strict=False)}
+        caches = self._caches(outputs[len(names) :], batch) if batch.return_kv else None
+        return Predictions(**read, kv_caches=caches)
 
-    def _bind_past(self, binding: Any, batch: PassInput) -> dict[str, Any]:
-        """Bind the keys and values of earlier passes, if there are any, and return the feeds that go with them."""
-        past = batch.past
+    def _bind_past(self, binding: Any, batch: PassInput) -> None:
+        """Bind the keys and values of earlier passes, or nothing in their place."""
+        device, past = self._provider.device, batch.past
         if past is None:
-            return self._empty_past(len(batch.input_ids))
-        caches = [cache for cache in past.caches if isinstance(cache, SequenceCache)]
-        assert len(caches) == len(past.caches), "a cache is what a pass of a session returned"
-        store = common_store(caches, self._provider.device, TOKENS if self._provider.in_buckets else 1)
-        for name, value in zip(("past_key", "past_value"), store, strict=True):
+            size = len(batch.input_ids)
+            layers = (no_past(size, self._bundle.hidden_size, device),) * self._bundle.layers
+            places = np.zeros((size, 0), np.int64)
+        else:
+            caches = [cache for cache in past.caches if isinstance(cache, SequenceCache)]
+            assert len(caches) == len(past.caches), "a cache is what a pass of a session returned"
+            store = common_store(caches, device, TOKENS if self._in_buckets else 1)
+            layers, places = store.layers, widened(past.position_ids, store.seq, -1)
+        binding.bind_cpu_input("past_position_ids", places)
+        for name, value in zip(self._past_names, chain.from_iterable(layers), strict=True):
             binding.bind_ortvalue_input(name, value)
-        missing = store.seq - past.position_ids.shape[1]
-        return {"past_position_ids": np.pad(past.position_ids, ((0, 0), (0, missing)), constant_values=-1)}
+
+    def _caches(self, values: Sequence[Any], batch: PassInput) -> list[SequenceCache]:
+        """Return the cache of each sequence, given the keys and values that a pass returned."""
+        size, seq = batch.input_ids.shape
+        check_kept(values, {"batch": size, "seq": seq, "hidden": self._bundle.hidden_size}, self._path)
+        store = Store(list(starmap(LayerKV, zip(values[::2], values[1::2], strict=True))))
+        return caches_of(store, (batch.position_ids >= 0).sum(axis=1).tolist())
 
     @property
     def _path(self) -> Path:
@@ -161,18 +165,14 @@ class Session:
     def _in_buckets(self) -> bool:
         return self._provider.in_buckets
 
-    def _empty_past(self, size: int) -> dict[str, Any]:
-        """Return the inputs of no past: those of the contract, for so many sequences."""
-        sizes = {"layers": self._bundle.layers, "batch": size, "past": 0, "hidden": self._bundle.hidden_size}
-        return {value.name: np.zeros(value.shape(sizes), value.dtype) for value in _PAST_INPUTS}
-
     def _open(self) -> Any:
         providers = self._available_providers()
         session = open_graph(
             self._bundle, self._variant, DENOISER, providers=providers, threads=self.threads, spin=self.spin
         )
         _require(self._asked, session.get_providers())
-        check_signature(session, DENOISER.name, DENOISER_INPUTS, DENOISER_OUTPUTS, self._path)
+        inputs, outputs = (for_layers(table, self._bundle.layers) for table in (DENOISER_INPUTS, DENOISER_OUTPUTS))
+        check_signature(session, DENOISER.name, inputs, outputs, self._path)
         check_sizes(session, self._path, self._bundle)
         return session
 
@@ -181,6 +181,11 @@ class Session:
         available = import_onnxruntime(self._bundle.least_onnxruntime).get_available_providers()
         _require(self._asked, available)
         return self._asked or automatic_providers(self._bundle, self._name, available)
+
+
+def _layer_names(table: Sequence[Value], layers: int) -> list[str]:
+    """Return the names of the keys and values in a table of the contract: key 0, value 0, key 1, and so on."""
+    return [value.name for value in for_layers([value for value in table if value.per_layer], layers)]
 
 
 def _require(providers: Sequence[Provider], available: Sequence[str]) -> None:
@@ -197,8 +202,3 @@ def scatter_to_vocab(predictions: Predictions, output_vocabulary: Sequence[int] 
     logits = np.full((len(predictions.logits), vocab_size), -np.inf, predictions.logits.dtype)
     logits[:, output_vocabulary] = predictions.logits
     return replace(predictions, logits=logits)
-
-
-def _own_feeds(batch: PassInput) -> dict[str, Any]:
-    """Return the inputs that describe the tokens which the pass computes."""
-    return {name: getattr(batch, name) for name in OWN_INPUTS}

@@ -60,6 +60,16 @@ class PassPlan:
         return np.searchsorted(self.computed, self.positions)
 
     @property
+    def wants_entropy(self) -> bool:
+        """Return whether entropies decide how much is committed, or when the cache is refreshed."""
+        return self.config.commit == "entropy" or self.config.refresh_entropy > 0
+
+    @property
+    def suppress_ids(self) -> Ids:
+        """Return the ids [s] that the model is to leave out; under guidance, they are left out after it."""
+        return np.array(() if self.config.cfg_scale else self.config.suppress_tokens, np.int64)
+
+    @property
     def past_position_ids(self) -> Ids:
         """Return the places of the cached keys and values, int64 [length]; -1 for those that the pass recomputes."""
         places = np.arange(self.canvas.length)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.errors import ProviderError
+from diffutron_ort.errors import NumericsError, ProviderError
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.sampler.cache import PassPlan
 from diffutron_ort.sampler.canvas import Canvas
@@ -30,8 +30,8 @@ class Engine:
     def step(self, sequences: abc.Sequence[Sequence]) -> list[Step]:
         """Take each of the sequences one step further, in as few passes as possible.
 
-        Those whose step computes every token share one pass, and those that read a cache another. If the model is not
-        batch-invariant, each has a pass of its own.
+        Those whose step computes every token share one pass, and those that read a cache another; those that suppress
+        ids have two of their own. If the model is not batch-invariant, each sequence has a pass of its own.
 
         Args:
             sequences: At any block and step, with any options; none of them finished, none twice.
@@ -40,7 +40,8 @@ class Engine:
             A step for each. If an error is raised, none of the sequences has changed.
 
         Raises:
-            NumericsError: The model returned something that is not finite.
+            NumericsError: The model returned something that is not finite; the error's `sequence` says for which one.
+                The others can go on without it.
             ProviderError: There is not enough memory for a pass.
         """
         assert len(set(map(id, sequences))) == len(sequences), "a sequence takes one step at a time"
@@ -56,16 +57,33 @@ class Engine:
         """Return the candidates of each plan, in order."""
         found: dict[int, Candidates] = {}
         for group in self._groups(plans):
-            found |= zip(group, predict(self.forward, [plans[i] for i in group]), strict=True)
+            found |= zip(group, self._shared(plans, group), strict=True)
         return [found[i] for i in range(len(plans))]
 
+    def _shared(self, plans: abc.Sequence[PassPlan], group: abc.Sequence[int]) -> list[Candidates]:
+        """Return the candidates of the plans of a group, from one pass.
+
+        If it returns a number that is not finite, each of them gets a pass of its own, which tells whose it is.
+        """
+        try:
+            return predict(self.forward, [plans[i] for i in group])
+        except NumericsError as error:
+            if len(group) == 1:
+                error.sequence = group[0]
+                raise
+        return [candidates for i in group for candidates in self._shared(plans, [i])]
+
     def _groups(self, plans: abc.Sequence[PassPlan]) -> list[list[int]]:
-        """Return which plans share a pass, by their indices."""
+        """Return which plans share a pass, by their indices: those that read a cache, or not, and suppress ids, or not.
+
+        A sequence that suppresses none has no id to repeat where another's ids are more.
+        """
         if not self.forward.batch_invariant:
             return [[i] for i in range(len(plans))]
-        full = [i for i, plan in enumerate(plans) if plan.kv is None]
-        cached = [i for i, plan in enumerate(plans) if plan.kv is not None]
-        return [group for group in (full, cached) if group]
+        groups: dict[tuple[bool, bool], list[int]] = {}
+        for i, plan in enumerate(plans):
+            groups.setdefault((plan.kv is not None, plan.suppress_ids.size > 0), []).append(i)
+        return [groups[key] for key in sorted(groups)]
 
 
 def run(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[tuple[int, Step]]:

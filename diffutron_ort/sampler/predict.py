@@ -21,7 +21,7 @@ class Candidates(NamedTuple):
         positions: int64 [n], the candidates, ascending.
         tokens: int64 [n], one for each.
         odds_against: float64 [n], the odds against each token.
-        entropies: float [n], of the distribution of each, in nats.
+        entropies: float [n], of the distribution of each, in nats; without meaning unless its plan wants them.
         expected_misses: The number of draws expected to fall beyond the best tokens that a pass returns.
         kv: The keys and values that the pass returned, if its plan asked for them.
     """
@@ -39,7 +39,7 @@ def predict(forward: Forward, plans: Sequence[PassPlan]) -> list[Candidates]:
 
     Args:
         forward: The model.
-        plans: Either all with a cache to read, or all without.
+        plans: Either all with a cache to read, or all without; and either all with ids to suppress, or all without.
 
     Raises:
         NumericsError: The model returned something that is not finite.
@@ -64,27 +64,29 @@ class _Pass:
         self._forward, self.plans = forward, plans
         self._seen = [seen_ids(plan) for plan in plans]
         self._given = _pass_input(plans, self._seen)
-        self._found = forward(self._given, logits=any(plan.wants_logits for plan in plans))
+        self._found = forward(self._given)
         self._ends = np.cumsum([0, *(len(plan.positions) for plan in plans)])
 
     def predictions(self, i: int) -> Predictions:
         """Return the predictions of sequence `i`."""
         own = slice(self._ends[i], self._ends[i + 1])
-        rows: dict[str, Any] = {name: getattr(self._found, name)[own] for name in REDUCTIONS}
+        rows: dict[str, Any] = {name: getattr(self._found, name)[own] for name in (*REDUCTIONS, "target_logits")}
         return Predictions(**rows)
 
     def logits(self, i: int) -> Floats:
-        """Return raw logits [n, vocab] of sequence `i`, writable; run the pass again if it did not return them."""
+        """Return raw logits [n, vocab] of sequence `i`; run the pass again if it did not return them."""
         if self._found.logits is None:
-            again = self._forward(replace(self._given, return_kv=False), logits=True)
+            again = self._forward(replace(self._given, want_logits=True, return_kv=False))
             self._found = replace(self._found, logits=again.logits)
         assert self._found.logits is not None, "a forward that is asked for logits returns them"
-        return np.array(self._found.logits[self._ends[i] : self._ends[i + 1]])
+        return self._found.logits[self._ends[i] : self._ends[i + 1]]
 
-    def penalised(self, i: int, logits: Floats) -> Floats:
-        """Return raw `logits` [n, vocab] after the repetition penalty of sequence `i`."""
+    def adjusted(self, i: int, logits: Floats) -> Floats:
+        """Return raw `logits` [n, vocab] of sequence `i` after the repetition penalty, -inf for suppressed ids."""
         ids, penalty = self._seen[i]
-        return sampling.penalise(logits, ids, float(penalty))
+        penalised = sampling.penalise(logits, ids, float(penalty))
+        penalised[:, self.plans[i].config.suppress_tokens] = -np.inf
+        return penalised
 
     def kv(self, i: int) -> object:
         """Return the cache of sequence `i`."""
@@ -96,11 +98,11 @@ class _Pass:
 def _candidates(shared: _Pass, i: int, unconditional: Floats | None, kv: KVPair | None) -> Candidates:
     """Return what sequence `i` of a pass could commit, drawn from what the pass predicts for it."""
     plan, config = shared.plans[i], shared.plans[i].config
-    logits = _adjusted_logits(shared, i, unconditional)
+    logits = None if unconditional is None else sampling.guide(shared.logits(i), unconditional, config.cfg_scale)
     predictions = (
         shared.predictions(i)
         if logits is None
-        else sampling.reduce_logits(shared.penalised(i, logits), tempering(config.temperature))
+        else sampling.reduce_logits(shared.adjusted(i, logits), tempering(config.temperature))
     )
     _check_numbers(predictions, plan)
     best, misses = predictions.top_logits[:, 0], 0.0
@@ -112,20 +114,11 @@ def _candidates(shared: _Pass, i: int, unconditional: Floats | None, kv: KVPair 
     return Candidates(plan.positions, tokens, odds, predictions.entropy, misses, kv)
 
 
-def _adjusted_logits(shared: _Pass, i: int, unconditional: Floats | None) -> Floats | None:
-    """Return logits [n, vocab] after guidance and suppression, before the penalty; None where there is neither."""
-    config = shared.plans[i].config
-    if unconditional is None and not config.suppress_tokens:
-        return None
-    logits = shared.logits(i)
-    if unconditional is not None:
-        logits = sampling.guide(logits, unconditional, config.cfg_scale)
-    logits[:, config.suppress_tokens] = -np.inf
-    return logits
-
-
 def _drawn(shared: _Pass, i: int, predictions: Predictions, logits: Floats | None) -> tuple[Ids, Floats]:
-    """Return a token [n] drawn for each row of sequence `i`, and its penalised logit [n]."""
+    """Return a token [n] drawn for each row of sequence `i`, and its penalised logit [n].
+
+    `logits` [n, vocab] are those after guidance, None without it.
+    """
     plan = shared.plans[i]
     temperature, last = tempering(plan.config.temperature), predictions.top_ids.shape[1] - 1
     u = random.uniform(plan.canvas.seed, random.Stream.TOKEN, plan.block, plan.step, plan.positions)
@@ -136,10 +129,10 @@ def _drawn(shared: _Pass, i: int, predictions: Predictions, logits: Floats | Non
     beyond = np.flatnonzero(choice > last)
     if beyond.size:
         raw = shared.logits(i) if logits is None else logits
-        for row, penalised in zip(beyond, shared.penalised(i, raw[beyond]), strict=True):
+        for row, adjusted in zip(beyond, shared.adjusted(i, raw[beyond]), strict=True):
             total = 1 + float(predictions.rest_tempered[row])
-            tokens[row] = sampling.draw_beyond(penalised, temperature, float(u[row]), total, predictions.top_ids[row])
-            chosen[row] = penalised[tokens[row]]
+            tokens[row] = sampling.draw_beyond(adjusted, temperature, float(u[row]), total, predictions.top_ids[row])
+            chosen[row] = adjusted[tokens[row]]
     return tokens, chosen
 
 
@@ -160,15 +153,18 @@ def seen_ids(plan: PassPlan) -> tuple[Ids, np.float32]:
 def _pass_input(plans: Sequence[PassPlan], seen: Sequence[tuple[Ids, np.float32]]) -> PassInput:
     """Return the inputs of one pass over what the plans compute, the shorter sequences padded on the right."""
     longest = max(len(plan.computed) for plan in plans)
-    rows = [i * longest + plan.rows for i, plan in enumerate(plans)]
-    most_seen = max(ids.size for ids, _ in seen)
+    rows = np.concatenate([i * longest + plan.rows for i, plan in enumerate(plans)])
     return PassInput(
         input_ids=_padded([plan.canvas.ids[plan.computed] for plan in plans], plans[0].special.pad),
         position_ids=_padded([plan.computed for plan in plans], -1),
-        rows=np.concatenate(rows),
-        seen_ids=np.stack([np.pad(ids, (0, most_seen - ids.size), mode="edge") for ids, _ in seen]),
+        rows=rows,
+        seen_ids=_repeated([ids for ids, _ in seen]),
+        suppress_ids=_repeated([plan.suppress_ids for plan in plans]),
         repetition_penalty=np.array([penalty for _, penalty in seen], np.float32),
         temperature=np.array([tempering(plan.config.temperature) for plan in plans], np.float32),
+        target_ids=np.zeros((rows.size, 0), np.int64),
+        want_logits=any(plan.wants_logits for plan in plans),
+        want_entropy=any(plan.wants_entropy for plan in plans),
         past=_past(plans),
         return_kv=any(plan.return_kv for plan in plans),
     )
@@ -191,10 +187,17 @@ def _padded(rows: Sequence[Ids], filler: int) -> Ids:
     return padded
 
 
+def _repeated(rows: Sequence[Ids]) -> Ids:
+    """Return rows of ids as one array [batch, longest], filled up on the right by each row's last id."""
+    longest = max(ids.size for ids in rows)
+    return np.stack([np.append(ids, np.repeat(ids[-1:], longest - ids.size)) for ids in rows])
+
+
 def _check_numbers(predictions: Predictions, plan: PassPlan) -> None:
-    """Raise unless all is finite, no sum is below 0, and the best token is the best."""
+    """Raise unless all that is wanted is finite, no sum is below 0, and the best token is the best."""
     best, rest, tempered = predictions.top_logits[:, :1], predictions.rest, predictions.rest_tempered
-    finite = all(np.isfinite(values).all() for values in (best, rest, tempered, predictions.entropy))
+    wanted = (best, rest, tempered, *([predictions.entropy] if plan.wants_entropy else ()))
+    finite = all(np.isfinite(values).all() for values in wanted)
     if not (finite and (rest >= 0).all() and (tempered >= 0).all() and (predictions.top_logits <= best).all()):
         raise NumericsError(
             f"in step {plan.step} of block {plan.block}, the model returned values that are not finite or that "

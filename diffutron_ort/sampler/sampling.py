@@ -37,7 +37,7 @@ def reduce_logits(logits: Floats, temperature: float, candidates: int = CANDIDAT
     """Return what the denoiser's graph would say of penalised `logits` [n, vocab]; a logit may be -inf.
 
     Args:
-        logits: After the penalty. The result's own `logits` are None.
+        logits: After the penalty and the suppression. The result has neither targets nor logits.
         temperature: Of `rest_tempered`; 1 where none is used.
         candidates: The k of the result, if the vocabulary has as many.
     """
@@ -49,7 +49,8 @@ def reduce_logits(logits: Floats, temperature: float, candidates: int = CANDIDAT
     rest = odds.sum(axis=1)
     weighted = np.multiply(odds, others, where=odds > 0, out=np.zeros_like(odds)).sum(axis=1)
     entropy = np.log1p(rest) - weighted / (1 + rest)
-    return Predictions(top_ids, top_logits, rest, np.exp(others / temperature).sum(axis=1), entropy)
+    tempered = np.exp(others / temperature).sum(axis=1)
+    return Predictions(top_ids, top_logits, rest, tempered, entropy, target_logits=top_logits[:, :0])
 
 
 def _best(row: Floats, k: int) -> Ids:
@@ -83,7 +84,7 @@ def draw_beyond(logits: Floats, temperature: float, u: float, total: float, top_
     """Return the token that `u` picks in one row when it lies beyond the row's candidates.
 
     Args:
-        logits: Penalised, [vocab].
+        logits: Penalised, [vocab]; -inf for an id that is suppressed.
         temperature: Of the distribution.
         u: The row's uniform.
         total: The sum of exp((logit - best) / temperature) over the vocabulary.
@@ -95,10 +96,11 @@ def draw_beyond(logits: Floats, temperature: float, u: float, total: float, top_
     """
     weights = np.exp((logits.astype(np.float64) - logits[top_ids[0]]) / temperature)
     passed = np.cumsum(weights[top_ids])[-1]
+    possible = top_ids[weights[top_ids] > 0]  # suppressed ids can be among the candidates
     weights[top_ids] = 0
     others = np.flatnonzero(weights)
     if not others.size:
-        return int(top_ids[-1])
+        return int(possible[-1])
     place = np.searchsorted(passed + np.cumsum(weights[others]), u * total, side="right")
     return int(others[min(int(place), others.size - 1)])
 

@@ -137,7 +137,7 @@ class Outcome(NamedTuple):
         canvas: After the step.
         cursor: After the step.
         kv: The keys and values that the pass returned, if it was a full one that was asked for them.
-        entropies: float [m], of the committed tokens, in nats.
+        entropies: float [m], of the committed tokens, in nats; without meaning unless the plan wanted them.
         expects_miss: Whether the next pass is likely to need the whole logits.
     """
 
@@ -212,7 +212,7 @@ class Sequence:
             computed=computed,
             kv=kv,
             return_kv=return_kv,
-            wants_logits=bool(config.cfg_scale or config.suppress_tokens or self._expects_miss),
+            wants_logits=bool(config.cfg_scale or self._expects_miss),
         )
 
     def outcome(self, plan: PassPlan, candidates: Candidates) -> Outcome:

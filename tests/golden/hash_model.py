@@ -3,10 +3,9 @@
 import numpy as np
 
 from diffutron_ort.runtime.contract import PassInput, Predictions
-from diffutron_ort.sampler.sampling import penalise, reduce_logits
 from diffutron_ort.types import Floats
+from tests.passes import predicted
 
-REDUCTIONS = ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")
 NEIGHBOURS = np.array([0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1, 0xD3A2646C], np.uint32)
 GOLDEN = np.uint32(0x9E3779B1)
 
@@ -19,16 +18,8 @@ class HashModel:
         self.salt = np.uint32(salt)
         self.batch_invariant = True
 
-    def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
-        sequence = batch.rows // batch.input_ids.shape[1]
-        raw = self.logits(batch)
-        rows = [
-            penalise(raw[i : i + 1], batch.seen_ids[s], float(batch.repetition_penalty[s]))
-            for i, s in enumerate(sequence)
-        ]
-        reduced = [vars(reduce_logits(row, float(batch.temperature[s]))) for row, s in zip(rows, sequence, strict=True)]
-        joined = {name: np.concatenate([one[name] for one in reduced]) for name in REDUCTIONS}
-        return Predictions(**joined, logits=raw if logits else None)
+    def __call__(self, batch: PassInput) -> Predictions:
+        return predicted(self.logits(batch), batch)
 
     def logits(self, batch: PassInput) -> Floats:
         """Return the raw logits of the batch's rows, float32 [n, vocab]."""

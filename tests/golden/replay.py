@@ -18,6 +18,7 @@ from diffutron_ort.sampler.schedule import commit_counts
 from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.types import SpecialIds
 from tests.golden.hash_model import HashModel
+from tests.passes import pass_input
 
 LOGIT_TOLERANCE = 1e-4
 CONFIDENCE_TOLERANCE = 1e-6
@@ -38,8 +39,8 @@ class Checkpoint:
         self._session: Any = None
         self.batch_invariant = True
 
-    def __call__(self, batch: PassInput, *, logits: bool = False) -> Any:
-        return self.session(batch, logits=logits)
+    def __call__(self, batch: PassInput) -> Any:
+        return self.session(batch)
 
     @property
     def session(self) -> Any:
@@ -171,11 +172,9 @@ def _logits(name: str, recorded: Any, checkpoint: Checkpoint) -> Iterator[Case]:
 
 
 def _check_logits(checkpoint: Checkpoint, ids: np.ndarray, mask: np.ndarray, logits: np.ndarray) -> None:
-    ids, size = ids.reshape(-1, ids.shape[-1]).astype(np.int64), len(ids)
+    ids = ids.reshape(-1, ids.shape[-1]).astype(np.int64)
     position_ids = np.where(mask.reshape(ids.shape) > 0, np.arange(ids.shape[1]), -1)
     rows = np.flatnonzero(position_ids >= 0)
-    ones = np.ones(size, np.float32)
-    batch = PassInput(ids, position_ids, rows, np.zeros((size, 1), np.int64), ones, ones)
-    actual = checkpoint(batch, logits=True).logits
+    actual = checkpoint(pass_input(ids, position_ids, rows, want_logits=True)).logits
     expected = logits.reshape(-1, logits.shape[-1])[rows]
     np.testing.assert_allclose(actual, expected, atol=LOGIT_TOLERANCE, rtol=0)

@@ -15,12 +15,12 @@ from diffutron_ort.sampler.canvas import for_generation, for_infilling
 from diffutron_ort.sampler.engine import Engine, denoise
 from diffutron_ort.sampler.engine import run as run_all
 from diffutron_ort.sampler.predict import predict
-from diffutron_ort.sampler.sampling import reduce_logits
 from diffutron_ort.sampler.schedule import commit_counts
 from diffutron_ort.sampler.sequence import Sequence
 from diffutron_ort.types import SpecialIds
 from tests.fakes import MASK, Caching, Says, invariant
 from tests.golden.hash_model import HashModel
+from tests.passes import predicted
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=MASK)
 QUESTION = "On iki artı beş kaç eder?"
@@ -63,12 +63,12 @@ def test_a_cache_is_refreshed_after_so_many_steps(refresh, full):
 
 
 @invariant
-def hesitant(batch, *, logits=False):
+def hesitant(batch):
     """A model that halts between two tokens at every place from the fifth on; elsewhere it is sure."""
     raw = np.zeros((len(batch.rows), 16), np.float32)
     raw[:, 5] = 30
     raw[batch.rows > 4, 6] = 30
-    return reduce_logits(raw, 1.0)
+    return predicted(raw, batch, penalised=False)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,8 @@ def test_a_draw_beyond_the_candidates_runs_the_same_pass_again():
         def __init__(self, candidates):
             self.candidates = candidates
 
-        def __call__(self, batch, *, logits=False):
-            raw = np.zeros((len(batch.rows), 400), np.float32)
-            return replace(reduce_logits(raw, 1.0, self.candidates), logits=raw if logits else None)
+        def __call__(self, batch):
+            return predicted(np.zeros((len(batch.rows), 400), np.float32), batch, self.candidates)
 
     options = {"temperature": 1.0, "repetition_penalty": 1.0, "max_new_tokens": 40, "block_length": 20, "steps": 40}
     few, all_of_them = Caching(Flat(64)), Caching(Flat(400))
@@ -151,10 +150,10 @@ def test_a_cached_pass_is_run_again_against_the_same_past():
     model, calls = Caching(HashModel(200, 3)), []
 
     @invariant
-    def forgetful(batch, *, logits=False):
+    def forgetful(batch):
         calls.append(batch)
-        said = model(batch, logits=logits)
-        unsure = len(calls) == 2 and not logits  # a cached pass whose draw falls beyond
+        said = model(batch)
+        unsure = len(calls) == 2 and not batch.want_logits  # a cached pass whose draw falls beyond
         return replace(said, rest_tempered=said.rest_tempered * 1e6) if unsure else said
 
     run([[7]], forgetful, temperature=0.1)
@@ -196,11 +195,11 @@ def test_a_cache_is_released_before_it_is_replaced_and_when_its_sequence_ends(sc
     model, alive = caching(), []
 
     @invariant
-    def counting(batch, *, logits=False):
+    def counting(batch):
         model.batches.clear()  # which hold what they read
         if batch.past is None:
             alive.append(len(model.alive))
-        return model(batch, logits=logits)
+        return model(batch)
 
     options = {"max_new_tokens": 8, "block_length": 4, "steps": 8, "cache": "block", "refresh_steps": 3}
     config = GenerationConfig(cfg_scale=scale, temperature=0.0, **options)
@@ -264,11 +263,11 @@ def test_what_is_sure_is_committed_at_once(rule, commits):
     """Two tokens are sure, two as good as another one: confidences 1, 1, 1/2, 1/2, entropies 0, 0, ln 2, ln 2."""
 
     @invariant
-    def says(batch, *, logits=False):
+    def says(batch):
         raw = np.zeros((len(batch.rows), 16), np.float32)
         raw[:, 5] = 30
         raw[batch.rows >= 3, 6] = 30
-        return reduce_logits(raw, 1.0)
+        return predicted(raw, batch, penalised=False)
 
     options = {"max_new_tokens": 4, "steps": 4, "cache": "none", "repetition_penalty": 1.0}
     [steps] = run([[7]], says, **options, **rule)
@@ -284,8 +283,8 @@ def spy(model):
     calls = []
 
     @invariant
-    def forward(batch, *, logits=False):
-        said = model.forward(batch, logits=logits)
+    def forward(batch):
+        said = model.forward(batch)
         calls.append((batch, said))
         return said
 

@@ -1,7 +1,6 @@
 """Sequences in company: each takes the steps that it takes alone, whoever joins or leaves."""
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,9 +127,9 @@ def test_the_embedded_model_gives_in_company_what_it_gives_alone(model):
 def test_a_model_that_is_not_batch_invariant_runs_each_alone():
     model, shapes = HashModel(VOCAB, 3), []
 
-    def forward(batch, *, logits=False):
+    def forward(batch):
         shapes.append(batch.input_ids.shape)
-        return model(batch, logits=logits)
+        return model(batch)
 
     forward.batch_invariant = False
     config = GenerationConfig(max_new_tokens=4, steps=2)
@@ -169,10 +168,10 @@ def test_an_error_leaves_every_sequence_as_it_was():
     model, fails = Caching(HashModel(VOCAB, 3)), []
 
     @invariant
-    def forward(batch, *, logits=False):
+    def forward(batch):
         if fails and batch.past is not None:
             raise fails.pop()
-        return model(batch, logits=logits)
+        return model(batch)
 
     def sequences():
         config = GenerationConfig(max_new_tokens=12, steps=12, block_length=6, cache="block", temperature=1.0)
@@ -314,9 +313,8 @@ def test_a_draw_beyond_the_candidates_in_company_is_the_one_alone():
     class Flat:
         batch_invariant = True
 
-        def __call__(self, batch, *, logits=False):
-            full = HashModel(400, 5)(batch, logits=True)
-            return full if logits else replace(full, logits=None)
+        def __call__(self, batch):
+            return HashModel(400, 5)(batch)
 
     config = GenerationConfig(temperature=3.0, max_new_tokens=20, steps=20, block_length=10, repetition_penalty=1.5)
     begin = [

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,14 +5,14 @@ from hypothesis import strategies as st
 
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import NumericsError
-from diffutron_ort.runtime.contract import PassInput, Predictions
+from diffutron_ort.runtime.contract import Predictions
 from diffutron_ort.sampler.canvas import for_generation, for_infilling
 from diffutron_ort.sampler.engine import denoise
-from diffutron_ort.sampler.sampling import penalise, reduce_logits
 from diffutron_ort.text.stopping import Ends
 from diffutron_ort.types import SpecialIds
 from tests.fakes import Ending, invariant
 from tests.golden.hash_model import HashModel
+from tests.passes import pass_input, predicted
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 VOCAB = 90  # more than the 64 candidates
@@ -115,15 +113,13 @@ class Fake:
         self.row, self.candidates = np.array(logits, np.float32), candidates
         self.passes, self.rows, self.fetched = 0, [], 0
 
-    def __call__(self, batch, *, logits=False):
+    def __call__(self, batch):
         self.passes += 1
         self.rows.append(batch.rows)
-        self.fetched += logits
+        self.fetched += batch.want_logits
         raw = np.tile(self.row, (len(batch.rows), 1))
         assert len(batch.input_ids) == 1
-        penalised = penalise(raw, batch.seen_ids[0], float(batch.repetition_penalty[0]))
-        reduced = reduce_logits(penalised, float(batch.temperature[0]), self.candidates)
-        return replace(reduced, logits=raw if logits else None)
+        return predicted(raw, batch, self.candidates)
 
 
 def test_only_candidate_rows_are_asked_for_once_a_step():
@@ -134,10 +130,10 @@ def test_only_candidate_rows_are_asked_for_once_a_step():
 
 def test_commits_are_ordered_where_float32_knows_one_confidence_alone():
     @invariant
-    def sure(batch, *, logits=False):
+    def sure(batch):
         raw = np.zeros((len(batch.rows), 8), np.float32)
         raw[:, 5] = 30 + batch.rows  # confidences of 1 - 1e-12 and less: the later, the surer
-        return reduce_logits(raw, 1.0)
+        return predicted(raw, batch, penalised=False)
 
     [steps] = run([[6]], sure, max_new_tokens=4, block_length=4, steps=4, temperature=0.0)
     assert [list(step.positions) for step in steps] == [[4], [3], [2], [1]]
@@ -149,8 +145,7 @@ def test_confidence_is_the_probability_of_the_token_that_was_drawn_beyond_the_ca
     options = {"temperature": 50.0, "repetition_penalty": 1.0, "max_new_tokens": 30, "steps": 30, "remasking": "random"}
     for step in run([[7]], model, suppress_tokens=suppressed, **options)[0]:
         positions = np.arange(len(before))
-        one = np.ones(1, np.float32)
-        raw = model.logits(PassInput(before[None], positions[None], step.positions, np.zeros((1, 1), int), one, one))
+        raw = model.logits(pass_input(before[None], positions[None], step.positions))
         raw[:, list(suppressed)] = -np.inf
         wide = np.exp(raw.astype(np.float64))
         token = step.ids[step.positions]
@@ -186,12 +181,12 @@ def test_suppressed_tokens_are_never_chosen():
 
 def test_guidance_is_the_formula():
     class Pair(Fake):
-        def __call__(self, batch, *, logits=False):
+        def __call__(self, batch):
             raw = np.where(
                 batch.input_ids[0, 0] == SPECIAL.mask, [[0, 0, 0, 0, 0, 1.0, 1.5]], [[0, 0, 0, 0, 0, 2.0, 2.4]]
             )
             self.passes += 1
-            return replace(reduce_logits(raw.astype(np.float32), 1.0), logits=raw.astype(np.float32))
+            return predicted(raw.astype(np.float32), batch, penalised=False)
 
     for scale, token, passes in [(0.0, 6, 1), (0.5, 6, 2), (5.0, 5, 2)]:  # 1.5 + 6 * 0.9 < 1 + 6 * 1
         model = Pair([])
@@ -221,11 +216,11 @@ def test_no_logits_are_fetched_while_the_candidates_hold_nearly_all_mass():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_not_finite_are_an_error_naming_the_step(value, temperature):
     @invariant
-    def broken(batch, *, logits=False):
+    def broken(batch):
         n = len(batch.rows)
         ok = np.full(n, 0.5)
         top = np.tile(np.float32([value if batch.input_ids[0, 1] != SPECIAL.mask else 1.0]), (n, 1))
-        return Predictions(np.full((n, 1), 7), top, ok, ok, ok)
+        return Predictions(np.full((n, 1), 7), top, ok, ok, ok, top[:, :0])
 
     with pytest.raises(NumericsError, match="step 1 of block 0"):
         run([[7]], broken, temperature=temperature)

@@ -100,7 +100,7 @@ def sample(logits, temperature, candidates, count):
     """Return `count` tokens drawn from one row of logits, by the candidates and, beyond them, the whole row."""
     u = uniform(3, 0, 0, 0, np.arange(count))
     reduced = reduce_logits(logits[None], temperature, candidates)
-    repeated = type(reduced)(*(np.repeat(value, count, axis=0) for value in list(vars(reduced).values())[:5]))
+    repeated = type(reduced)(*(np.repeat(value, count, axis=0) for value in list(vars(reduced).values())[:6]))
     choice = draw(repeated, temperature, u)
     total = 1 + float(reduced.rest_tempered[0])
     return [
