@@ -46,10 +46,10 @@ def _operators(names: str) -> frozenset[bytes]:
 
 # The operators of all variants together: a variant's name comes from the manifest, and promises nothing.
 _PASS = _operators("""
-    Abs Add And ArgMax Attention Cast Clip Concat Constant ConstantOfShape Cos Div DynamicQuantizeLinear Equal Exp Expand Gather
-    GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less LessOrEqual Log MatMul
-    MatMulInteger Max Mod Mul Not QuantizeLinear Range ReduceMax ReduceSum Reshape RotaryEmbedding Round
-    ScatterElements Shape Sin Slice Softmax Split Squeeze Sub Sum TopK Transpose Unsqueeze Where
+    Abs Add And ArgMax Attention Cast Clip Concat Constant ConstantOfShape Cos Div DynamicQuantizeLinear Equal Exp
+    Expand Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less
+    LessOrEqual Log MatMul MatMulInteger Max Mod Mul Not QuantizeLinear Range ReduceMax ReduceSum Reshape
+    RotaryEmbedding Round ScatterElements Shape Sin Slice Softmax Split Squeeze Sub Sum TopK Transpose Unsqueeze Where
 """)
 _LOOP = _operators("""
     BitwiseAnd BitwiseXor Compress CumSum Loop Min NonZero Or Pad ReduceMin Scan Size

@@ -285,7 +285,7 @@ def stores(sequences):
     plans = [sequence.plan() for sequence in sequences if not sequence.finished]
     caches = [plan.kv.conditional for plan in plans if plan.kv is not None]
     assert all(isinstance(cache, SequenceCache) for cache in caches)
-    return {id(cache.store.key): cache.store for cache in caches}
+    return {id(cache.store): cache.store for cache in caches}
 
 
 def test_sequences_that_share_cached_passes_hold_one_store_of_their_own_size(model):
