@@ -81,7 +81,7 @@ def test_numpy_loop_takes_the_references_steps(cut):
         assert made == [canvas for [canvas] in case["canvases"]], case["id"]
 
 
-@pytest.mark.exporter
+@pytest.mark.torch
 @pytest.mark.parametrize("cut", [False, True])
 def test_torch_loop_takes_the_references_steps(cut):
     import torch
@@ -93,7 +93,7 @@ def test_torch_loop_takes_the_references_steps(cut):
         assert made == [canvas for [canvas] in case["canvases"]], case["id"]
 
 
-@pytest.mark.exporter
+@pytest.mark.torch
 @pytest.mark.parametrize("case", ROWS[:8])
 def test_torch_says_what_numpy_says(case):
     import torch

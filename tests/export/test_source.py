@@ -383,7 +383,18 @@ def header(length: int, said: object) -> bytes:
         header(0, {"\u001b[31m": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}),
         header(0, {f"n{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(50_000)}),
     ],
-    ids=str,
+    ids=[
+        "longer than the file",
+        "too long",
+        "too deep",
+        "a key twice",
+        "no entry",
+        "a negative size",
+        "too many numbers",
+        "a dtype that is no text",
+        "control characters",
+        "too many tensors",
+    ],
 )
 def test_hostile_headers(checkpoint: Path, content: bytes) -> None:
     (checkpoint / WEIGHTS).write_bytes(content)

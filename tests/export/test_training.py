@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 NANO = Path(__file__).parents[2] / "models" / "nano"
 sys.path.append(str(NANO))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers
 
 from diffutron_ort.config import OPTION_NAMES
 from diffutron_ort.errors import CheckpointError, OptionError
@@ -80,23 +79,35 @@ def each(path: Path, name: str, read: Callable[[], Any], literals: Sequence[str]
     return taken
 
 
-def read_config_json(folder: Path) -> transformers.ModernBertConfig:
-    """Reads config.json alone, up to what transformers makes of the bundle's."""
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """Reads config.json alone, and returns the bundle's."""
     config = read_json(folder, "config.json").values
-    return transformers.ModernBertConfig(**portable_config(config, read_shape(config)))
+    return portable_config(config, read_shape(config))
 
 
+def transformers_config(folder: Path) -> object:
+    """Reads config.json alone, up to what transformers makes of the bundle's."""
+    from transformers import ModernBertConfig
+
+    return ModernBertConfig(**read_config_json(folder))
+
+
+readers = pytest.mark.parametrize(
+    "reader", [read_config_json, pytest.param(transformers_config, marks=pytest.mark.torch)]
+)
+
+
+@readers
 @pytest.mark.parametrize("name", sorted({*DEFAULTS, *MOST, *COPIED, *ROPE, *FOREIGN}))
-def test_config(checkpoint: Path, name: str) -> None:
-    assert each(checkpoint / "config.json", name, lambda: read_config_json(checkpoint)) < len(ODD) - 3
+def test_config(checkpoint: Path, name: str, reader: Callable[[Path], object]) -> None:
+    assert each(checkpoint / "config.json", name, lambda: reader(checkpoint)) < len(ODD) - 3
 
 
+@readers
 @pytest.mark.parametrize("inner", ["rope_type", "rope_theta", "type", "factor"])
-def test_rotary_settings(checkpoint: Path, inner: str) -> None:
+def test_rotary_settings(checkpoint: Path, inner: str, reader: Callable[[Path], object]) -> None:
     literals = [f'{{"full_attention": {{"{inner}": {literal}}}}}' for literal in ODD]
-    assert (
-        each(checkpoint / "config.json", "rope_parameters", lambda: read_config_json(checkpoint), literals) == 1
-    )  # null
+    assert each(checkpoint / "config.json", "rope_parameters", lambda: reader(checkpoint), literals) == 1  # null
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -214,4 +225,4 @@ def test_files_of_an_adapter_that_are_none(adapter: Path, name: str, kind: str) 
         with path.open("wb") as file:
             file.truncate(2**36)
     with pytest.raises(CheckpointError, match=name.partition(".")[0]):
-        merge_adapter({}, adapter)
+        merge_adapter(open_source(str(CHECKPOINT)).weights, adapter)

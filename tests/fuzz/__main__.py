@@ -3,12 +3,13 @@
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 
-from .checkpoints import CHECKPOINTS
+from .checkpoints import CHECKPOINTS, TRANSFORMERS
 from .supervise import Failure, fuzz, mutant, outcome
 from .targets import TARGETS as BUNDLES
 
-TARGETS = BUNDLES | CHECKPOINTS
+TARGETS = BUNDLES | CHECKPOINTS | (TRANSFORMERS if find_spec("transformers") else {})
 
 
 def main() -> int:

@@ -22,8 +22,6 @@ LIKELY = {
 
 def checkpoint(name: str) -> Callable[[bytes], object]:
     """Open a checkpoint with a mutant of the file `name`, as an export does before it builds a graph."""
-    import transformers
-
     from diffutron_ort_export.checkpoint.generation_config import generation_defaults
     from diffutron_ort_export.checkpoint.source import open_source
 
@@ -31,12 +29,27 @@ def checkpoint(name: str) -> Callable[[bytes], object]:
 
     def run(content: bytes) -> None:
         (folder / name).write_bytes(content)
-        source = open_source(str(folder))
-        generation_defaults(source, 256)
-        transformers.ModernBertConfig(**source.config)
+        generation_defaults(open_source(str(folder)), 256)
 
-    # Trigger imports on first use here, so that the first mutant does not pay for them.
-    transformers.ModernBertConfig(**open_source(str(folder)).config)
+    open_source(str(folder))  # triggers imports on first use, so that the first mutant does not pay for them
+    return run
+
+
+def bundled_config(name: str) -> Callable[[bytes], object]:
+    """Have transformers read what a bundle makes of a mutant of config.json."""
+    from transformers import ModernBertConfig
+
+    from diffutron_ort_export.checkpoint.architecture import portable_config, read_shape
+    from diffutron_ort_export.checkpoint.weights import read_json
+
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+
+    def run(content: bytes) -> None:
+        (folder / name).write_bytes(content)
+        config = read_json(folder, name).values
+        ModernBertConfig(**portable_config(config, read_shape(config)))
+
+    run((TINY / "checkpoint" / name).read_bytes())
     return run
 
 
@@ -45,12 +58,12 @@ def adapter(name: str) -> Callable[[bytes], object]:
     from diffutron_ort_export.checkpoint.adapter import merge_adapter
     from diffutron_ort_export.checkpoint.source import open_source
 
-    tensors = open_source(str(TINY / "checkpoint")).tensors
+    weights = open_source(str(TINY / "checkpoint")).weights
     folder = shutil.copytree(TINY / "adapter", Path(tempfile.mkdtemp(prefix="fuzz-")) / "adapter")
 
     def run(content: bytes) -> None:
         (folder / name).write_bytes(content)
-        merge_adapter(tensors, folder)
+        merge_adapter(weights, folder)
 
     return run
 
@@ -79,3 +92,6 @@ CHECKPOINTS = {
         ("adapter", mutated_safetensors, "adapter_model.safetensors", adapter),
     )
 }
+
+TRANSFORMERS = {"bundled_config": target("bundled_config", mutated_json, "config.json", bundled_config)}
+"""What needs the extra [torch]."""
