@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from diffutron_ort.errors import DiffutronError
 
-INDEX = {"export": " --extra-index-url https://download.pytorch.org/whl/cpu"}  # of torch without CUDA
+INDEX = {"torch": " --extra-index-url https://download.pytorch.org/whl/cpu"}  # of torch without CUDA
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def add_arguments(parser: Parser) -> None:
         nargs=2,
         type=filled,
         metavar=("torch", "SOURCE"),
-        help="also compare with the checkpoint that the bundle was made from (needs the extra [export])",
+        help="also compare with the checkpoint that the bundle was made from (needs the extra [torch])",
     )
     parser.add_argument("--source-revision", metavar="SHA", type=filled, help="revision of SOURCE, if it is a hub id")
     parser.add_argument("--adapter", metavar="DIR", type=filled, help="the LoRA adapter that was merged into SOURCE")
@@ -63,7 +63,7 @@ def _against(arguments: argparse.Namespace) -> Iterable[Check]:
     if framework != "torch":
         raise OptionError(f"--against {framework}: must be torch, the only framework to compare with")
     bundle = load_bundle(arguments.model, arguments.revision)
-    with needing("export", "diffutron-ort verify --against"):
+    with needing("torch", "diffutron-ort verify --against"):
         exporter = import_module("diffutron_ort_export.check.against")
     checks: Iterable[Check] = exporter.against_torch(
         bundle, source, revision=arguments.source_revision, adapter=arguments.adapter
