@@ -22,7 +22,7 @@ from diffutron_ort_export.graph.products import (
     integer_product,
     operand,
 )
-from diffutron_ort_export.graph.values import FLOAT, Op
+from diffutron_ort_export.graph.values import FLOAT, INT8, Op
 from diffutron_ort_export.graph.vocabulary import Columns
 from diffutron_ort_export.graph.weights_file import WeightsFile
 
@@ -43,7 +43,7 @@ class Table(Stored):
         super().__init__()
         self.columns, self.hidden, self.precision = columns, shape.hidden_size, precision
         self.weight = nn.Parameter([columns.rows, self.hidden], STORED_AS[precision])
-        if precision is Precision.INT8:
+        if STORED_AS[precision] is INT8:
             self.scale = nn.Parameter([columns.rows, 1])
         self.parts = nn.ModuleList([Part(self, first) for first in columns.firsts])
 
@@ -70,7 +70,7 @@ class Table(Stored):
     def encoded(self, weights: Weights, scales: list[NDArray[np.float32]]) -> Iterator[NDArray[np.generic]]:
         """Yield chunks of the table as it is stored, and append the scales of their rows."""
         for rows in self.ordered(weights):
-            if self.precision is Precision.INT8:
+            if STORED_AS[self.precision] is INT8:
                 integers, found = quantized(rows)
                 scales.append(found)
                 yield integers
@@ -106,7 +106,7 @@ class Part(nn.Module):
         self.first, self.precision, width = first, table.precision, table.columns.width
         self.weight = nn.Parameter([width, table.hidden], STORED_AS[self.precision])
         self.bias = nn.Parameter([width])
-        if self.precision is Precision.INT8:
+        if STORED_AS[self.precision] is INT8:
             self.scale = nn.Parameter([width])
 
     def forward(self, op: Op, x: Operand) -> ir.Value:

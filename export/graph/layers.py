@@ -14,7 +14,7 @@ from onnxscript import nn
 
 from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.graph.precision import Precisions
-from diffutron_ort_export.graph.products import Norm, Operand, Product, Rounding, Scaled, operand
+from diffutron_ort_export.graph.products import Norm, Product, Rounding, Scaled, operand
 from diffutron_ort_export.graph.values import Op, choose
 
 
@@ -126,7 +126,7 @@ class Attention(nn.Module):
         key = tokens.rotations[layer].turn(op, self.Wk(op, given), tokens.sizes, self.heads)
         value = op.Reshape(self.Wv(op, given).applied(op), tokens.sizes.tokens)
         wanted = tokens if rows is None else rows.tokens
-        query = self.Wq(op, given if rows is None else gathered(op, given, rows))
+        query = self.Wq(op, given if rows is None else given.rows(op, rows.rows))
         query = wanted.rotations[layer].turn(op, query, wanted.sizes, self.heads)
         mixed = self.mix(op, query, KeyValue(key, value), past, wanted.masks[layer], flat=rows is not None)
         mixed = op.Reshape(mixed, [-1, self.hidden])
@@ -145,12 +145,6 @@ class Attention(nn.Module):
             return attend(op, *(op.Concat(*pair, axis=1) for pair in pairs))
 
         return choose(op, past.has, cached, lambda op: attend(op, *own), "past")
-
-
-def gathered(op: Op, x: Operand, rows: Rows) -> Operand:
-    """Return some rows of an operand."""
-    scale = None if x.scale is None else op.Gather(x.scale, rows.rows)
-    return Operand(op.Gather(x.value, rows.rows), scale, rows.tokens.rounding)
 
 
 class GatedUnit(nn.Module):

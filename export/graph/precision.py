@@ -19,7 +19,8 @@ class Precision(StrEnum):
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
-    INT8 = "int8"
+    INT8 = "int8"  # activations have one scale for each token
+    INT8_PER_TENSOR = "int8_per_tensor"  # activations have one scale for all tokens of a pass
 
 
 Precisions = Mapping[str, Precision]

@@ -1,12 +1,13 @@
 """Products with the checkpoint's matrices, in float32, half precision or 8 bits.
 
-In 8 bits, every token (row) of the activations has one scale, s = max |x| / 127, and x W is q W8, times s, times the
-scales of W's columns. The integer sums of a token are its own, so nothing in its company can change them. The scales of
-the columns are applied by the operator that ONNX Runtime fuses with the product. The scale of the token is handed on
-with the result (`Scaled`): its reader can often apply it for less than a pass over the whole result.
+In 8 bits, x W is q W8, times the scale of the activations x = s (q - zero), times the scales of W's columns. ONNX
+Runtime fuses what multiplies the integers by both into one operator. With one scale for the whole of x, a token's
+result depends on what else is in the pass. With one for each token (row), s = max |x| / 127, its integer sums are its
+own, and nothing in its company can change them; its scale is handed on with the result (`Scaled`), for the reader can
+often apply it for less than a pass over the whole result.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -21,10 +22,12 @@ from diffutron_ort_export.graph.weights_file import WeightsFile
 ZERO = np.uint8(128)
 """The unsigned byte that stands for 0: MLAS is fastest where it multiplies unsigned by signed bytes."""
 
-SMALLEST = 1e-30
-"""The least maximum of a token's activations, in place of 0."""
-
-STORED_AS = {Precision.FLOAT32: FLOAT, Precision.FLOAT16: HALF, Precision.INT8: INT8}
+STORED_AS = {
+    Precision.FLOAT32: FLOAT,
+    Precision.FLOAT16: HALF,
+    Precision.INT8: INT8,
+    Precision.INT8_PER_TENSOR: INT8,
+}
 
 
 class Rounding(NamedTuple):
@@ -68,31 +71,44 @@ class Operand:
 
     Attributes:
         value: [tokens, in], float32, float16 or uint8.
-        scale: float32 [tokens, 1] for 8 bits, else None.
-        rounding: What 8-bit products need besides.
+        zero: uint8 [], the byte that stands for 0; None where there are no bytes.
+        factor: float32 [] or [1], the scale of all tokens, no constant; None where there are no bytes.
+        scale: float32 [tokens, 1], the scale of each token; None if it has none.
     """
 
     value: ir.Value
-    scale: ir.Value | None
-    rounding: Rounding
+    zero: ir.Value | None = None
+    factor: ir.Value | None = None
+    scale: ir.Value | None = None
+
+    def rows(self, op: Op, rows: ir.Value) -> Self:
+        """Return some of the tokens."""
+        scale = None if self.scale is None else op.Gather(self.scale, rows)
+        return replace(self, value=op.Gather(self.value, rows), scale=scale)
 
 
 def operand(op: Op, x: ir.Value | Scaled, precision: Precision, rounding: Rounding) -> Operand:
     """Return activations [tokens, in] as the products of a precision read them."""
     given = x if isinstance(x, Scaled) else Scaled(x)
     if precision is Precision.INT8:
-        return quantized_operand(op, given, rounding)
+        return rounded_by_token(op, given, rounding)
     value = given.applied(op)
-    return Operand(op.Cast(value, to=HALF) if precision is Precision.FLOAT16 else value, None, rounding)
+    if precision is Precision.INT8_PER_TENSOR:
+        q, scale, zero = op.DynamicQuantizeLinear(value, _outputs=3)
+        return Operand(q, zero, scale)
+    return Operand(op.Cast(value, to=HALF) if precision is Precision.FLOAT16 else value)
 
 
-def quantized_operand(op: Op, x: Scaled, rounding: Rounding) -> Operand:
-    """Return activations in 8 bits. A scale that they have already changes nothing but the scale of the result."""
-    most = op.ReduceMax(op.Abs(x.value), [-1], keepdims=0)  # [tokens]
-    step = op.Mul(op.Max(most, SMALLEST), float(np.float32(1 / 127)))
-    q = op.QuantizeLinear(x.value, step, rounding.zeros, axis=0)
-    scale = op.Unsqueeze(step, [1])
-    return Operand(q, scale if x.scale is None else op.Mul(scale, x.scale), rounding)
+def rounded_by_token(op: Op, x: Scaled, rounding: Rounding) -> Operand:
+    """Return activations in 8 bits, each token with its own scale.
+
+    A scale that they have already changes nothing but the scale of the result. A token of zeros is divided by a scale
+    of 0, and whatever bytes that makes are multiplied by it again.
+    """
+    most = op.ReduceMax(op.Abs(x.value), [-1], keepdims=1)  # [tokens, 1]
+    step = op.Mul(most, float(np.float32(1 / 127)))
+    q = op.QuantizeLinear(x.value, op.Squeeze(step, [1]), rounding.zeros, axis=0)
+    return Operand(q, rounding.zero, rounding.one, step if x.scale is None else op.Mul(step, x.scale))
 
 
 class Stored(nn.Module):
@@ -118,12 +134,12 @@ class Product(Stored):
         super().__init__()
         self.matrix, self.first, self.outputs, self.precision = matrix, first, outputs, precision
         self.weight = nn.Parameter([inputs, outputs], STORED_AS[precision])
-        if precision is Precision.INT8:
+        if STORED_AS[precision] is INT8:
             self.scale = nn.Parameter([outputs])
 
     def forward(self, op: Op, x: Operand) -> Scaled:
         """[tokens, in] -> [tokens, out]."""
-        if self.precision is Precision.INT8:
+        if STORED_AS[self.precision] is INT8:
             return Scaled(integer_product(op, x, self.weight, self.scale), x.scale)
         product = op.MatMul(x.value, self.weight)
         return Scaled(op.Cast(product, to=FLOAT) if self.precision is Precision.FLOAT16 else product)
@@ -131,7 +147,7 @@ class Product(Stored):
     def store(self, weights: Weights, file: WeightsFile) -> None:
         """Write the matrix as [in, out], so that MatMul reads it from the file without a transpose."""
         rows = weights.rows(f"{self.matrix}.weight", self.first, self.first + self.outputs)
-        if self.precision is Precision.INT8:
+        if STORED_AS[self.precision] is INT8:
             integers, scales = quantized(rows)
             file.store(self.scale, [scales])
             file.store(self.weight, [integers.T])
@@ -144,8 +160,8 @@ def integer_product(op: Op, x: Operand, weight: ir.Value, scales: ir.Value) -> i
 
     ONNX Runtime fuses this into one operator where the scales are multiplied by what is not a constant.
     """
-    total = op.Cast(op.MatMulInteger(x.value, weight, x.rounding.zero), to=FLOAT)
-    return op.Mul(total, op.Mul(x.rounding.one, scales))
+    total = op.Cast(op.MatMulInteger(x.value, weight, x.zero), to=FLOAT)
+    return op.Mul(total, op.Mul(x.factor, scales))
 
 
 class Norm(Stored):

@@ -184,37 +184,37 @@ def reduce_part(op: Op, logits: ir.Value, first: int, columns: Columns, asked: A
     best, group = op.TopK(maxima, [1], _outputs=2)  # [n, 1]; the lowest of equals
     inside = row_of(op, grouped(op, left, columns), group)  # [n, GROUP]
     at = op.ArgMax(inside, axis=1)  # [n, 1]; the lowest of equals
-    below = op.Sub(left, best)
-    weights = op.Exp(below)
+    column = op.Add(op.Mul(group, GROUP), at)
 
-    def others(op: Op, weights: ir.Value, inverse: ir.Value | None) -> ir.Value:
-        """Sum the weights of all columns but the best one's."""
-        by_group = op.ReduceSum(grouped(op, weights, columns), [2], keepdims=0)
+    def others(op: Op, logits: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """Sum exp(logit - best) of all columns but the best one's."""
+        shares = op.Softmax(logits)
+        by_group = op.ReduceSum(grouped(op, shares, columns), [2], keepdims=0)
         distant = op.Where(op.Equal(range_of(op, columns.groups), group), 0.0, by_group)
-        inner = op.Sub(inside, best)
-        inner = op.Exp(inner if inverse is None else op.Mul(inner, inverse))
+        inner = row_of(op, grouped(op, shares, columns), group)
         near = op.Where(op.Equal(range_of(op, GROUP), at), 0.0, inner)
-        return op.Add(op.ReduceSum(distant, [1]), op.ReduceSum(near, [1]))
+        own = op.GatherElements(inner, at, axis=1)
+        return op.Div(op.Add(op.ReduceSum(distant, [1]), op.ReduceSum(near, [1])), own), shares, own
 
-    rest = others(op, weights, None)
+    rest, shares, own = others(op, left)
     return Reduced(
         left,
         found,
         maxima,
         best,
-        op.Add(op.Add(op.Mul(group, GROUP), at), first),
+        op.Add(column, first),
         rest,
         choose(
             op,
             sums.tempers,
-            lambda op: others(op, op.Exp(op.Mul(below, sums.inverse)), sums.inverse),
+            lambda op: others(op, op.Mul(left, sums.inverse))[0],
             lambda op: op.Identity(rest),
             "tempered",
         ),
         choose(
             op,
             sums.wants_entropy,
-            lambda op: op.ReduceSum(op.Mul(weights, below), [1]),
+            lambda op: op.Div(op.ReduceSum(op.Mul(shares, op.Sub(left, best)), [1]), own),
             lambda op: op.Identity(rest),
             "below",
         ),
