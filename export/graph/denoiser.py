@@ -13,10 +13,11 @@ from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.graph.head import Embeddings, Head, Table
 from diffutron_ort_export.graph.layers import KeyValue, Layer, Past, Rotation, Rows, Sizes, Tokens
+from diffutron_ort_export.graph.masking import CERTAIN, flat_mask, masks, sequences
 from diffutron_ort_export.graph.precision import TABLE_MATRIX, Precisions
 from diffutron_ort_export.graph.products import ZERO, Norm, Rounding, Stored
 from diffutron_ort_export.graph.reductions import Options, Predictions, reduce_logits
-from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, MASKED, Op
+from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, Op
 from diffutron_ort_export.graph.vocabulary import Columns, Ids
 from diffutron_ort_export.graph.weights_file import WeightsFile
 
@@ -33,11 +34,12 @@ class Denoiser(nn.Module):
         shape: The network's shape.
         columns: The columns of the logits.
         precisions: How the products with each matrix are computed.
+        masked: Added to masked scores.
     """
 
-    def __init__(self, shape: Shape, columns: Columns, precisions: Precisions) -> None:
+    def __init__(self, shape: Shape, columns: Columns, precisions: Precisions, masked: float) -> None:
         super().__init__("")
-        self.shape, self.columns = shape, columns
+        self.shape, self.columns, self.masked = shape, columns, masked
         self.embeddings = Embeddings(shape, Table(shape, columns, precisions[TABLE_MATRIX]))
         self.layers = nn.ModuleList([Layer(shape, i, precisions) for i in range(shape.layers)])
         self.final_norm = Norm("model.final_norm", shape.hidden_size, shape.norm_eps)
@@ -69,7 +71,7 @@ class Denoiser(nn.Module):
         return Tokens(
             sizes=Sizes(*sizes),
             rotations=self.rotations(op, line),
-            masks=masks(op, positions, keys, shape.window),
+            masks=masks(op, positions, keys, shape.window, self.masked),
             rounding=Rounding.of(op, zero_point(op), op.Shape(line)),
         )
 
@@ -90,7 +92,7 @@ class Denoiser(nn.Module):
             Tokens(
                 sizes=Sizes(*sizes),
                 rotations=[each.rows(op, rows) for each in tokens.rotations],
-                masks=[flat_mask(op, mask, rows, given["position_ids"]) for mask in tokens.masks],
+                masks=[flat_mask(op, mask, rows, given["position_ids"], self.masked) for mask in tokens.masks],
                 rounding=Rounding.of(op, tokens.rounding.zero, count),
             ),
         )
@@ -114,34 +116,6 @@ def rotation(op: Op, positions: ir.Value, theta: float, head_size: int) -> Rotat
     frequencies = (1.0 / np.float32(theta) ** exponents).astype(np.float32)
     angles = op.Mul(op.Cast(op.Unsqueeze(positions, [1]), to=FLOAT), frequencies.tolist())  # [tokens, head_size / 2]
     return Rotation(op.Cos(angles), op.Sin(angles))
-
-
-def masks(op: Op, queries: ir.Value, keys: ir.Value, window: int) -> Sequence[ir.Value]:
-    """Return the additive masks of local and of global layers, each [batch, 1, seq, total].
-
-    Args:
-        op: The builder.
-        queries: The positions of the computed tokens, int64 [batch, seq].
-        keys: The positions of the past and of the computed tokens, int64 [batch, total]; -1 is none.
-        window: The window of a local layer, which sees the keys with |i - j| <= window / 2.
-    """
-    across, down = op.Unsqueeze(keys, [1, 2]), op.Unsqueeze(queries, [1, 3])
-    valid = op.GreaterOrEqual(across, 0)
-    near = op.And(op.LessOrEqual(op.Abs(op.Sub(down, across)), window // 2), valid)
-    return [op.Where(seen, 0.0, MASKED) for seen in (near, op.Expand(valid, op.Shape(near)))]
-
-
-def flat_mask(op: Op, mask: ir.Value, rows: ir.Value, positions: ir.Value) -> ir.Value:
-    """Return the mask for rows over the keys of all sequences: [batch, 1, seq, total] -> [1, 1, n, batch * total]."""
-    total, batch = op.Shape(mask, start=3), op.Squeeze(op.Shape(positions, end=1))
-    wanted = op.Gather(op.Reshape(mask, op.Concat([-1, 1], total, axis=0)), rows)  # [n, 1, total]
-    own = op.Equal(op.Unsqueeze(op.Range(0, batch, 1), [0]), op.Unsqueeze(sequences(op, rows, positions), [1]))
-    return op.Unsqueeze(op.Reshape(op.Where(op.Unsqueeze(own, [2]), wanted, MASKED), [0, -1]), [0, 1])
-
-
-def sequences(op: Op, rows: ir.Value, positions: ir.Value) -> ir.Value:
-    """Return the sequence of each row, int64 [n]."""
-    return op.Div(rows, op.Shape(positions, start=1))
 
 
 def at_least_one_row(op: Op, x: ir.Value) -> ir.Value:
@@ -175,10 +149,10 @@ def only_asked(op: Op, found: Predictions, given: Inputs) -> Predictions:
     return Predictions(*(op.Slice(value, [0], count, [0]) for value in found))
 
 
-def build(shape: Shape, columns: Columns, precisions: Precisions) -> tuple[ir.Model, Denoiser]:
+def build(shape: Shape, columns: Columns, precisions: Precisions, masked: float) -> tuple[ir.Model, Denoiser]:
     """Return the model, whose parameters have no values yet, and the module that they belong to."""
     graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="denoiser")
-    builder, denoiser = GraphBuilder(graph), Denoiser(shape, columns, precisions)
+    builder, denoiser = GraphBuilder(graph), Denoiser(shape, columns, precisions, masked)
     sizes = {"hidden": shape.hidden_size, "k": columns.top, "columns": columns.count}
     given = {
         value.name: builder.input(
@@ -205,7 +179,9 @@ def build(shape: Shape, columns: Columns, precisions: Precisions) -> tuple[ir.Mo
     return model, denoiser
 
 
-def write_denoiser(source: Source, path: Path, precisions: Precisions, provenance: Mapping[str, str]) -> None:
+def write_denoiser(
+    source: Source, path: Path, precisions: Precisions, provenance: Mapping[str, str], masked: float = CERTAIN
+) -> None:
     """Write a checkpoint's graph, and its weights into a file beside it, a matrix at a time.
 
     Args:
@@ -213,9 +189,10 @@ def write_denoiser(source: Source, path: Path, precisions: Precisions, provenanc
         path: The path of the graph; the weights go to this path with `.data` appended.
         precisions: How the products with each matrix are computed.
         provenance: The graph's metadata.
+        masked: Added to masked scores; `masked_score` chooses it.
     """
     columns = Columns.of(source.shape.vocab_size, source.output_vocabulary)
-    model, denoiser = build(source.shape, columns, precisions)
+    model, denoiser = build(source.shape, columns, precisions, masked)
     model.metadata_props.update(provenance)
     with WeightsFile(path.with_name(f"{path.name}.data")) as file:
         denoiser.store(source, file)

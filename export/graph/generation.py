@@ -30,7 +30,7 @@ PLACEHOLDERS = Opset("diffutron_ort", 1)
 
 
 @script(PLACEHOLDERS, default_opset=op)
-def denoise(input_ids, position_ids, rows, seen_ids, repetition_penalty, temperature):
+def denoise(input_ids, position_ids, rows, seen_ids, repetition_penalty, temperature, want_logits):
     """Run a pass; inputs and outputs are those of the denoiser with the same names."""
     nothing = op.Identity(temperature)
     return op.Identity(rows), nothing, nothing, nothing, nothing
@@ -240,7 +240,9 @@ def generate(
         block = op.Gather(each_block, i)
         is_mask = before == mask
         rows = op.Compress(places, op.And(is_mask, places < start + (block + 1) * block_length))
-        seen = op.Unsqueeze(op.Compress(before, op.Not(op.Or(is_mask, before == eos))), [0])
+        unsorted = op.Compress(before, op.Not(op.Or(is_mask, before == eos)))
+        ascending, _ = op.TopK(unsorted, op.Shape(unsorted), largest=0)
+        seen = op.Unsqueeze(ascending, [0])
         top_ids, top_logits, rest, rest_tempered, logits = denoise(
             op.Unsqueeze(before, [0]),
             op.Unsqueeze(places, [0]),
@@ -248,6 +250,7 @@ def generate(
             seen,
             op.Reshape(repetition_penalty, [1]),
             op.Reshape(tempering, [1]),
+            drawing,
         )
         u = op.Where(drawing, uniform(seed, block, op.Gather(each_step, i), rows), 0.0)
         tokens, against = draw_tokens(

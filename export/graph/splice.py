@@ -10,10 +10,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass, NameFixPass, RemoveUnusedNodesPass
 from onnx_ir.tape import Tape
+from onnxscript import OnnxFunction
 
 from diffutron_ort_export.graph.generation import PLACEHOLDERS, denoise, generate
-from diffutron_ort_export.graph.network import KEPT, PLACE
-from diffutron_ort_export.graph.onnx_graph import rows_of
+from diffutron_ort_export.graph.vocabulary import KEPT, PLACE
 
 IR_VERSION = 10
 """The denoiser's IR version, which every allowed release of ONNX Runtime reads."""
@@ -58,12 +58,18 @@ def placeholder(model: ir.Model, name: str) -> ir.Node:
     return node
 
 
+def names(function: OnnxFunction) -> list[str | None]:
+    """Return the names of a function's inputs."""
+    return [value.name for value in function.function_ir.inputs]
+
+
 def splice_denoiser(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
     """Replace a placeholder by the denoiser's nodes, and move its initializers to the outermost graph."""
-    given = dict(zip([value.name for value in denoise.function_ir.inputs], node.inputs, strict=True))
+    given = dict(zip(names(denoise), node.inputs, strict=True))
     results = {value.name: value for value in inner.outputs}
+    given["target_ids"] = no_targets(node, outer)
     for value in inner.inputs:
-        ir.convenience.replace_all_uses_with(value, given.get(value.name) or empty_past(outer, value))
+        ir.convenience.replace_all_uses_with(value, given.get(value.name) or empty(outer, value))
     for name in list(inner.initializers):
         outer.register_initializer(inner.initializers.pop(name))
     inner.outputs.clear()
@@ -81,13 +87,25 @@ def replace(node: ir.Node, nodes: Sequence[ir.Node], results: Sequence[ir.Value]
     graph.remove(node, safe=True)
 
 
-def empty_past(outer: ir.Graph, past: ir.Value) -> ir.Value:
-    """Return an empty past, one sequence without tokens, for an input of the past."""
-    assert past.shape is not None, "inputs have shapes"
-    assert past.dtype is not None, "inputs have types"
-    sizes: dict[str | None, int] = {"batch": 1, "past": 0}
-    shape = [size if isinstance(size, int) else sizes[size.value] for size in past.shape]
-    return constant(outer, f"no_{past.name}", np.zeros(shape, past.dtype.numpy()))
+def no_targets(node: ir.Node, outer: ir.Graph) -> ir.Value:
+    """Insert before a placeholder what makes no target ids for each of its rows, int64 [n, 0]."""
+    rows, tape = node.inputs[names(denoise).index("rows")], Tape()
+    assert rows is not None, "the operator requires it"
+    count = tape.op("Shape", [rows])
+    shape = tape.op("Concat", [count, constant(outer, "zero_columns", np.zeros(1, np.int64))], {"axis": 0})
+    targets = tape.op("ConstantOfShape", [shape], {"value": ir.tensor(np.zeros(1, np.int64))})
+    assert node.graph is not None, "the node is in a graph"
+    node.graph.insert_before(node, tape.nodes)
+    return targets
+
+
+def empty(outer: ir.Graph, given: ir.Value) -> ir.Value:
+    """Return what to give the denoiser for an input that the loop has no use for: nothing, of one sequence."""
+    assert given.shape is not None, "inputs have shapes"
+    assert given.dtype is not None, "inputs have types"
+    sizes: dict[str | None, int] = {"batch": 1}
+    shape = [size if isinstance(size, int) else sizes.get(size.value, 0) for size in given.shape]
+    return constant(outer, f"no_{given.name}", np.zeros(shape, given.dtype.numpy()))
 
 
 def splice_widening(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
@@ -95,7 +113,7 @@ def splice_widening(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
     [logits], tape = node.inputs, Tape()
     assert logits is not None, "the operator requires it"
     if KEPT in inner.initializers:
-        size = constant(outer, "vocabulary", np.array([rows_of(inner.initializers[PLACE])], np.int64))
+        size = constant(outer, "vocabulary", np.array([inner.initializers[PLACE].shape[0]], np.int64))
         rows = tape.op("Shape", [logits], {"end": 1})
         never = constant(outer, "never", np.array(-np.inf, np.float32))
         empty = tape.op("Expand", [never, tape.op("Concat", [rows, size], {"axis": 0})])

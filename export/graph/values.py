@@ -10,9 +10,6 @@ Op: TypeAlias = Any
 FLOAT, HALF, INT64, INT32 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT64, ir.DataType.INT32
 INT8, UINT8, BOOL = ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.BOOL
 
-MASKED = -60.0
-"""Added to a masked score. Finite: with −inf a row that sees nothing is NaN in several releases of ONNX Runtime."""
-
 
 def branch(op: Op, build: Any, name: str, count: int = 1, dtype: ir.DataType = FLOAT) -> ir.Graph:
     """Return a branch of an If, with `count` outputs of one type.

@@ -23,6 +23,9 @@ PART = 32_000
 TOP = 64
 """The number of candidates that the graph returns for each row."""
 
+KEPT, PLACE = "kept_ids", "table_rows"
+"""The initializers of an output vocabulary: the id of each column, and the table's row of each id."""
+
 MASK = SPECIAL_IDS["mask"]
 """An id that every output vocabulary contains."""
 
@@ -103,8 +106,8 @@ class Ids:
     def __init__(self, op: Op, columns: Columns) -> None:
         self.columns = columns
         if columns.kept is not None:
-            self._kept = op.builder.initializer(ir.tensor(columns.kept), "kept")
-            self._place = op.builder.initializer(ir.tensor(columns.places()), "place")
+            self._kept = op.builder.initializer(ir.tensor(columns.kept), KEPT)
+            self._place = op.builder.initializer(ir.tensor(columns.places()), PLACE)
 
     def table_rows(self, op: Op, ids: ir.Value) -> ir.Value:
         """Return the table's rows of ids."""
