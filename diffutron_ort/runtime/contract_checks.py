@@ -46,6 +46,19 @@ def check_signature(session: Any, name: str, inputs: Sequence[Value], outputs: S
             raise BundleError(f"{path} is not a {name}: its {kind}s differ in {brief(wrong)}; export the model again")
 
 
+def check_layers(session: Any, path: Path, bundle: Bundle) -> None:
+    """Compare the number of layers whose keys and values an opened denoiser takes with the manifest.
+
+    Raises:
+        BundleError: They differ. A graph that takes none is left to `check_signature`.
+    """
+    found = sum(value.name.startswith("past_key.") for value in session.get_inputs())
+    if found and found != bundle.layers:
+        raise BundleError(
+            f"{path} has {found} layers in past_key, but its manifest says {bundle.layers}; export the model again"
+        )
+
+
 def check_sizes(session: Any, path: Path, bundle: Bundle) -> None:
     """Compare the axes of an opened denoiser whose size the model fixes with the manifest.
 

@@ -21,7 +21,13 @@ from diffutron_ort.runtime.contract import (
     Value,
     for_layers,
 )
-from diffutron_ort.runtime.contract_checks import check_kept, check_predictions, check_signature, check_sizes
+from diffutron_ort.runtime.contract_checks import (
+    check_kept,
+    check_layers,
+    check_predictions,
+    check_signature,
+    check_sizes,
+)
 from diffutron_ort.runtime.cpu import choose_threads
 from diffutron_ort.runtime.forks import fork_count
 from diffutron_ort.runtime.graph_guard import DENOISER
@@ -171,6 +177,7 @@ class Session:
             self._bundle, self._variant, DENOISER, providers=providers, threads=self.threads, spin=self.spin
         )
         _require(self._asked, session.get_providers())
+        check_layers(session, self._path, self._bundle)
         inputs, outputs = (for_layers(table, self._bundle.layers) for table in (DENOISER_INPUTS, DENOISER_OUTPUTS))
         check_signature(session, DENOISER.name, inputs, outputs, self._path)
         check_sizes(session, self._path, self._bundle)

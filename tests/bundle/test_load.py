@@ -100,8 +100,10 @@ def test_an_altered_file_is_named(broken, name):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda m: m.update(format=2), "has format 2; this release reads format 1"),
-        (lambda m: m.pop("format"), "has format None"),
+        (lambda m: m.update(format=3), "has format 3, and this release reads format 2; upgrade it: pip install"),
+        (lambda m: m.update(format=0), "bundle of format 0, which this release does not read; export the model again"),
+        (lambda m: m.pop("format"), "has format None; this release reads format 2"),
+        (lambda m: m.update(format="2"), "has format '2'; this release reads format 2"),
         (lambda m: m.pop("special_ids"), "has no special_ids"),
         (lambda m: m.update(files=[]), "files is \\[\\], expected an object"),
         (lambda m: m.update(context_length=0), "context_length is 0"),
@@ -153,8 +155,28 @@ def test_a_malformed_manifest_is_refused(broken, change, found):
 )
 def test_a_manifest_whose_sizes_differ_from_the_graph_is_refused(broken, name, found):
     edit_manifest(broken, lambda m: m.update({name: m[name] + 1}))
-    with pytest.raises(BundleError, match=rf"denoiser\.onnx has {found} in \w+, but its manifest says"):
+    with pytest.raises(BundleError, match=rf"denoiser\.onnx has {found} in [\w.]+, but its manifest says"):
         Diffutron.from_pretrained(broken)
+
+
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [
+        ({"name": "nano", "revision": None, "adapter": None}, "diffutron-ort export nano OUT"),
+        ({"name": "a/B-0.3", "revision": "0123ab"}, "diffutron-ort export a/B-0.3 OUT --revision 0123ab"),
+        ({"name": "a/b", "adapter": "lora"}, "diffutron-ort export a/b OUT --adapter lora"),
+        ({"name": "a/b; rm -rf ~", "revision": "$(id)"}, "diffutron-ort export SOURCE OUT"),
+        ({"name": ["a/b"], "revision": 5}, "diffutron-ort export SOURCE OUT"),
+        ("nano", "diffutron-ort export SOURCE OUT"),
+        (None, "diffutron-ort export SOURCE OUT"),
+    ],
+)
+def test_a_bundle_of_format_1_is_refused_with_the_command_that_exports_it_again(broken, source, command):
+    edit_manifest(broken, lambda m: m.update(format=1, source=source))
+    with pytest.raises(BundleError, match="describes a bundle of format 1, which this release does not read") as caught:
+        Diffutron.from_pretrained(broken)
+    assert str(caught.value).endswith(f"; export the model again: {command}")
+    assert "\n" not in str(caught.value)
 
 
 def edit_options(folder, **options):
@@ -250,7 +272,6 @@ def test_an_integer_may_be_written_as_a_float(broken):
         lambda m: m.update(source={"name": 5}),
         lambda m: m["special_ids"].update(extra=9),
         lambda m: m["stop_sequences"][0].update(ids=[10**6]),
-        lambda m: m["variants"]["fp32"].update(alone="yes"),
         lambda m: m["variants"]["fp32"].update(batch_invariant="yes"),
         lambda m: m["variants"]["fp32"].update(providers="cpu"),
         lambda m: m["variants"]["fp32"].update(providers=[]),
@@ -273,11 +294,11 @@ def test_an_unknown_variant_is_refused(broken):
 
 
 def keys(**said):
-    """Return a change of what the manifest says about int8, which in nano's is `alone`; None removes a key."""
+    """Return a change of what the manifest says about int8."""
 
     def change(manifest):
         variant = manifest["variants"]["int8"]
-        variant.update({"batch_invariant": None, "alone": None, "providers": None} | said)
+        variant.update({"batch_invariant": None, "providers": None} | said)
 
     return change
 
@@ -286,13 +307,10 @@ def keys(**said):
     ("said", "batch_invariant", "providers"),
     [
         ({}, True, None),
-        ({"alone": False}, True, None),
-        ({"alone": True}, False, ("cpu",)),  # bundles of older releases
         ({"batch_invariant": True}, True, None),
         ({"batch_invariant": False}, False, None),
-        ({"batch_invariant": False, "alone": True, "providers": ["cpu", "openvino"]}, False, ("cpu", "openvino")),
+        ({"batch_invariant": False, "providers": ["cpu", "openvino"]}, False, ("cpu", "openvino")),
         ({"batch_invariant": True, "providers": ["cpu"]}, True, ("cpu",)),
-        ({"batch_invariant": True, "alone": True}, True, ("cpu",)),
     ],
 )
 def test_a_variant_says_whether_it_is_batch_invariant_and_where_it_runs(broken, said, batch_invariant, providers):

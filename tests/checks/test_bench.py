@@ -50,7 +50,7 @@ def test_the_cached_pass_computes_the_predicted_rows_alone_and_says_the_same(mod
     assert len(full.rows) == len(cached.rows) == cached.input_ids.shape[1] == rows
     assert full.past is None
     assert (cached.past.position_ids >= 0).sum() == length - rows
-    logits = [model.forward(batch, logits=True).logits for batch in (full, cached)]
+    logits = [model.forward(replace(batch, want_logits=True)).logits for batch in (full, cached)]
     np.testing.assert_allclose(*logits, atol=1e-4)
 
 

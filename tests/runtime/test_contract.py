@@ -13,7 +13,7 @@ from diffutron_ort.config import GenerationConfig
 from diffutron_ort.runtime import contract
 from diffutron_ort.runtime.contract import PassInput, Past, Predictions
 from diffutron_ort.runtime.generation import Generated
-from diffutron_ort.runtime.kv_cache import Store
+from diffutron_ort.runtime.kv_cache import LayerKV
 
 TABLES = {
     "denoiser": (contract.DENOISER_INPUTS, contract.DENOISER_OUTPUTS),
@@ -43,8 +43,12 @@ def test_the_names_by_hand():
         "position_ids",
         "rows",
         "seen_ids",
+        "suppress_ids",
         "repetition_penalty",
         "temperature",
+        "target_ids",
+        "want_logits",
+        "want_entropy",
     )
     assert contract.REDUCTIONS == ("top_ids", "top_logits", "rest", "rest_tempered", "entropy")
     assert set(contract.GENERATION_OPTIONS) < set(field_names(GenerationConfig))
@@ -53,13 +57,21 @@ def test_the_names_by_hand():
 def test_a_pass_input_has_the_denoisers_inputs():
     assert field_names(PassInput) == [*contract.OWN_INPUTS, "past", "return_kv"]
     past = [value for value in contract.DENOISER_INPUTS if "past" in value.axes]
-    assert names(past) == [f"past_{name}" for name in (field_names(Past)[0], *Store._fields)]
+    assert names(past) == [f"past_{name}" for name in (field_names(Past)[0], *LayerKV._fields)]
+    assert names(value for value in past if value.per_layer) == names(past[1:])
 
 
 def test_predictions_have_the_denoisers_outputs():
-    kept = [value.name for value in contract.DENOISER_OUTPUTS if "layers" in value.axes]
-    assert tuple(kept) == Store._fields
+    kept = [value.name for value in contract.DENOISER_OUTPUTS if value.per_layer]
+    assert tuple(kept) == LayerKV._fields
     assert field_names(Predictions) == [n for n in names(contract.DENOISER_OUTPUTS) if n not in kept] + ["kv_caches"]
+
+
+def test_the_values_of_a_layer_stand_together():
+    inputs = contract.for_layers(contract.DENOISER_INPUTS, 2)
+    assert names(inputs)[-4:] == ["past_key.0", "past_value.0", "past_key.1", "past_value.1"]
+    assert names(inputs)[:-4] == [value.name for value in contract.DENOISER_INPUTS if not value.per_layer]
+    assert not any(value.per_layer for value in inputs)
 
 
 def test_generated_has_the_generation_graphs_outputs():
@@ -77,9 +89,10 @@ def test_nanos_graphs_are_as_the_table_says(variant, which):
     files = bundle.variants[variant]
     path = bundle.folder / (files.graph if which == "denoiser" else files.generate)
     graph = onnx.load(path, load_external_data=False).graph
-    sizes = {"layers": bundle.layers, "hidden": bundle.hidden_size, "k": 64, "columns": bundle.columns}
+    sizes = {"hidden": bundle.hidden_size, "k": 64, "columns": bundle.columns}
     assert set(sizes) == set(contract.MODEL_AXES)
-    for table, values in zip(TABLES[which], (graph.input, graph.output), strict=True):
+    for rows, values in zip(TABLES[which], (graph.input, graph.output), strict=True):
+        table = contract.for_layers(rows, bundle.layers)
         assert names(table) == names(values)
         for row, value in zip(table, values, strict=True):
             tensor = value.type.tensor_type

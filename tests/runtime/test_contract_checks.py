@@ -1,6 +1,7 @@
 """Graphs that return what no denoiser, and no generation, can return: errors of ours that name the output."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.errors import BundleError, DiffutronError, NumericsError, ProviderError
 from diffutron_ort.runtime import contract_checks
 from diffutron_ort.runtime import session as session_module
-from diffutron_ort.runtime.contract import Predictions
+from diffutron_ort.runtime.contract import REDUCTIONS, Predictions
 from diffutron_ort.runtime.generation import Generation
-from diffutron_ort.runtime.kv_cache import Store
 from diffutron_ort.runtime.session import Session
 from diffutron_ort.sampler.sampling import odds_against
+from tests.passes import pass_input
 
 ROWS, K, COLUMNS, VOCABULARY = 31, 64, 2023, 2023
 
@@ -31,6 +32,32 @@ class Lying:
     def run(self, names, feeds):
         found = dict(zip(names, self.session.run(names, feeds), strict=True))
         return [self.changes[n](v) if n in self.changes else v for n, v in found.items()]
+
+    def io_binding(self):
+        return Binding(self.session.io_binding(), self.changes)
+
+    def run_with_iobinding(self, binding):
+        self.session.run_with_iobinding(binding.binding)
+
+
+class Binding:
+    """A binding of ONNX Runtime whose outputs are altered."""
+
+    def __init__(self, binding, changes):
+        self.binding, self.changes, self.names = binding, changes, []
+
+    def __getattr__(self, name):
+        return getattr(self.binding, name)
+
+    def bind_output(self, name, *device):
+        self.names.append(name)
+        self.binding.bind_output(name, *device)
+
+    def get_outputs(self):
+        return [self._altered(*output) for output in zip(self.names, self.binding.get_outputs(), strict=True)]
+
+    def _altered(self, name, value):
+        return SimpleNamespace(numpy=lambda: self.changes[name](value.numpy())) if name in self.changes else value
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +89,11 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("name", ["top_ids", "top_logits", "rest", "rest_tempered", "entropy", "logits"])
+@pytest.mark.parametrize("name", [*REDUCTIONS, "target_logits", "logits"])
 def test_an_output_of_another_type_or_shape_is_named(honest, name, change):
-    if name in ("rest", "rest_tempered", "entropy") and change is SHAPES["no candidates"]:
-        change = SHAPES["no rows"]  # it has no axis of candidates
-    options = {"suppress_tokens": (9,)} if name == "logits" else {}
+    if name not in ("top_ids", "top_logits", "logits") and change is SHAPES["no candidates"]:
+        change = SHAPES["no rows"]  # it has no axis of candidates, or nothing on it
+    options = {"cfg_scale": 0.5} if name == "logits" else {}
     model = lying(honest, **{name: change})
     said = "top_ids|top_logits" if name in ("top_ids", "top_logits") else name
     with pytest.raises(BundleError, match=rf"denoiser\.onnx returned ({said}) as .*, not (int64|float32) \["):
@@ -84,19 +111,19 @@ def test_candidates_may_be_fewer_but_not_more_than_there_are_pieces():
     zeros = np.zeros
     predictable = np.ones(10, bool)
     predictable[3] = False
-    floats = (zeros(2, np.float32),) * 3
+    floats, batch = (zeros(2, np.float32),) * 3, pass_input(zeros((1, 2), np.int64), zeros((1, 2), np.int64), [0, 1])
 
     def predictions(k, ids=0):
         top_ids = np.full((2, k), ids)
-        return Predictions(top_ids, zeros((2, k), np.float32), *floats)
+        return Predictions(top_ids, zeros((2, k), np.float32), *floats, zeros((2, 0), np.float32))
 
     for k in (1, 9):
-        contract_checks.check_predictions(predictions(k), 2, predictable, "p")
+        contract_checks.check_predictions(predictions(k), batch, predictable, "p")
     for k in (0, 10, 64):
         with pytest.raises(BundleError, match="top_ids"):
-            contract_checks.check_predictions(predictions(k), 2, predictable, "p")
+            contract_checks.check_predictions(predictions(k), batch, predictable, "p")
     with pytest.raises(BundleError, match="output vocabulary"):
-        contract_checks.check_predictions(predictions(4, ids=3), 2, predictable, "p")
+        contract_checks.check_predictions(predictions(4, ids=3), batch, predictable, "p")
 
 
 @pytest.mark.filterwarnings("error")
@@ -129,23 +156,24 @@ class Value:
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [
-        ("tensor(float16)", [6, 1, 40, 256]),
-        ("tensor(float)", [6, 1, 41, 256]),
-        ("tensor(float)", [5, 1, 40, 256]),
-        ("tensor(float)", [6, 2, 40, 256]),
-        ("tensor(float)", [6, 1, 40, 255]),
+        ("tensor(float16)", [1, 40, 256]),
+        ("tensor(float)", [1, 41, 256]),
+        ("tensor(float)", [2, 40, 256]),
+        ("tensor(float)", [1, 40, 255]),
+        ("tensor(float)", [6, 1, 40, 256]),
         ("tensor(float)", []),
     ],
 )
-@pytest.mark.parametrize("which", Store._fields)
+@pytest.mark.parametrize("which", [0, 7, 11])
 def test_keys_and_values_have_the_passes_shape(honest, monkeypatch, kind, shape, which):
 
-    def check_store(store, sizes, path):
-        lies = [sizes["seq"] + size - 40 if axis == 2 else size for axis, size in enumerate(shape)]
-        contract_checks.check_store(store._replace(**{which: Value(kind, lies)}), sizes, path)
+    def check_kept(values, sizes, path):
+        lies = [sizes["seq"] + size - 40 if axis == len(shape) - 2 else size for axis, size in enumerate(shape)]
+        contract_checks.check_kept([*values[:which], Value(kind, lies), *values[which + 1 :]], sizes, path)
 
-    monkeypatch.setattr(session_module, "check_store", check_store)
-    with pytest.raises(BundleError, match=rf"returned {which} as tensor\(float.*, not float32 \[6, 1, "):
+    monkeypatch.setattr(session_module, "check_kept", check_kept)
+    name = rf"{('key', 'value')[which % 2]}\.{which // 2}"
+    with pytest.raises(BundleError, match=rf"returned {name} as tensor\(float.*, not float32 \[1, "):
         honest.generate("x", cache="block", max_new_tokens=40, block_length=8)
 
 
@@ -154,7 +182,15 @@ def test_numbers_that_are_none_are_an_error_of_ours(honest, name):
     for value in (np.nan, np.inf, -np.inf):
         model = lying(honest, **{name: lambda v, value=value: np.full_like(v, value)})
         with pytest.raises(NumericsError, match="not finite"):
-            model.generate("x", steps=2, max_new_tokens=4)
+            model.generate("x", steps=2, max_new_tokens=4, commit="entropy")
+
+
+def test_entropies_that_nobody_wants_are_not_looked_at(honest):
+    model = lying(honest, entropy=lambda v: np.full_like(v, np.nan))
+    question, options = "On iki artı beş kaç eder?", {"cache": "block", "block_length": 16}
+    assert model.generate(question, **options) == honest.generate(question, **options) == "on yedi"
+    with pytest.raises(NumericsError, match="not finite"):
+        model.generate(question, refresh_entropy=0.5, **options)
 
 
 def test_sums_below_zero_and_candidates_out_of_order_are_an_error_of_ours(honest):
@@ -225,7 +261,7 @@ def test_whatever_onnxruntime_raises_is_an_error_of_ours(honest, error):
         raise error
 
     model = lying(honest)
-    model.forward._session.run = fail
+    model.forward._session.run_with_iobinding = model.forward._session.run = fail
     generation = Generation(load_bundle(), threads=1)
     generation._session = model.forward._session
     for call in (lambda: model.generate("x"), lambda: generation([5], model.config())):
@@ -241,4 +277,4 @@ def test_too_little_memory_for_numpy_is_an_error_of_ours(honest, monkeypatch):
 
     monkeypatch.setattr("diffutron_ort.sampler.sampling.reduce_logits", fail)
     with pytest.raises(ProviderError, match="not enough memory"):
-        honest.generate("x", suppress_tokens=(9,))
+        honest.generate("x", cfg_scale=0.5)

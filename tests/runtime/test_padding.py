@@ -7,10 +7,10 @@ from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import OptionError
 from diffutron_ort.runtime import padding
-from diffutron_ort.runtime.contract import PassInput
 from diffutron_ort.runtime.session import Session
 from diffutron_ort.sampler.canvas import for_generation
 from diffutron_ort.sampler.engine import denoise
+from tests.passes import pass_input
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,11 @@ class Bucketed(Session):
         self.shapes = set()
         super().__init__(*args, **options)
 
-    def _run_bound(self, batch, names):
+    def _run(self, batch):
         past = batch.past.position_ids.shape if batch.past else None
-        self.shapes.add((batch.input_ids.shape, batch.rows.shape, batch.seen_ids.shape, past))
-        return super()._run_bound(batch, names)
+        own = (batch.input_ids, batch.rows, batch.seen_ids, batch.suppress_ids, batch.target_ids)
+        self.shapes.add((*(array.shape for array in own), past))
+        return super()._run(batch)
 
 
 @pytest.fixture
@@ -38,25 +39,49 @@ def bucketed() -> Bucketed:
     return Bucketed(load_bundle(), threads=1)
 
 
-def batch_of(size, seq, rows, seen=3):
+def batch_of(size, seq, rows, *, seen=3, suppressed=0, targets=0):
+    """Return a pass over tokens at random that wants all; its ids and targets are other tokens of it."""
     ids = np.random.default_rng(seq).integers(5, 300, size=(size, seq))
-    places, ones = np.tile(np.arange(seq), (size, 1)), np.ones(size, np.float32)
-    return PassInput(ids, places, np.array(rows, np.int64), ids[:, :seen], 1.3 * ones, ones)
+    return pass_input(
+        ids,
+        np.tile(np.arange(seq), (size, 1)),
+        rows,
+        seen_ids=np.sort(ids[:, :seen]),
+        suppress_ids=ids[:, seen : seen + suppressed],
+        repetition_penalty=np.full(size, 1.3, np.float32),
+        target_ids=np.arange(len(rows) * targets).reshape(len(rows), targets),
+        want_logits=True,
+        want_entropy=True,
+    )
 
 
 def test_shapes_by_hand() -> None:
-    batch = padding.pad_to_bucket(batch_of(2, 33, [0, 32, 33, 65], seen=9))
+    batch = padding.pad_to_bucket(batch_of(2, 33, [0, 32, 33, 65], seen=9, suppressed=1, targets=3))
     assert batch.input_ids.shape == batch.position_ids.shape == (2, 64)
     assert (batch.position_ids[:, 33:] == -1).all()
     assert batch.rows.tolist() == [0, 32, 64, 96, 96, 96, 96, 96]
     assert batch.seen_ids.shape == (2, 16)
     assert (batch.seen_ids[:, 9:] == batch.seen_ids[:, 8:9]).all()
+    assert batch.suppress_ids.shape == (2, 8)
+    assert (batch.suppress_ids == batch.suppress_ids[:, :1]).all()
+    assert batch.target_ids.tolist() == [[3 * n, 3 * n + 1, *[3 * n + 2] * 6] for n in (0, 1, 2, 3, 3, 3, 3, 3)]
 
 
+def test_what_there_is_none_of_is_not_padded() -> None:
+    batch = padding.pad_to_bucket(batch_of(2, 33, [], seen=0))
+    assert batch.rows.tolist() == [0] * 8
+    assert batch.seen_ids.shape == batch.suppress_ids.shape == (2, 0)
+    assert batch.target_ids.shape == (8, 0)
+
+
+@pytest.mark.parametrize("suppressed", [0, 3])
+@pytest.mark.parametrize("targets", [0, 5])
 @pytest.mark.parametrize("rows", [[], [3], [0, 5, 40, 41, 44, 60, 61, 62, 79]])
-def test_the_same_predictions(plain: Session, bucketed: Bucketed, rows: list[int]) -> None:
-    expected, found = (session(batch_of(2, 40, rows), logits=True) for session in (plain, bucketed))
-    for name in ("top_logits", "rest", "rest_tempered", "entropy", "logits"):
+def test_the_same_predictions(plain, bucketed, rows, suppressed, targets):
+    given = batch_of(2, 40, rows, suppressed=suppressed, targets=targets)
+    expected, found = plain(given), bucketed(given)
+    assert found.target_logits.shape == (len(rows), targets)
+    for name in ("top_logits", "rest", "rest_tempered", "entropy", "target_logits", "logits"):
         assert getattr(found, name).shape == getattr(expected, name).shape
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=2e-4, atol=1e-4)
     np.testing.assert_array_equal(found.top_ids[:, 0], expected.top_ids[:, 0])

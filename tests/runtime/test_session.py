@@ -16,28 +16,29 @@ from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import BundleError, OptionError, ProviderError
 from diffutron_ort.runtime import contract, contract_checks, opening
 from diffutron_ort.runtime import session as module
-from diffutron_ort.runtime.contract import PassInput
 from diffutron_ort.runtime.generation import Generation
 from diffutron_ort.runtime.session import Session
 from diffutron_ort.sampler.canvas import for_generation
 from diffutron_ort.sampler.engine import denoise
 from diffutron_ort.sampler.sampling import penalise, reduce_logits
 from tests.fakes import invariant
+from tests.passes import pass_input
 
 
-def batch(*rows, penalty=1.0, temperature=1.0, seen=(9,)):
-    """Return a batch that asks for every second token of right-padded `rows`."""
+def batch(*rows, penalty=1.0, temperature=1.0, seen=(9,), **more):
+    """Return a pass that predicts every second token of right-padded `rows`, and returns their logits."""
     longest = max(map(len, rows))
     ids = np.array([[*row, *[0] * (longest - len(row))] for row in rows])
     positions = np.array([[*range(len(row)), *[-1] * (longest - len(row))] for row in rows])
     size = len(rows)
-    return PassInput(
+    return pass_input(
         ids,
         positions,
         np.flatnonzero(positions >= 0)[::2],
-        np.tile(np.array(seen), (size, 1)),
-        np.full(size, penalty, np.float32),
-        np.full(size, temperature, np.float32),
+        seen_ids=np.tile(np.array(seen, np.int64), (size, 1)),
+        repetition_penalty=np.full(size, penalty, np.float32),
+        temperature=np.full(size, temperature, np.float32),
+        **({"want_logits": True, "want_entropy": True} | more),
     )
 
 
@@ -46,19 +47,35 @@ def forward():
     return Session(load_bundle(), threads=1)
 
 
-def test_the_graphs_reductions_are_numpys(forward):
-    asked = batch(range(20, 60), penalty=1.3, temperature=0.5, seen=(25, 30, 31, 31))
-    found = forward(asked, logits=True)
+@pytest.mark.parametrize("seen", [(), (25, 30, 31, 31)])
+@pytest.mark.parametrize("suppressed", [(), (30, 9, 9)])
+def test_the_graphs_reductions_are_numpys(forward, seen, suppressed):
+    asked = batch(range(20, 60), penalty=1.3, temperature=0.5, seen=seen, suppress_ids=np.array([suppressed], np.int64))
+    found = forward(asked)
     assert found.logits.shape == (20, load_bundle().vocab_size)
-    expected = reduce_logits(penalise(found.logits, np.unique(asked.seen_ids), 1.3), 0.5)
+    adjusted = penalise(found.logits, np.unique(asked.seen_ids), 1.3)
+    adjusted[:, list(suppressed)] = -1e30
+    expected = reduce_logits(adjusted, 0.5)
     np.testing.assert_array_equal(found.top_ids, expected.top_ids)
     np.testing.assert_allclose(found.top_logits, expected.top_logits, rtol=1e-6)
     for name in ("rest", "rest_tempered", "entropy"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=2e-4, err_msg=name)
 
 
-def test_logits_are_fetched_only_when_asked_for(forward):
-    assert forward(batch(range(20, 30))).logits is None
+def test_logits_are_fetched_only_when_they_are_wanted(forward):
+    assert forward(batch(range(20, 30), want_logits=False)).logits is None
+
+
+def test_targets_are_raw(forward):
+    targets = np.arange(15).reshape(5, 3)
+    found = forward(batch(range(20, 30), penalty=1.3, seen=range(8), target_ids=targets))
+    np.testing.assert_allclose(found.target_logits, np.take_along_axis(found.logits, targets, axis=1), atol=1e-5)
+
+
+def test_arrays_need_not_be_contiguous(forward):
+    asked = batch(range(20, 30))
+    found, wide = forward(asked), {n: np.repeat(getattr(asked, n), 2, axis=-1)[..., ::2] for n in ("input_ids", "rows")}
+    np.testing.assert_array_equal(forward(replace(asked, **wide)).top_logits, found.top_logits)
 
 
 def most_bytes(forward, **options):
@@ -71,8 +88,8 @@ def most_bytes(forward, **options):
     canvas = for_generation(range(20, 40), 32, bundle.special.mask)
 
     @invariant
-    def noting(batch, **asked):
-        said = forward(batch, **asked)
+    def noting(batch):
+        said = forward(batch)
         handed.append(sum(value.nbytes for value in vars(said).values() if isinstance(value, np.ndarray)))
         return said
 
@@ -90,25 +107,25 @@ def most_bytes(forward, **options):
     return max(peaks), max(handed)
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.0}, {"cache": "block"}])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.0}, {"cache": "block"}, {"suppress_tokens": (9,)}])
 def test_a_step_allocates_nothing_as_wide_as_the_vocabulary(forward, options):
     wide = 31 * 4 * load_bundle().vocab_size  # the logits of the second step's rows
     assert max(most_bytes(forward, **options)) < wide / 2
-    assert min(most_bytes(forward, suppress_tokens=(9,), **options)) > wide  # which needs all logits: it is seen
+    assert min(most_bytes(forward, cfg_scale=0.5, **options)) > wide  # which needs all logits: it is seen
 
 
 def test_padding_is_invisible(forward):
     short, long = range(20, 30), range(40, 90)
-    alone, together = forward(batch(short), logits=True).logits, forward(batch(short, long), logits=True).logits
+    alone, together = forward(batch(short)).logits, forward(batch(short, long)).logits
     np.testing.assert_allclose(together[: len(alone)], alone, atol=1e-4)
 
 
 def test_one_session_serves_many_threads(forward):
     results = [None] * 4
-    expected = forward(batch(range(20, 60)), logits=True).logits
+    expected = forward(batch(range(20, 60))).logits
 
     def work(i):
-        results[i] = forward(batch(range(20, 60)), logits=True).logits
+        results[i] = forward(batch(range(20, 60))).logits
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
@@ -264,9 +281,10 @@ class Graph:
         self.changes = changes
 
     def _values(self, table):
-        sizes = {2: ["a", 2023], 4: [6, "b", "c", 256], 1: ["n"]}
-        values = {row.name: (row.onnx_type, sizes[len(row.axes)]) for row in table} | self.changes
-        names = {row.name for row in table}
+        sizes = {0: [], 1: ["n"], 2: ["a", 2023], 3: ["b", "c", 256]}
+        rows = contract.for_layers(table, 6)
+        values = {row.name: (row.onnx_type, sizes[len(row.axes)]) for row in rows} | self.changes
+        names = {row.name for row in rows}
         return [SimpleNamespace(name=n, type=v[0], shape=v[1]) for n, v in values.items() if n in names and v]
 
     def get_inputs(self):
@@ -278,7 +296,7 @@ class Graph:
 
 def check(**changes):
     graph = Graph(**changes)
-    tables = contract.DENOISER_INPUTS, contract.DENOISER_OUTPUTS
+    tables = (contract.for_layers(table, 6) for table in (contract.DENOISER_INPUTS, contract.DENOISER_OUTPUTS))
     contract_checks.check_signature(graph, "denoiser", *tables, Path("g.onnx"))
     contract_checks.check_sizes(graph, Path("g.onnx"), load_bundle())
 
@@ -287,17 +305,18 @@ def test_a_graphs_signature_and_sizes_are_the_contracts():
     check()
 
 
-@pytest.mark.parametrize("name", ["past_key", "past_value", "key", "value", "logits", "rest", "input_ids"])
+@pytest.mark.parametrize(
+    "name", ["past_key.0", "past_value.3", "key.5", "value.0", "logits", "rest", "input_ids", "want_logits"]
+)
 @pytest.mark.parametrize(
     "value",
     [
         None,
-        ("tensor(string)", ["a", 2023]),
+        ("tensor(string)", ["b", "c", 256]),
         ("seq(tensor(float))", None),
-        ("tensor(float)", []),
-        ("tensor(float)", None),
+        ("tensor(float)", ["n"] * 6),
         ("tensor(float)", ["x" * 10**5] * 7),
-        ("tensor(int64)", [6, "b", "c", 256]),
+        ("tensor(int64)", ["b", "c", 256]),
     ],
 )
 def test_odd_signatures_are_errors_of_ours(name, value):
@@ -306,14 +325,18 @@ def test_odd_signatures_are_errors_of_ours(name, value):
     assert len(str(caught.value)) < 800
 
 
-@pytest.mark.parametrize("name", ["past_key", "past_value", "key", "value"])
-@pytest.mark.parametrize(
-    "shape", [[5, "b", "c", 256], [6, "b", "c", 255], ["x" * 10**5, "b", "c", None], [-1, 1, 1, 1]]
-)
+@pytest.mark.parametrize("name", ["past_key.0", "past_value.5", "key.3", "value.0"])
+@pytest.mark.parametrize("shape", [["b", "c", 255], ["b", "c", None], ["b", "c", "x" * 10**5], [1, 1, -1]])
 def test_sizes_that_are_not_the_manifests_are_errors_of_ours(name, shape):
-    with pytest.raises(BundleError, match=rf"(layers|hidden) in {name}, but its manifest says (6|256);") as caught:
+    with pytest.raises(BundleError, match=rf"hidden in {name}, but its manifest says 256;") as caught:
         check(**{name: ("tensor(float)", shape)})
     assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize("layers", [5, 7])
+def test_another_number_of_layers_than_the_manifests_is_an_error_of_ours(layers):
+    with pytest.raises(BundleError, match=rf"has 6 layers in past_key, but its manifest says {layers};"):
+        contract_checks.check_layers(Graph(), Path("g.onnx"), replace(load_bundle(), layers=layers))
 
 
 def test_what_onnxruntime_says_of_a_graph_that_it_refuses_is_shortened(monkeypatch):
