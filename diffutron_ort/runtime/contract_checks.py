@@ -123,11 +123,12 @@ def check_kept(values: Sequence[Any], sizes: Mapping[str, int], path: Path) -> N
     Raises:
         BundleError: They are not the contract's.
     """
-    layers = len(values) // len(_KEPT)
-    for value, found in zip(for_layers(_KEPT, layers), values, strict=True):
-        shape = value.shape(sizes)
-        if (found.data_type(), tuple(found.shape())) != (value.onnx_type, shape):
-            raise _wrong(value, f"{found.data_type()} {found.shape()}", shape, path)
+    expected = [(value.onnx_type, list(value.shape(sizes))) for value in _KEPT]
+    for i, found in enumerate(values):
+        layer, which = divmod(i, len(_KEPT))
+        if (found.data_type(), found.shape()) != expected[which]:
+            value = _KEPT[which].of_layer(layer)
+            raise _wrong(value, f"{found.data_type()} {found.shape()}", expected[which][1], path)
 
 
 def check_ids(name: str, ids: NDArray[np.int64], vocab_size: int, path: Path) -> None:
