@@ -46,20 +46,20 @@ def _operators(names: str) -> frozenset[bytes]:
 
 # The operators of all variants together: a variant's name comes from the manifest, and promises nothing.
 _PASS = _operators("""
-    Abs Add And ArgMax Attention Cast Clip Concat Constant ConstantOfShape Cos Div DynamicQuantizeLinear Equal Exp
-    Expand Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less
-    LessOrEqual Log MatMul MatMulInteger Max Mod Mul Not QuantizeLinear Range ReduceMax ReduceSum Reshape
-    RotaryEmbedding Round ScatterElements Shape Sin Slice Softmax Split Squeeze Sub Sum TopK Transpose Unsqueeze Where
+    Abs Add And ArgMax Attention Cast Clip Concat ConstantOfShape Cos Div DynamicQuantizeLinear Equal Exp Expand Gather
+    GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less LessOrEqual Log MatMul
+    MatMulInteger Max Min Mul Not Pad QuantizeLinear Range Reciprocal ReduceMax ReduceSum Reshape RotaryEmbedding
+    ScatterElements Shape Sin Size Slice Softmax Squeeze Sub Sum TopK Transpose Unsqueeze Where
 """)
 _LOOP = _operators("""
-    BitwiseAnd BitwiseXor Compress CumSum Loop Min NonZero Or Pad ReduceMin Scan Size
+    BitwiseAnd BitwiseXor Compress Constant CumSum Loop NonZero Or ReduceMin Round Scan
 """)
 _OPTIMUM = _operators("""
     Abs Add Cast Concat Constant ConstantOfShape Cos Div Equal Erf Expand Gather LayerNormalization LessOrEqual MatMul
     Mul Neg Not Range Reshape Shape Sin Slice Softmax Split Squeeze Sub Transpose Unsqueeze Where
 """)
 DENOISER = Kind("denoiser", _PASS, opsets=range(23, 24), depth=1)
-GENERATION = Kind("generation graph", _PASS | _LOOP, opsets=range(23, 24), depth=3)
+GENERATION = Kind("generation graph", _PASS | _LOOP, opsets=range(23, 24), depth=2)
 PLAIN = Kind("plain graph", _OPTIMUM, opsets=range(18, 19), depth=0)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-ALIGNMENT = 4096
-"""The bytes that every tensor begins at a multiple of, so that it can be mapped by itself."""
+ALIGNMENT = 64
+"""The bytes that every tensor begins at a multiple of, as wide as a vector register and a line of the cache."""
 
 
 class WeightsFile:
