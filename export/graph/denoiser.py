@@ -57,7 +57,7 @@ class Denoiser(nn.Module):
             x, own = layer(op, x, tokens, past, rows if i == self.shape.layers - 1 else None)
             computed.append(own)
         hidden = self.head(op, self.final_norm(op, x), rows.tokens.rounding)
-        parts = list(self.embeddings.tok_embeddings.parts)
+        parts = self.embeddings.tok_embeddings.parts
         found = reduce_logits(op, hidden, parts, ids, row_options(op, given, rows))
         return only_asked(op, found, given), computed
 
@@ -106,8 +106,7 @@ class Denoiser(nn.Module):
 
 def zero_point(op: Op) -> ir.Value:
     """Return the unsigned byte that stands for 0 in 8-bit activations."""
-    zero: ir.Value = op.builder.initializer(ir.tensor(ZERO), "zero_point")
-    return zero
+    return op.builder.initializer(ir.tensor(ZERO), "zero_point")
 
 
 def rotation(op: Op, positions: ir.Value, theta: float, head_size: int) -> Rotation:
@@ -191,9 +190,35 @@ def write_denoiser(
         provenance: The graph's metadata.
         masked: Added to masked scores; `masked_score` chooses it.
     """
-    columns = Columns.of(source.shape.vocab_size, source.output_vocabulary)
-    model, denoiser = build(source.shape, columns, precisions, masked)
+    model, denoiser = build(source.shape, Columns.of(source), precisions, masked)
     model.metadata_props.update(provenance)
     with WeightsFile(path.with_name(f"{path.name}.data")) as file:
         denoiser.store(source, file)
+    ir.save(model, path)
+
+
+def write_sharing(
+    source: Source,
+    path: Path,
+    precisions: Precisions,
+    provenance: Mapping[str, str],
+    other: Path,
+    masked: float = CERTAIN,
+) -> None:
+    """Write a graph that reads the weights of another one, whose matrices are stored as this one's are.
+
+    Args:
+        source: The checkpoint.
+        path: The path of the graph, in the folder of the other.
+        precisions: How the products with each matrix are computed.
+        provenance: The graph's metadata.
+        other: The path of the other graph.
+        masked: Added to masked scores.
+    """
+    model, _ = build(source.shape, Columns.of(source), precisions, masked)
+    model.metadata_props.update(provenance)
+    stored = ir.load(other).graph.initializers
+    for name, value in model.graph.initializers.items():
+        if value.const_value is None:
+            value.const_value = stored[name].const_value
     ir.save(model, path)

@@ -45,7 +45,8 @@ class Table(Stored):
         self.weight = nn.Parameter([columns.rows, self.hidden], STORED_AS[precision])
         if STORED_AS[precision] is INT8:
             self.scale = nn.Parameter([columns.rows, 1])
-        self.parts = nn.ModuleList([Part(self, first) for first in columns.firsts])
+        self.parts = [Part(self, first) for first in columns.firsts]
+        self.head = nn.ModuleList([*self.parts])
 
     def forward(self, op: Op, rows: ir.Value) -> ir.Value:
         """Return the table's rows: [tokens] -> [tokens, hidden]."""

@@ -58,7 +58,7 @@ def placeholder(model: ir.Model, name: str) -> ir.Node:
     return node
 
 
-def names(function: OnnxFunction) -> list[str | None]:
+def names(function: OnnxFunction[..., Any]) -> list[str | None]:
     """Return the names of a function's inputs."""
     return [value.name for value in function.function_ir.inputs]
 
@@ -113,7 +113,9 @@ def splice_widening(node: ir.Node, outer: ir.Graph, inner: ir.Graph) -> None:
     [logits], tape = node.inputs, Tape()
     assert logits is not None, "the operator requires it"
     if KEPT in inner.initializers:
-        size = constant(outer, "vocabulary", np.array([inner.initializers[PLACE].shape[0]], np.int64))
+        table_rows = inner.initializers[PLACE].const_value
+        assert table_rows is not None, "an initializer has a value"
+        size = constant(outer, "vocabulary", np.array([len(table_rows.numpy())], np.int64))
         rows = tape.op("Shape", [logits], {"end": 1})
         never = constant(outer, "never", np.array(-np.inf, np.float32))
         empty = tape.op("Expand", [never, tape.op("Concat", [rows, size], {"axis": 0})])

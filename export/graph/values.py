@@ -22,13 +22,12 @@ def branch(op: Op, build: Any, name: str, count: int = 1, dtype: ir.DataType = F
         dtype: Their element type.
     """
     outputs = [ir.Value(name=None, type=ir.TensorType(dtype)) for _ in range(count)]
-    graph: ir.Graph = op.builder.subgraph(build, [], outputs, name=name)
-    return graph
+    return op.builder.subgraph(build, [], outputs, name=name)
 
 
 def choose(op: Op, condition: ir.Value, yes: Any, no: Any, name: str, dtype: ir.DataType = FLOAT) -> ir.Value:
     """Return `yes(op)` where a bool [] holds, else `no(op)`; only one of the two is computed."""
-    result: ir.Value = op.If(
+    result = op.If(
         condition,
         then_branch=branch(op, yes, f"{name}_yes", dtype=dtype),
         else_branch=branch(op, no, f"{name}_no", dtype=dtype),

@@ -4,13 +4,14 @@ The head reads the table in parts, each so small that its logits are reduced whi
 part is a multiple of `GROUP` columns, so the last one is filled up, with columns that never count.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS
 from diffutron_ort_export.graph.values import INT64, Op
 
@@ -43,9 +44,10 @@ class Columns:
     kept: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, vocab: int, kept: Sequence[int] | None) -> "Columns":
-        """Return the layout of a vocabulary, or of an output vocabulary."""
-        return cls(vocab, None if kept is None else np.array(kept, np.int64))
+    def of(cls, source: Source) -> Self:
+        """Return the layout for a checkpoint's vocabulary, or for its output vocabulary."""
+        kept = source.output_vocabulary
+        return cls(source.shape.vocab_size, None if kept is None else np.array(kept, np.int64))
 
     @property
     def count(self) -> int:

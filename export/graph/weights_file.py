@@ -32,8 +32,9 @@ class WeightsFile:
     def store(self, value: ir.Value, rows: Iterable[NDArray[np.generic]]) -> int:
         """Write the arrays, one after another, as a value's tensor, and return where it begins."""
         begins = self.write(rows)
-        assert self._file.tell() - begins == sizes(value)[1], "the arrays are the value's tensor"
         self.read(value, begins)
+        assert value.const_value is not None, "it has just been given one"
+        assert value.const_value.nbytes == self._file.tell() - begins, "the arrays are the value's tensor"
         return begins
 
     def write(self, rows: Iterable[NDArray[np.generic]]) -> int:
@@ -46,14 +47,15 @@ class WeightsFile:
 
     def read(self, value: ir.Value, begins: int) -> None:
         """Make a value read the file from a byte on."""
-        dtype, length = sizes(value)
+        dtype, shape = spec(value)
+        length = math.prod(shape.numpy()) * int(dtype.itemsize)
         value.const_value = ir.ExternalTensor(
-            self._path.name, begins, length, dtype, shape=value.shape, name=value.name, base_dir=self._path.parent
+            self._path.name, begins, length, dtype, shape=shape, name=value.name or "", base_dir=self._path.parent
         )
 
 
-def sizes(value: ir.Value) -> tuple[ir.DataType, int]:
-    """Return a value's element type, and the number of bytes of its tensor."""
+def spec(value: ir.Value) -> tuple[ir.DataType, ir.Shape]:
+    """Return a parameter's element type and shape."""
     assert value.dtype is not None, "a parameter has a type"
     assert value.shape is not None, "a parameter has a shape"
-    return value.dtype, math.prod(value.shape.numpy()) * int(value.dtype.itemsize)
+    return value.dtype, value.shape
