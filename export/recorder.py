@@ -7,24 +7,19 @@ tokens.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from diffutron_ort.bundle.conformance import Case
 from diffutron_ort.checks.replay import answered
 from diffutron_ort.errors import ContextError, OptionError
 from diffutron_ort.model import Diffutron
-from diffutron_ort.runtime.contract import OWN_INPUTS, PassInput, Predictions
-from diffutron_ort.runtime.session import scatter_to_vocab
 from diffutron_ort.sampler.random import uniform_hash
 from diffutron_ort.text.chat_template import render_chat
-from diffutron_ort_export.check.fidelity import predictions
 from diffutron_ort_export.checkpoint.source import Source
-from diffutron_ort_export.graph.network import build
 from diffutron_ort_export.passages import PASSAGES, QUESTIONS
 from diffutron_ort_export.recipes import Recipe
 
@@ -69,11 +64,8 @@ OPTIONS: Sequence[Mapping[str, Any]] = (
     SMALL | {"repetition_penalty": 1.2, "cache": "block", "commit": "factor", "commit_factor": 0.01},
 )
 
-LARGE = 10**8
-"""The number of parameters above which threads help: small operators finish before another thread has woken."""
 
-
-def record(folder: Path, source: Source, recipes: Sequence[Recipe]) -> dict[str, Any]:
+def record(folder: Path, source: Source, recipes: Sequence[Recipe]) -> dict[str, Any]:  # noqa: ARG001
     """Return the content of conformance.json.
 
     Args:
@@ -86,7 +78,7 @@ def record(folder: Path, source: Source, recipes: Sequence[Recipe]) -> dict[str,
         "tokens": [tokens(text, model) for text in TEXTS],
         "chats": [{"messages": chat, "prompt": render_chat(chat, model.bundle.chat_template)} for chat in CHATS],
         "uniforms": [hashes(*place) for place in PLACES],
-        "generations": [asdict(case) for recipe in recipes for case in cases(recipe, folder, source)],
+        "generations": [asdict(case) for recipe in recipes for case in cases(recipe, folder)],
     }
 
 
@@ -102,18 +94,15 @@ def hashes(seed: int, stream: int, block: int, step: int) -> dict[str, Any]:
     return {"seed": seed, "stream": stream, "block": block, "step": step, "hashes": values.tolist()}
 
 
-def cases(recipe: Recipe, folder: Path, source: Source) -> Iterator[Case]:
-    """Yield the generations of a variant that fit the context and, if it is exact, match float64's."""
-    model = Diffutron.from_pretrained(folder, variant=recipe.name, spin=False)  # torch needs the processors, too
-    judge = Diffutron(model.bundle, model.tokenizer, Float64(source)) if recipe.exact else model
+def cases(recipe: Recipe, folder: Path) -> Iterator[Case]:
+    """Yield the generations of a variant that fit the context."""
+    model = Diffutron.from_pretrained(folder, variant=recipe.name)
     for prompt, template, given in questions():
         case = Case(
             recipe.name, recipe.exact, prompt, template, dict(sorted({**model.bundle.options, **given}.items()))
         )
         with contextlib.suppress(ContextError, OptionError):  # the bundle's options may contradict the case's
-            found = answered(case, model)
-            if judge is model or answered(case, judge) == found:
-                yield found
+            yield answered(case, model)
 
 
 def questions() -> Iterator[tuple[str, bool, Mapping[str, Any]]]:
@@ -121,52 +110,3 @@ def questions() -> Iterator[tuple[str, bool, Mapping[str, Any]]]:
     for number, options in enumerate(OPTIONS):
         for again in (0, 1):
             yield QUESTIONS[(number + again) % len(QUESTIONS)], not again, options
-
-
-class Float64:
-    """The denoiser in torch at float64, as a model for the engine."""
-
-    batch_invariant = False  # it takes one sequence at a time
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.denoiser = build(source.shape, source.tensors, source.output_vocabulary).double()
-        self.large = sum(parameter.numel() for parameter in self.denoiser.parameters()) > LARGE
-
-    def __call__(self, batch: PassInput, *, logits: bool = False) -> Predictions:
-        """Run a pass over one sequence."""
-        given = {name: torch.from_numpy(np.ascontiguousarray(getattr(batch, name))) for name in OWN_INPUTS}
-        if batch.past is None:
-            key = value = torch.zeros(self.denoiser.layers, 1, 0, self.denoiser.hidden_size, dtype=torch.double)
-            places = torch.zeros(1, 0, dtype=torch.long)
-        else:
-            [cache], places = batch.past.caches, torch.from_numpy(batch.past.position_ids)
-            assert isinstance(cache, tuple), "it is one that a pass of this model returned"
-            key, value = cache
-        with torch.inference_mode(), by_default(torch.double), threads(None if self.large else 1):
-            found = self.denoiser(**given, past_position_ids=places, past_key=key, past_value=value)
-        predicted = predictions({name: tensor.numpy() for name, tensor in found._asdict().items()}, logits)
-        predicted = scatter_to_vocab(predicted, self.source.output_vocabulary, self.source.shape.vocab_size)
-        return replace(predicted, kv_caches=[(found.key, found.value)]) if batch.return_kv else predicted
-
-
-@contextlib.contextmanager
-def by_default(dtype: torch.dtype) -> Iterator[None]:
-    """Set torch's default floating-point type."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextlib.contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Set the number of torch's threads; None leaves it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
