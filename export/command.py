@@ -61,6 +61,9 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"matrices that {excluding} leaves in float32, by name or pattern (default: found by measuring)",
     )
     parser.add_argument("--accept", action="store_true", help="write a variant however far from float32 it is")
+    parser.add_argument(
+        "--thorough", action="store_true", help="measure quantized variants on more texts, which takes minutes"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -76,6 +79,7 @@ def run(args: argparse.Namespace) -> None:
         exclude=joined(args.exclude),
         accept=args.accept,
         output_vocabulary=args.output_vocabulary,
+        thorough=args.thorough,
     )
     with progress() as report:
         write(request, report)
@@ -121,6 +125,7 @@ def export(
     exclude: Sequence[str] | None = None,
     accept: bool = False,
     output_vocabulary: str | Path | None = None,
+    thorough: bool = False,
 ) -> None:
     """Convert a checkpoint to a bundle, which appears only once it is complete and verified.
 
@@ -137,10 +142,12 @@ def export(
         exclude: Names or patterns of matrices that int8 leaves in float32; by default they are found by measuring.
         accept: Whether to write a quantized variant however far from float32 it is.
         output_vocabulary: A text file, or a file of ids, that says which tokens can be predicted; by default all.
+        thorough: Whether to measure quantized variants on more texts and at every step of a generation, which takes
+            minutes at the real size.
 
     Raises:
         CheckpointError: The source or the adapter cannot be exported.
-        FidelityError: The graph differs from transformers' model by more than the variant's tolerance.
+        FidelityError: The graph differs from the checkpoint's predictions by more than the variant's tolerance.
         OptionError: An option has no meaning here, or `out` cannot be written or is not empty.
         DiffutronError: A file cannot be written; or `out` was taken meanwhile, and the message says where the finished
             bundle is kept.
@@ -155,6 +162,7 @@ def export(
         exclude=exclude,
         accept=accept,
         output_vocabulary=output_vocabulary,
+        thorough=thorough,
     )
     write(request, silent)
 

@@ -75,7 +75,8 @@ def write_variants(
     recipes: Sequence[Recipe], source: Source, request: Request, stage: Stage, report: Report
 ) -> dict[Recipe, Card]:
     """Write the graphs and weights of all variants, and return the fidelity card of each."""
-    baseline, options = Fp32Baseline(source), Options(request.exclude, request.accept)
+    baseline = Fp32Baseline(source, thorough=request.thorough)
+    options = Options(request.exclude, request.accept)
     cards = {}
     for recipe in recipes:
         report(f"writing and verifying {recipe.name}", 0.5 / len(recipes))

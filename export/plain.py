@@ -5,31 +5,33 @@ vocab], for every token and the whole vocabulary.
 """
 
 import contextlib
-import copy
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import transformers
 from numpy.typing import NDArray
 
+from diffutron_ort.types import Ids
+from diffutron_ort_export.check.session import GraphSession, Outputs
 from diffutron_ort_export.check.verify import (
     SEED,
-    GraphSession,
-    Ids,
-    Outputs,
+    compared,
     exact_card,
-    long_case,
+    lengths,
+    long_trial,
     longest,
-    padded_case,
+    padded_trial,
     random_tokens,
 )
 from diffutron_ort_export.checkpoint.layout import TABLE, TIED
-from diffutron_ort_export.graph.onnx_graph import quiet
+from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.staging import write_json
 from diffutron_ort_export.variants import Card, Job
 
@@ -37,31 +39,48 @@ TOOLS = ("optimum", "optimum-onnx")
 
 
 def write_plain(job: Job) -> Card:
-    """Write float32 with all logits, which must equal transformers."""
-    reference = copy.copy(job.baseline.reference)
-    reference.columns = slice(None)  # other programs index logits by id, so no output vocabulary applies
-    save(reference.model, job.path, job.provenance)
+    """Write float32 with all logits, which must equal the reference."""
+    with tempfile.TemporaryDirectory(dir=job.path.parent, prefix=".checkpoint-") as folder:
+        save_checkpoint(job.baseline.source, Path(folder))
+        save(Path(folder), job.path, job.provenance)
     configure_transformers_js(job.path)
     session, random = FullLogitsSession(job.path, job.baseline.source.shape), np.random.default_rng(SEED)
     shape, length = session.shape, longest(session.shape)
-    cases = [
-        long_case(reference, session, random_tokens(random, shape, 1, length)),
-        padded_case(reference, session, random_tokens(random, shape, 3, length // 2 + 1)),
+    trials = [
+        long_trial(session, random_tokens(random, shape, length)),
+        padded_trial(session, [random_tokens(random, shape, n) for n in lengths(length // 2 + 1)]),
     ]
-    return exact_card(cases, job.name)
+    # Other programs index logits by id, so no output vocabulary applies.
+    return exact_card(compared(job.baseline.oracle, trials, None), job.name)
 
 
-def save(model: transformers.PreTrainedModel, path: Path, provenance: Mapping[str, str]) -> None:
-    """Export a model to `path`; beyond 2 GB its weights go to `path` + "_data"."""
+def save_checkpoint(source: Source, folder: Path) -> None:
+    """Write a checkpoint that transformers loads: float32, without padding, with the adapter merged."""
+    write_json(folder / "config.json", source.config)
+    header, end = {}, 0
+    for name, shape in source.weights.shapes.items():
+        first, end = end, end + 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [first, end]}
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in header:
+            for rows in source.weights.chunks(name):
+                file.write(rows.astype("<f4", copy=False).tobytes())
+
+
+def save(checkpoint: Path, path: Path, provenance: Mapping[str, str]) -> None:
+    """Export a checkpoint's folder to `path`; beyond 2 GB its weights go to `path` + "_data"."""
     from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
     from optimum.onnx import remove_duplicate_weights_from_tied_info
 
-    settings = TasksManager.get_exporter_config_constructor(
-        "onnx", model=model, task="fill-mask", library_name="transformers"
-    )(model.config)
     made_by = {name: importlib.metadata.version(name) for name in TOOLS}
     with silence():
+        model = TasksManager.get_model_from_task("fill-mask", str(checkpoint), library_name="transformers")
+        settings = TasksManager.get_exporter_config_constructor(
+            "onnx", model=model, task="fill-mask", library_name="transformers"
+        )(model.config)
         export(model, settings, path, opset=settings.DEFAULT_ONNX_OPSET)
         graph = onnx.load(path)
         onnx.helper.set_model_props(graph, {**provenance, **made_by})
@@ -72,15 +91,19 @@ def save(model: transformers.PreTrainedModel, path: Path, provenance: Mapping[st
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Silence what optimum and tracing print for each tied weight and constant."""
-    from optimum.utils import logging
+    from optimum.utils import logging as optimums
 
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
+    before, torchs = optimums.get_verbosity(), logging.getLogger("torch.onnx")
+    level = torchs.level
+    optimums.set_verbosity_error()
+    torchs.setLevel(logging.ERROR)
     try:
-        with quiet():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(level)
+        optimums.set_verbosity(before)
+        torchs.setLevel(level)
 
 
 def weights(graph: Path) -> Path:
@@ -100,8 +123,11 @@ def configure_transformers_js(graph: Path) -> None:
 class FullLogitsSession(GraphSession):
     """The plain graph in ONNX Runtime with a denoiser's interface, without past, penalty and temperature."""
 
-    def run(self, ids: Ids, positions: Ids, rows: Ids, **others: NDArray[Any]) -> Outputs:
+    def run(
+        self, ids: Ids, positions: Ids, rows: Ids, *, fetch: Sequence[str] | None = None, **others: NDArray[Any]
+    ) -> Outputs:
         """Run one pass."""
+        assert fetch == ["logits"], "the graph has no other output"
         assert not others, "the graph has no other inputs"
         feed = {"input_ids": ids, "attention_mask": (positions >= 0).astype(np.int64)}
         [logits] = self.session.run(["logits"], feed)

@@ -36,6 +36,7 @@ class Request:
         exclude: Names or patterns of matrices that stay in float32; None finds them by measuring.
         accept: Whether to write a quantized variant however far from float32 it is.
         output_vocabulary: A file that says which tokens can be predicted.
+        thorough: Whether to measure quantized variants on more texts, and at every step of a generation.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Request:
     exclude: tuple[str, ...] | None
     accept: bool
     output_vocabulary: str | None
+    thorough: bool
 
 
 def check_request(
@@ -60,6 +62,7 @@ def check_request(
     exclude: Sequence[str] | None,
     accept: bool,
     output_vocabulary: str | Path | None,
+    thorough: bool,
 ) -> Request:
     """Return the request that the arguments of `export` make.
 
@@ -78,6 +81,7 @@ def check_request(
         exclude=check_exclude(exclude, names),
         accept=accept,
         output_vocabulary=None if output_vocabulary is None else check_file(output_vocabulary),
+        thorough=thorough,
     )
     check_source(request.source, revision)
     return request

@@ -3,20 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import Any, NamedTuple
 
 from diffutron_ort.checks.verify import LEAST_AGREEMENT
 from diffutron_ort.errors import FidelityError
-from diffutron_ort_export.check.fidelity import Fp32Baseline, GraphForward, TorchForward, join
-from diffutron_ort_export.check.verify import GraphSession, check_reductions, verify_exact
-from diffutron_ort_export.graph.network import Decoder, Projection
+from diffutron_ort_export.check.fidelity import Fp32Baseline
+from diffutron_ort_export.check.reductions import check_reductions
+from diffutron_ort_export.check.reference import HalfPrecisionError, Reference
+from diffutron_ort_export.check.rows import Rows, join
+from diffutron_ort_export.check.session import GraphForward, GraphSession
+from diffutron_ort_export.check.verify import verify_exact
+from diffutron_ort_export.checkpoint.architecture import Shape
+from diffutron_ort_export.checkpoint.layout import tensor_shapes
+from diffutron_ort_export.graph.denoiser import write_denoiser
+from diffutron_ort_export.graph.precision import Precision, matrix_names
 from diffutron_ort_export.progress import note
-from diffutron_ort_export.quantize.fp16 import to_fp16
-from diffutron_ort_export.quantize.int8 import Scheme, quantize
-from diffutron_ort_export.quantize.sensitivity import TARGET_AGREEMENT, Search, excluded
-from diffutron_ort_export.quantize.simulation import products, simulated_fp16
+from diffutron_ort_export.quantize.sensitivity import TARGET_AGREEMENT, excluded, fewest, ranked
+from diffutron_ort_export.recipes import runnable
 
 Card = dict[str, Any]
 
@@ -52,87 +55,109 @@ class Job:
     baseline: Fp32Baseline
     options: Options = field(default_factory=Options)
 
+    def write(self, precision: Precision, left: Sequence[str] = ()) -> None:
+        """Write the graph and its weights in a precision, with the matrices called `left` in float32."""
+        source = self.baseline.source
+        precisions = dict.fromkeys(matrix_names(source.shape), precision) | dict.fromkeys(left, Precision.FLOAT32)
+        write_denoiser(source, self.path, precisions, self.provenance)
+
     def session(self) -> GraphSession:
         """Return a session that runs the written graph."""
         return GraphSession(self.path, self.baseline.source.shape, self.baseline.source.output_vocabulary)
 
 
 def write_fp32(job: Job) -> Card:
-    """Write float32, which must equal transformers."""
-    job.baseline.graph().save(job.path, job.provenance)
-    return verify_exact(job.baseline.reference, job.session(), job.name)
+    """Write float32, which must equal the reference."""
+    job.write(Precision.FLOAT32)
+    session = job.session()
+    card = verify_exact(job.baseline.oracle, session, job.name)
+    check_reductions(session, job.name)
+    return card
 
 
 def write_fp16(job: Job) -> Card:
-    """Write half precision, for CUDA. It is judged in torch, since the CPU provider computes in float32."""
-    denoiser = job.baseline.denoiser
-    with simulated_fp16(products(denoiser), job.name):
-        card = job.baseline.card(TorchForward(denoiser), job.name)
-    graph = job.baseline.graph()
-    to_fp16(graph)
-    graph.save(job.path, job.provenance)
-    rows = join(list(job.baseline.rows(checked_forward(job)).values()))
+    """Write half precision, for CUDA.
+
+    It is judged by the reference in half precision, since the CPU provider computes in float32. The graph generates the
+    canvases at which the two are asked.
+    """
+    source = job.baseline.source
+    half = Reference(
+        source.weights,
+        source.shape,
+        precisions=dict.fromkeys(matrix_names(source.shape), Precision.FLOAT16),
+    )
+    job.write(Precision.FLOAT16)
+    forward = checked_forward(job)
+    try:
+        card = job.baseline.oracle_card(half, forward, job.name)
+    except HalfPrecisionError as error:
+        raise FidelityError(
+            f"variant {job.name}: the product with {error.matrix} overflows half precision, which ends at 65,504. "
+            f"Nothing was written; choose {runnable(but=job.name)} for this checkpoint"
+        ) from error
+    rows = join(list(job.baseline.rows(forward).values()))
     judge(job, min(card["agreement"], rows.agreement()))
     return card | {"graph_on_cpu": rows.card()}
 
 
 def write_int8(job: Job) -> Card:
     """Write 8 bits, except for the matrices that are excluded or, by default, those that measuring finds to hurt."""
-    matrices = products(job.baseline.denoiser)
+    shape = job.baseline.source.shape
     if job.options.exclude is None:
-        schemes = searched(job)
+        tried = searched(job)
     else:
-        schemes = excluded(job.options.exclude, list(matrices))
-        save_int8(job, schemes)
-    left, per_token = (
-        sorted(n for n, scheme in schemes.items() if scheme is wanted) for wanted in (Scheme.FLOAT, Scheme.PER_TOKEN)
-    )
-    extra = sum(saved_bytes(product.module) for name in left for product in matrices[name])
-    card = job.baseline.card(checked_forward(job), job.name)
+        tried = attempt(job, excluded(job.options.exclude, matrix_names(shape)))
+    check_reductions(tried.forward.session, job.name)
+    card = job.baseline.card(tried.compared, tried.forward, job.name)
     judge(job, card["agreement"])
-    warn_of_exceptions(job, left, per_token, extra)
-    return card | {"left_in_float": left, "by_row": per_token, "extra_bytes": extra}
-
-
-def warn_of_exceptions(job: Job, left: Sequence[str], per_token: Sequence[str], extra: int) -> None:
-    """Warn of the matrices that do not have the default scheme, and of what that costs."""
+    left, extra = sorted(tried.left), sum(saved_bytes(shape, name) for name in tried.left)
     if left:
         note(f"variant {job.name}: {', '.join(left)} stayed in float32, which adds {extra / 1e6:.1f} MB")
-    if per_token:
-        note(f"variant {job.name}: {', '.join(per_token)} use per-token activation scales")
+    return card | {"left_in_float": left, "extra_bytes": extra}
 
 
-def searched(job: Job) -> dict[str, Scheme]:
-    """Write the graph with as few exceptions from the default scheme as suffice, and return the exceptions."""
-    schemes: dict[str, Scheme] = {}
-    if save_int8(job, schemes) >= TARGET_AGREEMENT:
-        return schemes
-    search = Search(job.baseline)
-    count = search.least()
-    while save_int8(job, schemes := search.schemes(count)) < TARGET_AGREEMENT and count < search.most:
-        count = min(search.most, count + 1 + count // 4)  # the simulation was too optimistic
-    return schemes
+class Attempt(NamedTuple):
+    """A written graph of 8 bits.
 
-
-def save_int8(job: Job, schemes: Mapping[str, Scheme]) -> float:
-    """Write the graph with these schemes, and return its agreement with float32."""
-    graph = job.baseline.graph()
-    quantize(graph, schemes)
-    graph.save(job.path, job.provenance)
-    return join(list(job.baseline.rows(GraphForward(job.session())).values())).agreement()
-
-
-def saved_bytes(module: nn.Module) -> int:
-    """Return the bytes that 8 bits save in a module: three of each weight's four, less a scale for each column or row.
-
-    The head reads the embedding's weights, but has scales of its own.
+    Attributes:
+        left: The matrices in float32.
+        forward: The graph as a model.
+        compared: Its passes, compared with float32's by mask ratio.
     """
-    if isinstance(module, Projection):
-        return 3 * module.weight.numel() - 4 * module.weight.shape[1]
-    if isinstance(module, nn.Embedding):
-        return 3 * module.weight.numel() - 4 * module.num_embeddings
-    assert isinstance(module, Decoder), "nothing else multiplies"
-    return -4 * module.bias.numel()
+
+    left: Sequence[str]
+    forward: GraphForward
+    compared: Mapping[float, Rows]
+
+    @property
+    def suffices(self) -> bool:
+        """Whether the graph agrees with float32 as it should."""
+        return join(list(self.compared.values())).agreement() >= TARGET_AGREEMENT
+
+
+def attempt(job: Job, left: Sequence[str]) -> Attempt:
+    """Write the graph with these matrices in float32, and compare its passes with float32's."""
+    job.write(Precision.INT8, left)
+    forward = GraphForward(job.session())
+    return Attempt(left, forward, job.baseline.rows(forward))
+
+
+def searched(job: Job) -> Attempt:
+    """Write the graph with as few matrices in float32 as suffice."""
+    first = attempt(job, [])
+    if first.suffices:
+        return first
+    del first  # its session has the weights mapped, which are written again
+    order = ranked(job.baseline)
+    count = fewest(lambda count: attempt(job, order[:count]).suffices, len(order))
+    return attempt(job, order[:count])  # the last try may have been another
+
+
+def saved_bytes(shape: Shape, name: str) -> int:
+    """Return the bytes that 8 bits save in a matrix: three of each weight's four, less a scale for each row."""
+    rows, columns = tensor_shapes(shape)[f"{name}.weight"]
+    return 3 * rows * columns - 4 * rows
 
 
 def checked_forward(job: Job) -> GraphForward:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffutron_ort.errors import CheckpointError
+from diffutron_ort.types import Ids
 from diffutron_ort_export.checkpoint.adapter import merge_adapter
 from diffutron_ort_export.checkpoint.architecture import Shape, portable_config, read_shape
 from diffutron_ort_export.checkpoint.layout import HEAD, TABLE, TIED, tensor_shapes
@@ -74,9 +75,9 @@ class Source:
     output_vocabulary: tuple[int, ...] | None = None
 
     @property
-    def columns(self) -> slice | list[int]:
-        """The index that selects the columns of an export's logits from those of all pieces."""
-        return slice(None) if self.output_vocabulary is None else list(self.output_vocabulary)
+    def kept(self) -> Ids | None:
+        """The output vocabulary [columns] as an array; None means all."""
+        return None if self.output_vocabulary is None else np.array(self.output_vocabulary)
 
 
 def open_source(source: str, *, revision: str | None = None, adapter: str | None = None) -> Source:

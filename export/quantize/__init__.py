@@ -1,1 +1,1 @@
-"""Quantizes graphs, and measures what that costs."""
+"""Decides which matrices of a quantized graph stay in float32."""

@@ -1,98 +1,110 @@
-"""Finds the matrices that an 8-bit graph should treat with care, by measuring each one's sensitivity in torch.
+"""Finds the matrices that an 8-bit graph should leave in float32.
 
-A matrix's sensitivity is the mean KL divergence from float32's predictions when it alone is quantized.
+The default ranking costs one pass of the reference: a matrix is the more sensitive, the larger the error of its product
+in 8 bits, relative to the product. The thorough ranking takes a pass for each matrix: the mean KL divergence from
+float32's predictions when it alone is quantized.
 """
 
 import fnmatch
-import functools
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from diffutron_ort.errors import OptionError
-from diffutron_ort_export.check.fidelity import Fp32Baseline, Rows, TorchForward, join
+from diffutron_ort.types import Floats
+from diffutron_ort_export.check.fidelity import Fp32Baseline
+from diffutron_ort_export.check.products import product
+from diffutron_ort_export.check.reference import Reference
+from diffutron_ort_export.check.rows import compare_rows
+from diffutron_ort_export.checkpoint.source import Source
+from diffutron_ort_export.graph.precision import Precision, matrix_names
 from diffutron_ort_export.passages import PASSAGES
-from diffutron_ort_export.quantize.int8 import Scheme
-from diffutron_ort_export.quantize.simulation import products, simulated_int8
 
 TARGET_AGREEMENT = 0.98
 """The agreement with float32 that a quantized graph should reach."""
 
-GAIN = 4
-"""The least factor by which per-token scales must lower a matrix's sensitivity, to be tried before float32."""
 
-
-def excluded(patterns: Sequence[str], names: Sequence[str]) -> dict[str, Scheme]:
-    """Return FLOAT for every matrix that matches a shell pattern.
+def excluded(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the matrices that match a shell pattern.
 
     Raises:
         OptionError: A pattern matches no matrix.
     """
-    schemes: dict[str, Scheme] = {}
+    found: dict[str, None] = {}
     for pattern in patterns:
         matching = fnmatch.filter(names, pattern)
         if not matching:
             raise OptionError(f"exclude {pattern!r}: no matrix has such a name; there are {', '.join(names)}")
-        schemes |= dict.fromkeys(matching, Scheme.FLOAT)
-    return schemes
+        found |= dict.fromkeys(matching)
+    return list(found)
 
 
-class Search:
-    """Finds the exceptions from per-tensor quantization, starting with the most sensitive matrix.
+def fewest(enough: Callable[[int], bool], most: int) -> int:
+    """Return the least number from 1 to `most` that is enough; `most` if no smaller one is.
 
-    A matrix that gains from per-token scales gets these before float32, and is measured again: what is left of its
-    sensitivity may still exceed the others'.
+    The search doubles from below, since every try takes time and a small number is usually enough.
+    """
+    low, high = 1, 1
+    while high < most and not enough(high):
+        low, high = high + 1, min(2 * high, most)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return low
+
+
+def ranked(baseline: Fp32Baseline) -> list[str]:
+    """Return the names of all matrices, the most sensitive first."""
+    measured = by_divergence(baseline) if baseline.thorough else by_noise(baseline)
+    return sorted(measured, key=lambda name: -measured[name])
+
+
+def by_noise(baseline: Fp32Baseline) -> dict[str, float]:
+    """Measure the noise of each matrix's product in 8 bits, on one passage in each mask ratio."""
+    meter = NoiseMeter(baseline.source)
+    for _ in meter.parts([canvas.asked for canvas in baseline.masked[:: len(PASSAGES)]], baseline.source.kept):
+        pass  # the meter reads what passes through it
+    return {name: power.noise / max(power.signal, 1e-30) for name, power in meter.powers.items()}
+
+
+def by_divergence(baseline: Fp32Baseline) -> dict[str, float]:
+    """Measure the divergence from float32 when one matrix alone is quantized, on the same passages."""
+    source, masked = baseline.source, baseline.masked[:: len(PASSAGES)]
+    expected = np.concatenate(baseline.logits[:: len(PASSAGES)])
+    found = {}
+    for name in matrix_names(source.shape):
+        simulated = Reference(source.weights, source.shape, precisions={name: Precision.INT8})
+        logits = simulated.logits([canvas.asked for canvas in masked], source.kept)
+        found[name] = float(compare_rows(expected, logits).kl.mean())
+    return found
+
+
+@dataclass
+class Power:
+    """The sums of the squares of products, and of their errors."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+
+
+class NoiseMeter(Reference):
+    """The reference at float32, which also computes every product in 8 bits, and compares the two.
+
+    Attributes:
+        powers: The result for each matrix.
     """
 
-    def __init__(self, baseline: Fp32Baseline) -> None:
-        self.baseline = baseline
-        self.matrices = products(baseline.denoiser)
-        self.most = 2 * len(self.matrices)
-        self._changes: list[tuple[str, Scheme]] = []
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.weights, source.shape)
+        self.powers: defaultdict[str, Power] = defaultdict(Power)
 
-    def schemes(self, count: int) -> dict[str, Scheme]:
-        """Return the schemes after `count` changes; after `most` of them every matrix is FLOAT."""
-        while len(self._changes) < count and self._costs:
-            self._changes.append(self._change())
-        return dict(self._changes[:count])
-
-    def least(self) -> int:
-        """Return the fewest changes after which the simulated graph is close enough; `most` if no fewer suffice.
-
-        The search doubles from below, since every change takes time to find and few are usually needed.
-        """
-        low, high = 1, 1
-        while high < self.most and not self._enough(high):
-            low, high = high + 1, min(2 * high, self.most)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self._enough(middle) else (middle + 1, high)
-        return low
-
-    @functools.cached_property
-    def _costs(self) -> dict[str, float]:
-        """The sensitivity of each matrix that is not FLOAT, in its scheme after the changes so far."""
-        return {name: self._sensitivity(name, Scheme.PER_TENSOR) for name in self.matrices}
-
-    def _change(self) -> tuple[str, Scheme]:
-        """Return the next change, which concerns the most sensitive matrix."""
-        name = max(self._costs, key=lambda name: self._costs[name])
-        cost = self._costs.pop(name)
-        if (name, Scheme.PER_TOKEN) not in self._changes and (
-            per_token := self._sensitivity(name, Scheme.PER_TOKEN)
-        ) * GAIN <= cost:
-            self._costs[name] = per_token
-            return name, Scheme.PER_TOKEN
-        return name, Scheme.FLOAT
-
-    def _enough(self, count: int) -> bool:
-        return self._rows(self.schemes(count)).agreement() >= TARGET_AGREEMENT
-
-    def _rows(self, schemes: Mapping[str, Scheme], every: int = 1) -> Rows:
-        """Compare the simulated graph's rows with float32's; a matrix without a scheme is quantized per tensor."""
-        forward = TorchForward(self.baseline.denoiser)
-        with simulated_int8(self.matrices, schemes):
-            return join(list(self.baseline.rows(forward, every).values()))
-
-    def _sensitivity(self, name: str, scheme: Scheme) -> float:
-        """Measure a matrix's sensitivity, on one passage in each mask ratio."""
-        others = dict.fromkeys(self.matrices, Scheme.FLOAT)
-        return float(self._rows(others | {name: scheme}, every=len(PASSAGES)).kl.mean())
+    def multiplied(self, x: Floats, matrix: NDArray[np.float32], name: str) -> Floats:
+        """Return the product at float32: [tokens, in], [rows, in] -> [tokens, rows]."""
+        result = super().multiplied(x, matrix, name)
+        power = self.powers[name]
+        power.signal += float(np.square(result).sum(dtype=np.float64))
+        power.noise += float(np.square(product(x, matrix, Precision.INT8) - result).sum(dtype=np.float64))
+        return result

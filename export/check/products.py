@@ -1,0 +1,49 @@
+"""Products with a checkpoint's matrices in each precision, as an exported graph computes them.
+
+FLOAT32    x W^T, in the dtype of x
+FLOAT16    x and W are rounded to half precision before the product, which is rounded after it
+INT8       (q W8^T) s scales, with q = round(x / s), s = max |x| / 127 for each token, and W = W8 scales
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffutron_ort.types import Floats
+from diffutron_ort_export.graph.precision import Precision, quantized
+
+SMALLEST = 1e-30
+"""The least activation scale, in place of 0."""
+
+
+def product(x: Floats, matrix: NDArray[np.float32], precision: Precision) -> Floats:
+    """Return the product of activations and a matrix: [tokens, in], [out, in] -> [tokens, out], in the dtype of x.
+
+    A product that overflows half precision is infinite or NaN.
+    """
+    if precision is Precision.INT8:
+        q, token_scales = quantized_tokens(x)
+        weights, scales = quantized(matrix)
+        return (q @ weights.T.astype(x.dtype)) * token_scales * scales.astype(x.dtype)
+    if precision is Precision.FLOAT16:
+        return halved(halved(x) @ halved(matrix.astype(x.dtype, copy=False)).T)
+    return x @ matrix.T.astype(x.dtype, copy=False)
+
+
+def represented(matrix: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
+    """Return the values that a graph stores for a matrix, or for some of its rows: [rows, in] -> the same."""
+    if precision is Precision.INT8:
+        weights, scales = quantized(matrix)
+        return weights * scales[:, None]
+    return halved(matrix) if precision is Precision.FLOAT16 else matrix
+
+
+def quantized_tokens(x: Floats) -> tuple[Floats, Floats]:
+    """Return activations [tokens, in] as whole numbers of the same dtype, and their scales [tokens, 1]."""
+    scales = np.maximum(np.abs(x).max(axis=1, keepdims=True) / 127, x.dtype.type(SMALLEST))
+    return np.rint(x / scales), scales
+
+
+def halved(x: Floats) -> Floats:
+    """Return an array rounded to half precision, in its own dtype."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return x.astype(np.float16).astype(x.dtype)

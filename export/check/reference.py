@@ -1,0 +1,216 @@
+"""ModernBERT's masked language model in numpy: what every exported graph is compared with.
+
+It is written from the equations of the model (transformers' `models/modernbert/modeling_modernbert.py`), shares no code
+with the graph, and reads each layer's weights once for all canvases of a call. Canvases lie one after another in an
+array of tokens, without padding: `tokens` is their total length, `seq` the length of one of them, and `n` the total
+number of rows to predict.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffutron_ort.types import Floats, Ids
+from diffutron_ort_export.check.error_function import erf
+from diffutron_ort_export.check.products import product, represented
+from diffutron_ort_export.checkpoint.architecture import Shape
+from diffutron_ort_export.checkpoint.layout import BIAS, TABLE
+from diffutron_ort_export.checkpoint.weights import Weights
+from diffutron_ort_export.graph.precision import TABLE_MATRIX, Precision, Precisions
+
+FLOAT32: Precisions = MappingProxyType({})
+"""The precisions of the checkpoint itself: every matrix without an entry is float32."""
+
+
+class Asked(NamedTuple):
+    """A canvas, and its rows that are to be predicted."""
+
+    ids: Ids  # [seq]
+    rows: Ids  # [n], positions in the canvas
+
+
+class Columns(NamedTuple):
+    """The logits of some tokens."""
+
+    ids: Ids  # [columns], ascending
+    logits: Floats  # [n, columns]
+
+
+class Oracle(Protocol):
+    """What graphs are compared with."""
+
+    def logits(self, asked: Sequence[Asked], kept: Ids | None = None) -> Floats:
+        """Return the logits of all rows, in the order of the canvases: [n, columns].
+
+        Args:
+            asked: At least one canvas.
+            kept: The ids [columns], ascending, whose logits are wanted; None means all.
+        """
+
+    def parts(self, asked: Sequence[Asked], kept: Ids | None = None) -> Iterator[Columns]:
+        """Yield the same logits in parts of the vocabulary, so that few are in memory."""
+
+
+class HalfPrecisionError(Exception):
+    """A product overflowed half precision.
+
+    Attributes:
+        matrix: The name of the product's matrix.
+    """
+
+    def __init__(self, matrix: str) -> None:
+        super().__init__(matrix)
+        self.matrix = matrix
+
+
+class Reference:
+    """The network with a checkpoint's weights.
+
+    Attributes:
+        weights: The checkpoint's tensors.
+        shape: The network's shape.
+        dtype: The dtype of all activations, float32 or float64.
+        precisions: The precision of each matrix's products; float32 (here: `dtype`) for one without an entry.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        shape: Shape,
+        *,
+        dtype: type[np.floating] = np.float32,
+        precisions: Precisions = FLOAT32,
+    ) -> None:
+        self.weights, self.shape, self.dtype, self.precisions = weights, shape, dtype, precisions
+
+    def logits(self, asked: Sequence[Asked], kept: Ids | None = None) -> Floats:
+        """Return the logits of all rows, as an `Oracle`.
+
+        Raises:
+            HalfPrecisionError: A product in half precision overflows.
+        """
+        size = self.shape.vocab_size if kept is None else len(kept)
+        result, end = np.empty((sum(canvas.rows.size for canvas in asked), size), self.dtype), 0
+        for part in self.parts(asked, kept):
+            first, end = end, end + part.ids.size
+            result[:, first:end] = part.logits
+        return result
+
+    def states(self, asked: Sequence[Asked]) -> Floats:
+        """Return what the head multiplies with the table, for all rows in the order of the canvases: [n, hidden]."""
+        ends = np.cumsum([0, *(canvas.ids.size for canvas in asked)])
+        spans = list(itertools.starmap(slice, itertools.pairwise(ends)))
+        rows = np.concatenate([first + canvas.rows for first, canvas in zip(ends, asked, strict=False)])
+        x = self.embedded(np.concatenate([canvas.ids for canvas in asked]))  # [tokens, hidden]
+        for index in range(self.shape.layers):
+            x = self.layer(x, spans, index)
+        x = self.norm(x[rows], "model.final_norm")  # [n, hidden]
+        return self.norm(gelu(self.product(x, "head.dense")), "head.norm")
+
+    def parts(self, asked: Sequence[Asked], kept: Ids | None = None) -> Iterator[Columns]:
+        """Yield the logits of all rows, as an `Oracle`."""
+        states = self.states(asked)
+        end, bias = 0, self.weights.rows(BIAS).astype(self.dtype)
+        for chunk in self.weights.chunks(TABLE):  # [rows, hidden]
+            first, end = end, end + len(chunk)
+            ids = np.arange(first, end)
+            if kept is not None:
+                ids = kept[(first <= kept) & (kept < end)]
+                chunk = chunk[ids - first]
+            if ids.size:
+                yield Columns(ids, self.multiplied(states, chunk, TABLE_MATRIX) + bias[ids])
+
+    def embedded(self, ids: Ids) -> Floats:
+        """Return the normalized embeddings of tokens: [tokens] -> [tokens, hidden]."""
+        unique, places = np.unique(ids, return_inverse=True)
+        table = np.concatenate([self.weights.rows(TABLE, i, i + 1) for i in unique.tolist()])
+        x = represented(table, self.precision(TABLE_MATRIX)).astype(self.dtype)[places]
+        return self.norm(self.finite(x, TABLE_MATRIX), "model.embeddings.norm")
+
+    def layer(self, x: Floats, spans: Sequence[slice], index: int) -> Floats:
+        """Return the stream after a layer: [tokens, hidden] -> the same."""
+        name = f"model.layers.{index}"
+        normed = self.norm(x, f"{name}.attn_norm") if index else x  # the embedding has just been normalized
+        x = x + self.product(self.attention(self.product(normed, f"{name}.attn.Wqkv"), spans, index), f"{name}.attn.Wo")
+        units = self.product(self.norm(x, f"{name}.mlp_norm"), f"{name}.mlp.Wi")  # [tokens, 2 * intermediate]
+        value, gate = np.split(units, 2, axis=1)
+        return x + self.product(gelu(value) * gate, f"{name}.mlp.Wo")
+
+    def attention(self, qkv: Floats, spans: Sequence[slice], index: int) -> Floats:
+        """Return the mixed values of each canvas's tokens: [tokens, 3 * hidden] -> [tokens, hidden]."""
+        shape = self.shape
+        reach = None if shape.is_global[index] else shape.window // 2
+        return np.concatenate([mixed(qkv[span], shape.heads, shape.thetas[index], reach) for span in spans])
+
+    def norm(self, x: Floats, name: str) -> Floats:
+        """Return x [tokens, hidden] with mean 0 and variance 1 for each token, times the norm's weights."""
+        centred = x - x.mean(axis=1, keepdims=True)
+        variance = np.square(centred).mean(axis=1, keepdims=True)
+        weights = self.weights.rows(f"{name}.weight").astype(self.dtype)  # [hidden]
+        return np.asarray(centred / np.sqrt(variance + self.dtype(self.shape.norm_eps)) * weights)
+
+    def product(self, x: Floats, name: str) -> Floats:
+        """Return the product with a matrix [out, in]: [tokens, in] -> [tokens, out]."""
+        return self.multiplied(x, self.weights.rows(f"{name}.weight"), name)
+
+    def multiplied(self, x: Floats, matrix: NDArray[np.float32], name: str) -> Floats:
+        """Return the product with some rows of the matrix called `name`: [tokens, in], [rows, in] -> [tokens, rows]."""
+        return self.finite(product(x, matrix, self.precision(name)), name)
+
+    def precision(self, name: str) -> Precision:
+        """Return the precision of a matrix."""
+        return self.precisions.get(name, Precision.FLOAT32)
+
+    def finite(self, x: Floats, name: str) -> Floats:
+        """Return x, if it is no overflow of half precision."""
+        if self.precision(name) is Precision.FLOAT16 and not np.isfinite(x).all():
+            raise HalfPrecisionError(name)
+        return x
+
+
+def mixed(qkv: Floats, heads: int, theta: float, reach: int | None) -> Floats:
+    """Return the values of one canvas, mixed by attention: [seq, 3 * hidden] -> [seq, hidden].
+
+    Args:
+        qkv: Queries, keys and values, next to each other.
+        heads: The number of attention heads.
+        theta: The base of the rotary frequencies.
+        reach: The greatest distance of tokens that see each other; None is unlimited.
+    """
+    seq = len(qkv)
+    query, key, value = qkv.reshape(seq, 3, heads, -1).transpose(1, 2, 0, 3)  # each [heads, seq, size]
+    positions = np.arange(seq)
+    query, key = rotated(query, positions, theta), rotated(key, positions, theta)
+    scores = query @ key.transpose(0, 2, 1) / np.sqrt(qkv.dtype.type(query.shape[-1]))  # [heads, seq, seq]
+    if reach is not None:
+        scores[:, np.abs(positions[:, None] - positions) > reach] = -np.inf
+    return (softmax(scores) @ value).transpose(1, 0, 2).reshape(seq, -1)
+
+
+def rotated(x: Floats, positions: Ids, theta: float) -> Floats:
+    """Rotate each pair of channels by its frequency times the position: [heads, seq, size] -> the same.
+
+    This is RoFormer (arXiv 2104.09864, equation 34), with channel i paired with i + size / 2. The angles are float32
+    even where x is float64, as in transformers: the network was trained with them.
+    """
+    half = x.shape[-1] // 2
+    frequencies = 1 / np.float32(theta) ** (np.arange(half, dtype=np.float32) / np.float32(half))
+    angles = (positions[:, None].astype(np.float32) * frequencies).astype(x.dtype)  # [seq, size / 2]
+    cos, sin = np.cos(angles), np.sin(angles)
+    first, second = x[..., :half], x[..., half:]
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def softmax(scores: Floats) -> Floats:
+    """Return the softmax over the last axis."""
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def gelu(x: Floats) -> Floats:
+    """Return x times the normal distribution's cumulative probability of x: the exact gelu."""
+    return x * (1 + erf(x / np.sqrt(x.dtype.type(2)))) / 2
