@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +38,14 @@ class Tokenizer:
         size: The number of tokens, added ones included.
         special_ids: The ids of pad, eos, bos, unk and mask.
         answer_end: The ids of "[/Answer]" after a newline.
+        loaded: The tokenizer of the library, which adds no tokens to a text.
     """
 
     files: Mapping[str, bytes]
     size: int
     special_ids: Mapping[str, int]
     answer_end: tuple[int, ...]
-
-    @cached_property
-    def loaded(self) -> tokenizers.Tokenizer:
-        """The tokenizer of the library, set to add no tokens to a text."""
-        made = load(self.files[TOKENIZER])
-        made.post_processor = None
-        return made
+    loaded: tokenizers.Tokenizer
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
@@ -81,7 +76,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
         if known_settings(settings) == settings.values
         else encoded(known_settings(settings)),
     }
-    return Tokenizer(files, size, dict(SPECIAL_IDS), answer_end(tokenizer))
+    return Tokenizer(files, size, dict(SPECIAL_IDS), answer_end(tokenizer), tokenizer)
 
 
 def read(folder: Path, name: str) -> tuple[Fields, bytes]:
