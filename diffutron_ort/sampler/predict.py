@@ -142,12 +142,12 @@ def tempering(temperature: float) -> float:
 
 
 def seen_ids(plan: PassPlan) -> tuple[Ids, np.float32]:
-    """Return the ids [u] under repetition penalty, ascending and at least one, and the penalty."""
+    """Return the ids [u] under repetition penalty, ascending, and the penalty: 1 if there are none."""
     exempt = (plan.special.mask, plan.special.eos, *plan.config.penalty_exempt)
     ids = np.sort(plan.canvas.ids)
     first = np.append(True, ids[1:] != ids[:-1])  # not np.unique, whose first call imports numpy.ma: 10 ms of a start
     ids = ids[first & ~np.isin(ids, exempt)]
-    return (ids, np.float32(plan.config.repetition_penalty)) if ids.size else (np.zeros(1, np.int64), np.float32(1))
+    return ids, np.float32(plan.config.repetition_penalty if ids.size else 1)
 
 
 def _pass_input(plans: Sequence[PassPlan], seen: Sequence[tuple[Ids, np.float32]]) -> PassInput:
@@ -188,9 +188,11 @@ def _padded(rows: Sequence[Ids], filler: int) -> Ids:
 
 
 def _repeated(rows: Sequence[Ids]) -> Ids:
-    """Return rows of ids as one array [batch, longest], filled up on the right by each row's last id."""
-    longest = max(ids.size for ids in rows)
-    return np.stack([np.append(ids, np.repeat(ids[-1:], longest - ids.size)) for ids in rows])
+    """Return rows of ids as one array [batch, longest], filled up on the right by each row's last id, or by 0."""
+    filled = _padded(rows, 0)
+    for line, ids in zip(filled, rows, strict=True):
+        line[ids.size :] = ids[-1] if ids.size else 0
+    return filled
 
 
 def _check_numbers(predictions: Predictions, plan: PassPlan) -> None:
