@@ -17,7 +17,7 @@ from diffutron_ort_export.graph.masking import CERTAIN, flat_mask, masks, sequen
 from diffutron_ort_export.graph.precision import TABLE_MATRIX, Precisions
 from diffutron_ort_export.graph.products import ZERO, Norm, Rounding, Stored
 from diffutron_ort_export.graph.reductions import Options, Predictions, reduce_logits
-from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, Op
+from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, Op, forget_shapes
 from diffutron_ort_export.graph.vocabulary import Columns, Ids
 from diffutron_ort_export.graph.weights_file import WeightsFile
 
@@ -172,6 +172,7 @@ def build(shape: Shape, columns: Columns, precisions: Precisions, masked: float)
         output.shape = ir.Shape([sizes.get(str(axis), axis) for axis in value.axes])
     for node in graph.all_nodes():
         node.metadata_props.clear()  # where in our code it comes from
+    forget_shapes(graph)
     model = ir.Model(graph, ir_version=IR_VERSION)
     RemoveUnusedNodesPass()(model)
     NameFixPass()(model)  # branches name their values as the graph around them does

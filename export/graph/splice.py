@@ -13,6 +13,7 @@ from onnx_ir.tape import Tape
 from onnxscript import OnnxFunction
 
 from diffutron_ort_export.graph.generation import PLACEHOLDERS, denoise, generate
+from diffutron_ort_export.graph.values import forget_shapes
 from diffutron_ort_export.graph.vocabulary import KEPT, PLACE
 
 IR_VERSION = 10
@@ -139,6 +140,7 @@ def typed(model: ir.Model) -> ir.Model:
             same = cast(node)
             replace(node, [same], same.outputs)
     RemoveUnusedNodesPass()(model)
+    forget_shapes(model.graph)
     return model
 
 

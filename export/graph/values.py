@@ -34,3 +34,14 @@ def choose(op: Op, condition: ir.Value, yes: Any, no: Any, name: str, dtype: ir.
     )
     result.type = ir.TensorType(dtype)
     return result
+
+
+def forget_shapes(graph: ir.Graph) -> None:
+    """Drop the shapes that were inferred of all values but the graph's inputs and outputs.
+
+    An Attention whose values had no known width was given one of 0, and ONNX Runtime warns of the contradiction.
+    """
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            if value not in graph.outputs:
+                value.shape = None
