@@ -209,7 +209,9 @@ def check_row(found: Mapping[str, NDArray[Any]], row: int, expected: Mapping[str
 
     Logits are divided by the temperature in float32, which rounds their quotient.
     """
-    rounding = np.finfo(np.float32).eps * np.abs(expected["top_logits"]).max(where=expected["top_logits"] > -1e30, initial=0)
+    rounding = np.finfo(np.float32).eps * np.abs(expected["top_logits"]).max(
+        where=expected["top_logits"] > -1e30, initial=0
+    )
     np.testing.assert_array_equal(found["top_ids"][row], expected["top_ids"])
     np.testing.assert_array_equal(found["top_logits"][row], expected["top_logits"])
     for name, tolerance in (("rest", 1e-5), ("rest_tempered", 2e-5 + rounding / temperature), ("entropy", 1e-5)):

@@ -44,6 +44,9 @@ class Layout(NamedTuple):
     part: int = 32_000
     kept: Sequence[int] | None = None
 
+    def columns(self) -> Columns:
+        return Columns(self.vocab, None if self.kept is None else np.array(self.kept))
+
 
 LAYOUTS = {
     "one part": Layout(VOCAB),
@@ -87,7 +90,7 @@ def running(layout: Layout) -> Reduce:
     """Return the reductions of a layout as a function of logits [n, columns] and options, which are None or lists."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vocabulary, "PART", layout.part)
-        columns = Columns.of(layout.vocab, layout.kept)
+        columns = layout.columns()
         model = ir.to_proto(graph_of(columns))
         filled = columns.padded - columns.count
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -95,7 +98,9 @@ def running(layout: Layout) -> Reduce:
     def run(logits, seen=(), suppressed=(), penalty=1.0, temperature=1.0, targets=(), entropy=True, wants_logits=True):
         logits = np.atleast_2d(np.asarray(logits, np.float32))
         n = len(logits)
-        seen, suppressed, targets = (np.array([ids] * n, np.int64).reshape(n, -1) for ids in (seen, suppressed, targets))
+        seen, suppressed, targets = (
+            np.array([ids] * n, np.int64).reshape(n, -1) for ids in (seen, suppressed, targets)
+        )
         feed = {
             "given": np.pad(logits, ((0, 0), (0, filled)), constant_values=NEVER),
             "seen": seen,
@@ -325,7 +330,7 @@ def test_log1p(x: float) -> None:
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 63, 1000, 31_999, 48_001, 256_000])
 def test_parts_cover_the_columns_and_are_of_whole_groups(count: int) -> None:
-    columns = Columns.of(count, None)
+    columns = Columns(count, None)
     assert columns.width % GROUP == 0
     assert columns.padded >= count
     assert columns.padded - count < columns.parts * GROUP
@@ -334,12 +339,12 @@ def test_parts_cover_the_columns_and_are_of_whole_groups(count: int) -> None:
 
 
 def test_the_real_vocabulary_is_divided_without_a_rest() -> None:
-    columns = Columns.of(256_000, None)
+    columns = Columns(256_000, None)
     assert (columns.parts, columns.width, columns.padded) == (8, 32_000, 256_000)
 
 
 def test_an_output_vocabulary_comes_first_and_all_others_behind_it() -> None:
-    columns = Columns.of(10, [1, 4, 7])
+    columns = Columns(10, np.array([1, 4, 7]))
     assert columns.order().tolist() == [1, 4, 7, 0, 2, 3, 5, 6, 8, 9]
     assert columns.places()[columns.order()].tolist() == list(range(10))
     assert (columns.count, columns.top, columns.rows) == (3, 3, 16)
