@@ -80,7 +80,7 @@ class Transformers:
 
     def canvas_logits(self, canvas: Asked, kept: Ids | None) -> Floats:
         """Return the logits of one canvas's rows [n, columns]."""
-        found: Floats = self.model(input_ids=torch.from_numpy(canvas.ids)[None]).logits[0, canvas.rows].numpy()
+        found: Floats = self.model(input_ids=torch.from_numpy(canvas.ids)[None]).logits[0].numpy()[canvas.rows]
         return found if kept is None else found[:, kept]
 
     def parts(self, asked: Sequence[Asked], kept: Ids | None = None) -> Iterator[Columns]:

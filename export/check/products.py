@@ -25,7 +25,8 @@ def product(x: Floats, matrix: NDArray[np.float32], precision: Precision) -> Flo
         weights, scales = quantized(matrix)
         return (q @ weights.T.astype(x.dtype)) * token_scales * scales.astype(x.dtype)
     if precision is Precision.FLOAT16:
-        return halved(halved(x) @ halved(matrix.astype(x.dtype, copy=False)).T)
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for what is not finite
+            return halved(halved(x) @ halved(matrix.astype(x.dtype, copy=False)).T)
     return x @ matrix.T.astype(x.dtype, copy=False)
 
 
@@ -45,5 +46,5 @@ def quantized_tokens(x: Floats) -> tuple[Floats, Floats]:
 
 def halved(x: Floats) -> Floats:
     """Return an array rounded to half precision, in its own dtype."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
         return x.astype(np.float16).astype(x.dtype)

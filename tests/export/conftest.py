@@ -16,7 +16,7 @@ from diffutron_ort_export.checkpoint.architecture import read_shape
 from tests.conftest import GOLDEN
 
 if TYPE_CHECKING:
-    from diffutron_ort_export.check.verify import Outputs
+    from diffutron_ort_export.check.session import Outputs
 
 TINY = GOLDEN / "tiny"
 Run = Callable[..., "Outputs"]
@@ -37,7 +37,7 @@ def adapter(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def run(tiny_bundle: Path) -> Run:
     """Runs the exported graph; see `GraphSession.run`."""
-    from diffutron_ort_export.check.verify import GraphSession
+    from diffutron_ort_export.check.session import GraphSession
 
     shape = read_shape(json.loads((tiny_bundle / "config.json").read_text()))
     return GraphSession(tiny_bundle / "onnx" / "denoiser.onnx", shape).run

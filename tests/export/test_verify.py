@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from diffutron_ort.errors import FidelityError
 from diffutron_ort_export.check import verify
-from diffutron_ort_export.check.verify import GraphSession, Reference
+from diffutron_ort_export.check.reference import Reference
+from diffutron_ort_export.check.session import GraphSession
 from diffutron_ort_export.checkpoint.source import Source, open_source
+from diffutron_ort_export.graph.denoiser import write_denoiser
+from diffutron_ort_export.graph.precision import Precision, matrix_names
 from tests.export.conftest import TINY
+from tests.export.rewriting import altered
 
 
 @pytest.fixture(scope="module")
@@ -21,33 +24,52 @@ def source() -> Source:
 
 @pytest.fixture(scope="module")
 def reference(source: Source) -> Reference:
-    return Reference(source)
+    return Reference(source.weights, source.shape)
 
 
 @pytest.fixture(scope="module")
-def graph(tiny_bundle: Path) -> Path:
-    return tiny_bundle / "onnx" / "denoiser.onnx"
+def session(source: Source, tmp_path_factory: pytest.TempPathFactory) -> GraphSession:
+    return session_of(source, tmp_path_factory.mktemp("graph"))
 
 
-@pytest.fixture(scope="module")
-def session(graph: Path, source: Source) -> GraphSession:
-    return GraphSession(graph, source.shape)
+def session_of(source: Source, folder: Path) -> GraphSession:
+    path = folder / "denoiser.onnx"
+    write_denoiser(source, path, dict.fromkeys(matrix_names(source.shape), Precision.FLOAT32), {})
+    return GraphSession(path, source.shape, source.output_vocabulary)
 
 
-def altered(source: Source, name: str) -> Source:
-    return dataclasses.replace(source, tensors={**source.tensors, name: source.tensors[name] * 1.01})
+def case(expected: list[list[float]], found: list[list[float]], name: str = "long") -> verify.Case:
+    return verify.Case(name, np.array(expected, np.float32), np.array(found, np.float32))
 
 
 def test_a_card_by_hand() -> None:
-    expected = np.array([[0.0, 2.0], [1.0, 0.0]], np.float32)
-    found = np.array([[0.0, 2.5], [1.0, 1.25]], np.float32)
-    card = verify.logit_figures(expected, found)
+    made = case([[0.0, 2.0], [1.0, 0.0]], [[0.0, 2.5], [1.0, 1.25]])
+    card = verify.logit_figures([verify.figures(made)])
     assert card["max_abs"] == 1.25
-    assert card["std"] == np.std([0, 2, 1, 0])
-    assert card["max_abs_over_std"] == 1.25 / np.std([0, 2, 1, 0])
+    assert card["std"] == pytest.approx(np.std([0, 2, 1, 0]))
+    assert card["max_abs_over_std"] == pytest.approx(1.25 / np.std([0, 2, 1, 0]))
     assert card["top1_agreement"] == 0.5
     assert card["top1_agreement_clear"] == 1  # the margin of the row that flipped is 1, smaller than the error
     assert card["rows"] == 2
+
+
+def test_a_card_of_several_cases_is_that_of_their_rows() -> None:
+    rows = [[0.0, 2.0], [1.0, 0.0], [5.0, 3.0]], [[0.0, 2.5], [1.0, 1.25], [5.0, 3.0]]
+    parts = [case(rows[0][:1], rows[1][:1]), case(rows[0][1:], rows[1][1:], "padded")]
+    whole, several = (verify.logit_figures([verify.figures(c) for c in cases]) for cases in ([case(*rows)], parts))
+    assert several == {name: pytest.approx(value) for name, value in whole.items()}
+
+
+def test_one_nan_among_cases_is_refused() -> None:
+    good, bad = case([[0.0, 2.0]], [[0.0, 2.0]]), case([[0.0, 2.0]], [[0.0, float("nan")]], "padded")
+    for cases in ([good, bad], [bad, good]):
+        with pytest.raises(FidelityError, match="by nan"):
+            verify.exact_card(cases, "fp32")
+
+
+def test_a_checkpoint_that_predicts_nothing_is_refused() -> None:
+    with pytest.raises(FidelityError, match="every token has the same logit"):
+        verify.exact_card([case([[3.0, 3.0]], [[3.0, 3.0]])], "fp32")
 
 
 def test_divergence_by_hand() -> None:
@@ -58,13 +80,6 @@ def test_divergence_by_hand() -> None:
 
 def test_margins_by_hand() -> None:
     assert verify.margins(np.array([[1.0, 5.0, 3.0], [2.0, 2.0, 0.0]])).tolist() == [2, 0]
-
-
-def test_reductions_by_hand() -> None:
-    found = verify.reductions(np.array([2.0, -1.0, 0.0]), np.array([0, 1, 0]), penalty=2.0, temperature=0.5)
-    assert found["top_logits"].tolist() == [1, 0, -2]
-    assert found["rest"] == pytest.approx(np.exp(-1) + np.exp(-3))
-    assert found["rest_tempered"] == pytest.approx(np.exp(-2) + np.exp(-6))
 
 
 @pytest.mark.parametrize(
@@ -91,31 +106,45 @@ def test_tiny_passes(reference: Reference, session: GraphSession) -> None:
 
 @pytest.mark.parametrize("name", ["model.layers.6.mlp.Wo.weight", "model.layers.1.attn.Wo.weight", "head.norm.weight"])
 def test_a_graph_of_other_weights(source: Source, session: GraphSession, name: str) -> None:
-    with pytest.raises(FidelityError, match="variant fp32: a logit differs from transformers' by"):
-        verify.verify_exact(Reference(altered(source, name)), session, "fp32")
+    other = altered(source, lambda tensors: tensors[name].__imul__(np.float32(1.01)))
+    with pytest.raises(FidelityError, match="variant fp32: a logit differs from the reference's by"):
+        verify.verify_exact(Reference(other.weights, other.shape), session, "fp32")
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"), [("local_rope_theta", 10_000.0), ("global_rope_theta", 10_000.0), ("local_attention", 14)]
-)
-def test_a_graph_of_other_settings(source: Source, session: GraphSession, setting: str, value: float) -> None:
+@pytest.mark.parametrize("setting", [{"local_theta": 10_000.0}, {"global_theta": 10_000.0}, {"window": 14}])
+def test_a_graph_of_other_settings(source: Source, session: GraphSession, setting: dict) -> None:
     """Every case is longer than the window and hangs on both thetas, or a wrong one would pass."""
-    config = {**source.config, setting: value}
-    thetas = {"full_attention": config["global_rope_theta"], "sliding_attention": config["local_rope_theta"]}
-    config["rope_parameters"] = {n: {"rope_type": "default", "rope_theta": t} for n, t in thetas.items()}
     with pytest.raises(FidelityError):
-        verify.verify_exact(Reference(dataclasses.replace(source, config=config)), session, "fp32")
+        verify.verify_exact(Reference(source.weights, dataclasses.replace(source.shape, **setting)), session, "fp32")
 
 
-@pytest.mark.parametrize("name", ["top_logits", "rest", "rest_tempered", "entropy"])
-def test_reductions_that_are_not_of_the_logits(source: Source, graph: Path, name: str) -> None:
-    class Wrong(GraphSession):
-        def run(self, *inputs, **others):
-            outputs = super().run(*inputs, **others)
-            return outputs | {name: outputs[name] * np.float32(1.01)}
+def test_each_case_finds_a_fault_of_its_own(
+    source: Source, reference: Reference, session: GraphSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph that takes padding for tokens, and one that forgets the gaps of its cache."""
+    run = session.run
 
-    with pytest.raises(FidelityError, match=f"{name} of a row is"):
-        verify.check_reductions(Wrong(graph, source.shape), "fp32")
+    def unpadded(ids, positions, rows, **others):
+        return run(ids, np.tile(np.arange(ids.shape[1]), (len(ids), 1)), rows, **others)
+
+    def gapless(ids, positions, rows, **others):
+        past = others.get("past_position_ids")
+        return run(ids, positions, rows, **others | ({} if past is None else {"past_position_ids": np.abs(past)}))
+
+    for wrong, name in ((unpadded, "padded"), (gapless, "cached")):
+        monkeypatch.setattr(session, "run", wrong)
+        cases = verify.compared(reference, list(verify.trials(session)), None)
+        errors = {case.name: verify.largest_error(case.expected, case.found) for case in cases}
+        assert errors.pop(name) > 0.01
+        assert errors.pop("long") < 1e-3
+
+
+def test_an_output_vocabulary_has_its_own_columns(source: Source, tmp_path: Path) -> None:
+    small = dataclasses.replace(source, output_vocabulary=(0, 1, 2, 3, 4, *range(5, 512, 7)))
+    session = session_of(small, tmp_path)
+    card = verify.verify_exact(Reference(small.weights, small.shape), session, "fp32")
+    assert card["max_abs_over_std"] < 1e-4
+    assert session.predicted_ids.tolist() == list(small.output_vocabulary)
 
 
 def test_rows_are_spread_where_the_vocabulary_is_large(source: Source) -> None:
@@ -123,10 +152,13 @@ def test_rows_are_spread_where_the_vocabulary_is_large(source: Source) -> None:
     rows = verify.spread(np.arange(323), large)
     assert rows.size * large.vocab_size <= verify.MOST_LOGITS
     assert rows[0] == 0
-    assert np.unique(np.diff(rows)).tolist() == [5]
+    assert np.unique(np.diff(rows)).tolist() == [11]
+    assert verify.spread(np.arange(323), large, 3).size * 3 <= rows.size + 3
 
 
-def test_the_reference_has_both_thetas(source: Source, reference: Reference) -> None:
-    config = reference.model.config
-    assert config.rope_parameters["sliding_attention"]["rope_theta"] == 160_000
-    assert torch.equal(torch.tensor(config.sliding_window), torch.tensor(source.shape.window // 2))
+def test_only_wanted_outputs_are_fetched(session: GraphSession, source: Source) -> None:
+    found = session.run(np.array([[4, 7]]), np.array([[0, 1]]), np.array([0]), fetch=["rest", "key.0"])
+    assert {name: value.shape for name, value in found.items()} == {
+        "rest": (1,),
+        "key.0": (1, 2, source.shape.hidden_size),
+    }
