@@ -16,7 +16,7 @@ from diffutron_ort_export.plain import weights
 from diffutron_ort_export.recipes import Recipe
 from diffutron_ort_export.staging import write_json
 
-TOOLS = ("torch", "onnx", "onnxscript", "transformers", "onnxruntime", "diffutron-ort")
+TOOLS = ("diffutron-ort", "onnx", "onnx-ir", "onnxscript", "numpy", "onnxruntime")
 
 
 def write_settings(source: Source, folder: Path, context_length: int) -> None:

@@ -98,7 +98,7 @@ def test_the_file_is_of_standard_operators_and_reads_the_variants_weights(varian
     assert not any(kind.startswith("Random") or kind in ("Bernoulli", "Multinomial") for kind in kinds)
     locations = {entry.value for t in model.graph.initializer for entry in t.external_data if entry.key == "location"}
     assert locations == {Path(bundle.variants[variant].weights).name}
-    assert {"source", "torch"} <= {entry.key for entry in model.metadata_props}
+    assert {"source", "onnxscript"} <= {entry.key for entry in model.metadata_props}
 
 
 @pytest.mark.parametrize("variant", ["fp32", "int8"])
