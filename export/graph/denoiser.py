@@ -17,12 +17,15 @@ from diffutron_ort_export.graph.masking import CERTAIN, flat_mask, masks, sequen
 from diffutron_ort_export.graph.precision import TABLE_MATRIX, Precisions
 from diffutron_ort_export.graph.products import ZERO, Norm, Rounding, Stored
 from diffutron_ort_export.graph.reductions import Options, Predictions, reduce_logits
-from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, Op, forget_shapes
+from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, Op, declare_shapes, sized
 from diffutron_ort_export.graph.vocabulary import Columns, Ids
 from diffutron_ort_export.graph.weights_file import WeightsFile
 
 OPSET, IR_VERSION = 23, 10
 """The versions of the operators and of the file, which every allowed release of ONNX Runtime reads."""
+
+COMPUTED, PREDICTED = "tokens", "predicted"
+"""The names of the axes of all tokens in one line, and of the rows, of which there is at least one."""
 
 Inputs = Mapping[str, ir.Value]
 
@@ -49,8 +52,9 @@ class Denoiser(nn.Module):
         """Return the outputs of a pass, given the inputs of the contract by name."""
         ids = Ids(op, self.columns)
         tokens = self.tokens(op, given)
-        rows = self.rows(op, at_least_one_row(op, given["rows"]), given, tokens)
-        x, computed = self.embeddings(op, ids.table_rows(op, op.Reshape(given["input_ids"], [-1]))), []
+        rows = self.rows(op, sized(at_least_one_row(op, given["rows"]), PREDICTED), given, tokens)
+        line = sized(op.Reshape(given["input_ids"], [-1]), COMPUTED)
+        x, computed = self.embeddings(op, ids.table_rows(op, line)), []
         has_past = op.Greater(op.Size(given["past_position_ids"]), 0)
         for i, layer in enumerate(self.layers):
             past = Past(given[f"past_key.{i}"], given[f"past_value.{i}"], has_past)
@@ -67,12 +71,14 @@ class Denoiser(nn.Module):
         keys = op.Concat(given["past_position_ids"], positions, axis=1)
         batch_seq = op.Shape(positions)
         sizes = (op.Concat(batch_seq, [width], axis=0) for width in (shape.hidden_size, shape.head_size // 2))
-        line = op.Reshape(positions, [-1])
+        line = sized(op.Reshape(positions, [-1]), COMPUTED)
         return Tokens(
+            axes=("batch", "seq", shape.hidden_size),
+            count=COMPUTED,
             sizes=Sizes(*sizes),
             rotations=self.rotations(op, line),
             masks=masks(op, positions, keys, shape.window, self.masked),
-            rounding=Rounding.of(op, zero_point(op), op.Shape(line)),
+            rounding=Rounding.of(op, zero_point(op), op.Shape(line), COMPUTED),
         )
 
     def rotations(self, op: Op, positions: ir.Value) -> Sequence[Rotation]:
@@ -90,10 +96,12 @@ class Denoiser(nn.Module):
         return Rows(
             rows,
             Tokens(
+                axes=(1, PREDICTED, self.shape.hidden_size),
+                count=PREDICTED,
                 sizes=Sizes(*sizes),
                 rotations=[each.rows(op, rows) for each in tokens.rotations],
                 masks=[flat_mask(op, mask, rows, given["position_ids"], self.masked) for mask in tokens.masks],
-                rounding=Rounding.of(op, tokens.rounding.zero, count),
+                rounding=Rounding.of(op, tokens.rounding.zero, count, PREDICTED),
             ),
         )
 
@@ -172,7 +180,7 @@ def build(shape: Shape, columns: Columns, precisions: Precisions, masked: float)
         output.shape = ir.Shape([sizes.get(str(axis), axis) for axis in value.axes])
     for node in graph.all_nodes():
         node.metadata_props.clear()  # where in our code it comes from
-    forget_shapes(graph)
+    declare_shapes(graph)
     model = ir.Model(graph, ir_version=IR_VERSION)
     RemoveUnusedNodesPass()(model)
     NameFixPass()(model)  # branches name their values as the graph around them does

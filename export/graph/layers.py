@@ -15,7 +15,7 @@ from onnxscript import nn
 from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.graph.precision import Precisions
 from diffutron_ort_export.graph.products import Norm, Product, Rounding, Scaled, operand
-from diffutron_ort_export.graph.values import Op, choose
+from diffutron_ort_export.graph.values import Op, choose, sized
 
 
 class Rotation(NamedTuple):
@@ -28,11 +28,11 @@ class Rotation(NamedTuple):
         """Return the rotation of some of the tokens."""
         return Rotation(op.Gather(self.cos, rows), op.Gather(self.sin, rows))
 
-    def turn(self, op: Op, x: Scaled, sizes: "Sizes", heads: int) -> ir.Value:
+    def turn(self, op: Op, x: Scaled, tokens: "Tokens", heads: int) -> ir.Value:
         """[tokens, hidden] -> [batch, seq, hidden]. Turning is linear, so it takes x's scale along for nothing."""
         parts = self if x.scale is None else (op.Mul(self.cos, x.scale), op.Mul(self.sin, x.scale))
-        angles = (op.Reshape(part, sizes.angles) for part in parts)
-        return op.RotaryEmbedding(op.Reshape(x.value, sizes.tokens), *angles, num_heads=heads)
+        angles = (op.Reshape(part, tokens.sizes.angles) for part in parts)
+        return op.RotaryEmbedding(tokens.as_sequences(op, x.value), *angles, num_heads=heads)
 
 
 class Sizes(NamedTuple):
@@ -67,16 +67,24 @@ class Tokens:
     """What all layers share of the tokens that a layer computes.
 
     Attributes:
+        axes: The names or sizes of the axes of the tokens as sequences: batch, seq, hidden.
+        count: The name of their axis in one line.
         sizes: Their shapes as sequences.
         rotations: Those of local and of global layers.
         masks: Those of local and of global layers, [batch, 1, seq, total], added to the scores.
         rounding: What 8-bit products need.
     """
 
+    axes: tuple[int | str, ...]
+    count: str
     sizes: Sizes
     rotations: Sequence[Rotation]
     masks: Sequence[ir.Value]
     rounding: Rounding
+
+    def as_sequences(self, op: Op, x: ir.Value) -> ir.Value:
+        """[tokens, hidden] -> [batch, seq, hidden]."""
+        return sized(op.Reshape(x, self.sizes.tokens), *self.axes)
 
 
 @dataclass(frozen=True)
@@ -123,13 +131,13 @@ class Attention(nn.Module):
             [tokens, hidden], or [n, hidden] of the rows; and the keys and values of all tokens.
         """
         given = operand(op, x, self.precision, tokens.rounding)
-        key = tokens.rotations[layer].turn(op, self.Wk(op, given), tokens.sizes, self.heads)
-        value = op.Reshape(self.Wv(op, given).applied(op), tokens.sizes.tokens)
+        key = tokens.rotations[layer].turn(op, self.Wk(op, given), tokens, self.heads)
+        value = tokens.as_sequences(op, self.Wv(op, given).applied(op))
         wanted = tokens if rows is None else rows.tokens
         query = self.Wq(op, given if rows is None else given.rows(op, rows.rows))
-        query = wanted.rotations[layer].turn(op, query, wanted.sizes, self.heads)
+        query = wanted.rotations[layer].turn(op, query, wanted, self.heads)
         mixed = self.mix(op, query, KeyValue(key, value), past, wanted.masks[layer], flat=rows is not None)
-        mixed = op.Reshape(mixed, [-1, self.hidden])
+        mixed = sized(op.Reshape(mixed, [-1, self.hidden]), wanted.count, self.hidden)
         return self.Wo(op, operand(op, mixed, self.out_precision, wanted.rounding)), KeyValue(key, value)
 
     def mix(self, op: Op, query: ir.Value, own: KeyValue, past: Past, mask: ir.Value, *, flat: bool) -> ir.Value:
