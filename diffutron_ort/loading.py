@@ -13,6 +13,7 @@ from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.runtime.opening import import_onnxruntime
 from diffutron_ort.runtime.session import Session
 from diffutron_ort.text.tokenizer import Tokenizer
+from diffutron_ort.types import Progress
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -29,12 +30,13 @@ def load(
     revision: str | None,
     threads: int | None,
     spin: bool,
+    progress: Progress | None,
 ) -> tuple[Bundle, Tokenizer, Session]:
     """Load a bundle, its tokenizer and the session of one of its variants.
 
     Arguments and errors are those of `Diffutron.from_pretrained`.
     """
-    bundle, *content = load_with_tokenizer(model, revision, variant=variant)
+    bundle, *content = load_with_tokenizer(model, revision, variant=variant, progress=progress)
     import_onnxruntime(bundle.least_onnxruntime)  # now, for it needs the interpreter, as the tokenizer will
     tokenizer, session = _together(
         lambda: _make_tokenizer(bundle, content),
