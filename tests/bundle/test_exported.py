@@ -1,7 +1,7 @@
 """Checkpoints that are exported into the user's cache: once, whole or not at all, and found ever after.
 
-The exporter is a fake, which writes nano's files the way that the real one writes; tests/export/test_one_command.py runs
-that.
+The exporter is a fake, which writes nano's files the way that the real one writes; tests/export/test_one_command.py
+runs the real one.
 """
 
 import json
