@@ -52,7 +52,10 @@ def exported(
         return found
     _check_kind(checkpoint, config)
     request = _request(checkpoint, name)
-    report = progress or _module("progress").silent
+
+    def report(stage: str, done: float) -> None:
+        if progress is not None:
+            progress(stage.replace(request.out, checkpoint.source), done)  # the user did not choose that path
 
     def write() -> None:
         if fetch is not None:

@@ -45,7 +45,7 @@ def write(request, progress):
         for name in nano.needed(request.variants):
             (stage.folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(nano.folder / name, stage.folder / name)
-        progress("finishing", 0.9)
+        progress(f"finishing {request.out}", 0.9)
         for name in nano.variants.keys() - set(request.variants):
             del manifest["variants"][name]
         kept = {name: file for name, file in manifest["files"].items() if (stage.folder / name).exists()}
@@ -126,7 +126,7 @@ def test_a_folder_is_exported_once(exporter, checkpoint):
     stages = []
     model = Diffutron.from_pretrained(checkpoint, progress=lambda *said: stages.append(said))
     assert model.generate(QUESTION) == "on yedi"
-    assert stages == [("reading", 0.0), ("finishing", 0.9)]
+    assert stages == [("reading", 0.0), (f"finishing {checkpoint}", 0.9)]
     assert Diffutron.from_pretrained(str(checkpoint)).generate(QUESTION) == "on yedi"
     [request] = exporter.requests
     assert (request.source, request.revision, request.variants) == (str(checkpoint), None, ("int8",))
@@ -267,7 +267,7 @@ def test_without_the_exporter_it_says_what_to_install(exporter, hub, cache, monk
 
 def test_without_the_exporter_an_export_is_found(exporter, checkpoint, monkeypatch):
     first = load_bundle(checkpoint)
-    for name in ("command", "pipeline", "progress"):
+    for name in ("command", "pipeline"):
         monkeypatch.setitem(sys.modules, f"diffutron_ort_export.{name}", None)
     assert load_bundle(checkpoint) == first
 
@@ -421,7 +421,7 @@ def test_generate_exports_and_answers(exporter, hub, capsys):
         assert main(["generate", QUESTION, "--model", "owner/name"]) == 0
     out, err = capsys.readouterr()
     assert out == "on yedi\non yedi\n"
-    assert err == "reading\na library prints this\nfinishing\n"
+    assert err == "reading\na library prints this\nfinishing owner/name\n"
     assert main(["fill", "bir <mask>", "--model", "owner/name"]) == 0
     assert len(exporter.requests) == 1
 
