@@ -11,7 +11,8 @@ from diffutron_ort_export import export
 from diffutron_ort_export.check import fidelity
 from diffutron_ort_export.checkpoint.output_vocabulary import read_output_vocabulary
 from diffutron_ort_export.checkpoint.source import open_source
-from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS, read_tokenizer
+from diffutron_ort_export.checkpoint.tokenizer import SAMPLES, SPECIAL_IDS, read_tokenizer
+from diffutron_ort_export.checkpoint.tokenizer_json import MANY, with_short_merges
 from tests.conftest import GOLDEN
 from tests.export.conftest import TINY, edit_json
 
@@ -143,6 +144,24 @@ def test_a_bundle_is_the_same_whatever_was_saved_with_the_tokenizer(
     for manifest in (found, expected):
         del manifest["files"]["tokenizer.json"]
     assert found == expected
+
+
+@pytest.mark.parametrize("folder", [TINY / "checkpoint", NANO], ids=["tiny", "nano"])
+def test_many_merges_become_texts_and_every_id_stays(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    pairs = read_tokenizer(folder, CONFIG)
+    monkeypatch.setattr("diffutron_ort_export.checkpoint.tokenizer_json.MANY", 1)
+    texts = read_tokenizer(folder, CONFIG)
+    before, after = (json.loads(t.files["tokenizer.json"])["model"]["merges"] for t in (pairs, texts))
+    assert [merge.split(" ") for merge in after] == before
+    assert [texts.encode(text) for text in SAMPLES] == [pairs.encode(text) for text in SAMPLES]
+
+
+@pytest.mark.parametrize("pair", [["▁", " "], ["#version", "s"], ["#versions", "a"]])
+def test_merges_that_no_text_can_tell_stay_pairs(pair: list[str]) -> None:
+    specification = {"model": {"merges": [["a", "b"]] * MANY + [pair]}}
+    assert with_short_merges(specification) == specification
+    specification["model"]["merges"][-1] = ["#", "version"]
+    assert with_short_merges(specification)["model"]["merges"][-2:] == ["a b", "# version"]
 
 
 def test_a_post_processor_that_adds_more_than_special_tokens(checkpoint: Path) -> None:
