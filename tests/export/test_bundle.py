@@ -59,7 +59,7 @@ def test_the_manifest_has_size_and_hash_of_every_other_file(tiny_bundle: Path) -
 
 def test_manifest(tiny_bundle: Path) -> None:
     found = manifest(tiny_bundle)
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert found["source"] == {"name": "checkpoint", "revision": None, "adapter": None}
     assert (found["context_length"], found["vocab_size"], found["layers"], found["hidden_size"]) == (256, 512, 7, 64)
     assert found["special_ids"] == {"pad": 0, "eos": 1, "bos": 2, "unk": 3, "mask": 4}
@@ -204,10 +204,10 @@ def test_a_signal_leaves_nothing(tmp_path: Path, number: int, code: int, out: st
     while process.poll() is None and not list(tmp_path.rglob("onnx")):
         time.sleep(0.05)
     assert process.poll() is None
-    for _ in range(3):  # Python drops an interrupt that falls into a finalizer, of which tracing has many
+    for _ in range(3):  # Python drops an interrupt that falls into a finalizer
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+            process.wait(30)
             break
     assert process.wait(60) == code
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
