@@ -19,7 +19,7 @@ from diffutron_ort.sampler.sequence import Sequence, Step
 from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.stopping import StopRule
 from diffutron_ort.text.tokenizer import Tokenizer, check_text
-from diffutron_ort.types import Ids
+from diffutron_ort.types import Ids, Progress
 
 BATCH_SIZE = 8  # sequences of a list that share passes
 FILL_IGNORES = ("max_new_tokens", "stop", "early_end")
@@ -56,25 +56,41 @@ class Diffutron:
         revision: str | None = None,
         threads: int | None = None,
         spin: bool = True,
+        progress: Progress | None = None,
     ) -> Self:
         """Load a model.
 
         Args:
-            model: A bundle's folder, or a hub id such as `owner/name`; None is the embedded demonstration.
-            variant: Which of the bundle's graphs; None takes the bundle's default.
+            model: A folder, or a hub id such as `owner/name`, of a bundle or of a checkpoint; None is the embedded
+                demonstration. A checkpoint is exported into the user's cache when it is first used, which needs the
+                extra `[export]`.
+            variant: Which of the bundle's graphs; None takes the bundle's default, and `int8` of a checkpoint.
             providers: `cpu`, `cuda`, or ONNX Runtime's own names, in order of preference; None takes CUDA if it is
                 available, else the CPU. One that is named and does not run is an error.
             revision: Of a hub id: a commit, tag or branch.
             threads: Within an operator; None takes as many as this process may use, or one for a small model on a busy
                 machine.
             spin: Whether idle threads busy-wait for work instead of blocking: lower latency, but they use the CPU.
+            progress: Called while files are downloaded or a checkpoint is exported, with the name of what is being done
+                and how much of the download or of the export is done, from 0 to 1.
 
         Raises:
             BundleError: The bundle is missing, or is not what its manifest says.
+            CheckpointError: The checkpoint cannot be exported.
+            FidelityError: The graph that was exported differs too much from the checkpoint.
+            DiffutronError: The extra `[export]` is missing, or the user's cache cannot be written.
             OptionError: An argument is not allowed.
             ProviderError: ONNX Runtime cannot run the model where it was asked to.
         """
-        loaded = load(model, variant=variant, providers=providers, revision=revision, threads=threads, spin=spin)
+        loaded = load(
+            model,
+            variant=variant,
+            providers=providers,
+            revision=revision,
+            threads=threads,
+            spin=spin,
+            progress=progress,
+        )
         return cls(*loaded)
 
     def config(self, preset_name: str | None = None, /, **options: Any) -> GenerationConfig:

@@ -85,7 +85,7 @@ def contents() -> list[tuple[Path, int]]:
     """
     try:
         paths = sorted(folder().iterdir()) if folder().is_dir() else []
-        return [(path, _size(path)) for path in paths if _is_ours(path)]
+        return [(path, size(path)) for path in paths if _is_ours(path)]
     except OSError as error:
         raise DiffutronError(f"{folder()} cannot be listed: {error}") from error
 
@@ -101,6 +101,24 @@ def empty() -> None:
             _remove(path)
         except OSError as error:
             raise DiffutronError(f"{path} cannot be removed: {error}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a folder below a purpose's, if it is there; after an interrupt, it is gone or looks incomplete.
+
+    Raises:
+        DiffutronError: It cannot be removed.
+    """
+    try:
+        if os.path.lexists(path):
+            _discard(path)
+    except OSError as error:
+        raise DiffutronError(f"{path} cannot be removed: {error}") from error
+
+
+def size(path: Path) -> int:
+    """Return the size in bytes of the files in a folder; links count as themselves."""
+    return sum(file.lstat().st_size for file in _files(path))
 
 
 def _separate(value: str) -> Path:
@@ -142,24 +160,24 @@ def _mark(purpose: Path) -> None:
 
 
 def _remove(purpose: Path) -> None:
-    """Remove a folder, its marker last, so that a partly removed folder is still recognized as ours.
-
-    Folders in it are renamed before they are removed, so that none looks complete after an interrupt.
-    """
+    """Remove a folder, its marker last, so that a partly removed folder is still recognized as ours."""
     for path in purpose.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path.replace(Path(tempfile.mkdtemp(prefix=REMOVED, dir=purpose)) / path.name))
+            _discard(path)
         elif path.name != MARKER:
             path.unlink()
     shutil.rmtree(purpose)
 
 
+def _discard(path: Path) -> None:
+    """Remove a folder after renaming it, so that it does not look complete after an interrupt."""
+    aside = Path(tempfile.mkdtemp(prefix=REMOVED, dir=path.parent))
+    path.replace(aside / path.name)
+    shutil.rmtree(aside)
+
+
 def _is_ours(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and (path / MARKER).is_file()
-
-
-def _size(path: Path) -> int:
-    return sum(file.lstat().st_size for file in _files(path))
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -73,11 +73,12 @@ def manifest(
 
 def variant(recipe: Recipe, card: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest's entry of a variant."""
+    is_invariant = recipe.batch_invariant or card.get("activation_scales") == "token"
     return {
         "graph": recipe.graph,
-        "generate": recipe.generation,
+        **({} if recipe.shares else {"generate": recipe.generation}),
         "weights": recipe.weights,
-        **({} if recipe.batch_invariant else {"batch_invariant": False}),
+        **({} if is_invariant else {"batch_invariant": False}),
         **({"providers": list(recipe.providers)} if recipe.providers else {}),
         "fidelity": dict(card),
     }

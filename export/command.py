@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from diffutron_ort.cli.progress import progress
 from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import needing
 from diffutron_ort.signals import told_to_end
-from diffutron_ort_export.progress import Report, progress, silent
+from diffutron_ort.types import Progress
+from diffutron_ort_export.progress import silent, summed
 from diffutron_ort_export.recipes import DEFAULTS, RECIPES
 from diffutron_ort_export.request import LONG, SHORT, VARIANTS, Request, check_request
 from diffutron_ort_export.staging import staged
@@ -167,9 +169,10 @@ def export(
     write(request, silent)
 
 
-def write(request: Request, report: Report) -> None:
-    """Write the bundle of a checked request."""
+def write(request: Request, progress: Progress) -> None:
+    """Write the bundle of a checked request; call `progress` as each stage begins."""
     with told_to_end(), staged(request.out) as stage:  # first, so that a place that cannot be written fails at once
+        report = summed(progress)
         report(f"reading {request.source}", 0.2)
         with needing("export", "export"):  # here, because torch and transformers take seconds to import
             from diffutron_ort_export import pipeline

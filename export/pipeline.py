@@ -77,14 +77,16 @@ def write_variants(
     """Write the graphs and weights of all variants, and return the fidelity card of each."""
     baseline = Fp32Baseline(source, thorough=request.thorough)
     options = Options(request.exclude, request.accept)
-    cards = {}
+    cards: dict[Recipe, Card] = {}
     for recipe in recipes:
         report(f"writing and verifying {recipe.name}", 0.5 / len(recipes))
         path = bundle.file_path(stage.folder, recipe.graph)
-        cards[recipe] = writer(recipe)(Job(recipe.name, path, bundle.provenance(source), baseline, options))
+        known = {written.name: card for written, card in cards.items()}
+        cards[recipe] = writer(recipe)(Job(recipe.name, path, bundle.provenance(source), baseline, options, known))
         if recipe.third_party:
             continue
-        splice(path, bundle.file_path(stage.folder, recipe.generation))
+        if not recipe.shares:  # the loop generates one sequence, for which the other variant is the faster
+            splice(path, bundle.file_path(stage.folder, recipe.generation))
         cards[recipe] |= {} if source.output_vocabulary is None else {"output_vocabulary": baseline.coverage()}
     return cards
 

@@ -105,6 +105,7 @@ def check_variants(variants: Sequence[str]) -> tuple[str, ...]:
         raise OptionError(
             f"variant {' and '.join(names)} alone: nothing here generates from it; choose {runnable()} besides"
         )
+    names += tuple(filter(None, (RECIPES[name].shares for name in names)))
     return tuple(name for name in VARIANTS if name in names)
 
 

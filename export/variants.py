@@ -15,11 +15,11 @@ from diffutron_ort_export.check.session import GraphForward, GraphSession
 from diffutron_ort_export.check.verify import verify_exact
 from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.checkpoint.layout import tensor_shapes
-from diffutron_ort_export.graph.denoiser import write_denoiser
+from diffutron_ort_export.graph.denoiser import write_denoiser, write_sharing
 from diffutron_ort_export.graph.precision import Precision, matrix_names
 from diffutron_ort_export.progress import note
 from diffutron_ort_export.quantize.sensitivity import TARGET_AGREEMENT, excluded, fewest, ranked
-from diffutron_ort_export.recipes import runnable
+from diffutron_ort_export.recipes import RECIPES, runnable
 
 Card = dict[str, Any]
 
@@ -47,6 +47,7 @@ class Job:
         provenance: The graph's metadata.
         baseline: The source, and its predictions at float32.
         options: The user's options of quantization.
+        cards: The fidelity cards of the variants that have been written, by name.
     """
 
     name: str
@@ -54,12 +55,22 @@ class Job:
     provenance: Mapping[str, str]
     baseline: Fp32Baseline
     options: Options = field(default_factory=Options)
+    cards: Mapping[str, Card] = field(default_factory=dict)
 
-    def write(self, precision: Precision, left: Sequence[str] = ()) -> None:
-        """Write the graph and its weights in a precision, with the matrices called `left` in float32."""
-        source = self.baseline.source
+    def write(self, precision: Precision, left: Sequence[str] = (), *, sharing: Path | None = None) -> None:
+        """Write the graph and its weights.
+
+        Args:
+            precision: The precision of the matrices.
+            left: Those that are in float32 instead.
+            sharing: A graph in the same folder whose weights this one reads, instead of writing its own.
+        """
+        source, masked = self.baseline.source, self.baseline.masked_score
         precisions = dict.fromkeys(matrix_names(source.shape), precision) | dict.fromkeys(left, Precision.FLOAT32)
-        write_denoiser(source, self.path, precisions, self.provenance)
+        if sharing is None:
+            write_denoiser(source, self.path, precisions, self.provenance, masked)
+        else:
+            write_sharing(source, self.path, precisions, self.provenance, sharing, masked)
 
     def session(self) -> GraphSession:
         """Return a session that runs the written graph."""
@@ -107,25 +118,39 @@ def write_int8(job: Job) -> Card:
     if job.options.exclude is None:
         tried = searched(job)
     else:
-        tried = attempt(job, excluded(job.options.exclude, matrix_names(shape)))
+        tried = attempt(job, Precision.INT8_PER_TENSOR, excluded(job.options.exclude, matrix_names(shape)))
     check_reductions(tried.forward.session, job.name)
     card = job.baseline.card(tried.compared, tried.forward, job.name)
     judge(job, card["agreement"])
     left, extra = sorted(tried.left), sum(saved_bytes(shape, name) for name in tried.left)
     if left:
         note(f"variant {job.name}: {', '.join(left)} stayed in float32, which adds {extra / 1e6:.1f} MB")
-    return card | {"left_in_float": left, "extra_bytes": extra}
+    scales = "token" if tried.precision is Precision.INT8 else "tensor"
+    return card | {"activation_scales": scales, "left_in_float": left, "extra_bytes": extra}
+
+
+def write_int8_batch(job: Job) -> Card:
+    """Write 8 bits with one activation scale a token, over the weights of int8, which has been written."""
+    other = RECIPES["int8"]
+    left = job.cards[other.name]["left_in_float"]
+    job.write(Precision.INT8, left, sharing=job.path.with_name(f"{other.stem}.onnx"))
+    forward = checked_forward(job)
+    card = job.baseline.card(job.baseline.rows(forward), forward, job.name)
+    judge(job, card["agreement"])
+    return card | {"activation_scales": "token", "left_in_float": left}
 
 
 class Attempt(NamedTuple):
     """A written graph of 8 bits.
 
     Attributes:
-        left: The matrices in float32.
+        precision: The precision of the matrices.
+        left: Those that are in float32 instead.
         forward: The graph as a model.
         compared: Its passes, compared with float32's by mask ratio.
     """
 
+    precision: Precision
     left: Sequence[str]
     forward: GraphForward
     compared: Mapping[float, Rows]
@@ -136,22 +161,27 @@ class Attempt(NamedTuple):
         return join(list(self.compared.values())).agreement() >= TARGET_AGREEMENT
 
 
-def attempt(job: Job, left: Sequence[str]) -> Attempt:
+def attempt(job: Job, precision: Precision, left: Sequence[str] = ()) -> Attempt:
     """Write the graph with these matrices in float32, and compare its passes with float32's."""
-    job.write(Precision.INT8, left)
+    job.write(precision, left)
     forward = GraphForward(job.session())
-    return Attempt(left, forward, job.baseline.rows(forward))
+    return Attempt(precision, left, forward, job.baseline.rows(forward))
 
 
 def searched(job: Job) -> Attempt:
-    """Write the graph with as few matrices in float32 as suffice."""
-    first = attempt(job, [])
-    if first.suffices:
-        return first
-    del first  # its session has the weights mapped, which are written again
+    """Write the fastest graph that suffices.
+
+    One activation scale a pass is the fastest; one a token confines the coarse scale of an outlier to its own token;
+    and after that, as few matrices as possible stay in float32.
+    """
+    for precision in (Precision.INT8_PER_TENSOR, Precision.INT8):
+        tried = attempt(job, precision)
+        if tried.suffices:
+            return tried
+        del tried  # its session has the weights mapped, which are written again
     order = ranked(job.baseline)
-    count = fewest(lambda count: attempt(job, order[:count]).suffices, len(order))
-    return attempt(job, order[:count])  # the last try may have been another
+    count = fewest(lambda count: attempt(job, Precision.INT8, order[:count]).suffices, len(order))
+    return attempt(job, Precision.INT8, order[:count])  # the last try may have been another
 
 
 def saved_bytes(shape: Shape, name: str) -> int:

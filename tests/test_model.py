@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 import unicodedata
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from random import Random
 
@@ -77,6 +79,29 @@ def test_it_loads_where_no_thread_can_be_started(monkeypatch):
 
     monkeypatch.setattr("diffutron_ort.loading.Thread.start", refuse)
     assert Diffutron.from_pretrained().tokenizer.decode([4]) == ""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_large_blocks_are_returned_at_once_while_loading(monkeypatch, fails):
+    def opened(*_, **__):
+        set_to.append("open")
+        if fails:
+            raise ProviderError("no session")
+
+    set_to = []
+    monkeypatch.setattr("diffutron_ort.loading._mallopt", lambda *given: set_to.append(given))
+    monkeypatch.setattr("diffutron_ort.loading.Session", opened)
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    with pytest.raises(ProviderError) if fails else nullcontext():
+        Diffutron.from_pretrained()
+    assert set_to == [(-3, 4 * 2**20), "open", (-3, 32 * 2**20), (-1, 64 * 2**20)]
+
+
+def test_the_users_settings_of_the_allocator_stay(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    monkeypatch.setattr("diffutron_ort.loading._mallopt", lambda *_: pytest.fail("they were changed"))
+    Diffutron.from_pretrained()
 
 
 def test_it_loads_while_the_interpreter_ends():

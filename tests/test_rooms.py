@@ -63,7 +63,8 @@ IMPORTERS = {
         "onnx_ir": set(),
         "onnxscript": set(),
         "safetensors": set(),
-        "diffutron_ort_export": {"cli"},
+        "filelock": {"bundle/exporting.py"},
+        "diffutron_ort_export": {"cli", "bundle/exporting.py"},
     },
     "diffutron_ort_export": {
         "torch": {"check/against.py"},
@@ -202,6 +203,7 @@ def test_imports_that_climb_are_found(file, source, expected):
         ("model.py", "import torch.nn", True),
         ("cli/export.py", "import_module('diffutron_ort_export.command')", False),
         ("checks/verify.py", "import_module('diffutron_ort_export.command')", True),
+        ("bundle/locate.py", "import_module('diffutron_ort_export.command')", True),
         ("model.py", "import onnx_of_another_name", False),
     ],
 )

@@ -1,4 +1,7 @@
-"""Find the folder of a bundle: a folder itself, a hub id, or the model that comes with the package."""
+"""Find the folder of a bundle: a folder itself, a hub id, or the model that comes with the package.
+
+A folder or a hub id may also be a checkpoint, which is exported into the user's cache when it is first used.
+"""
 
 import os
 import re
@@ -7,6 +10,7 @@ from pathlib import Path
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.errors import BundleFileError, OptionError
+from diffutron_ort.types import Progress
 
 PACKAGE = Path(__file__).parents[1]
 EMBEDDED = (PACKAGE / "nano", PACKAGE.parent / "models" / "nano")  # as package data, or in a checkout
@@ -14,18 +18,30 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 CHECKPOINTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
 
-def locate(model: str | Path | None, revision: str | None, variant: str | None) -> Path:
+def locate(
+    model: str | Path | None,
+    revision: str | None,
+    variant: str | None,
+    progress: Progress | None = None,
+    *,
+    whole: bool = True,
+) -> Path:
     """Return the folder of a bundle; download the files that `variant` needs if `model` is a hub id.
 
     Args:
-        model: A folder, or a hub id such as `owner/name`; None is the embedded model.
+        model: A folder, or a hub id such as `owner/name`, of a bundle or a checkpoint; None is the embedded model.
         revision: A commit, tag or branch of a hub id.
-        variant: The variant to download; None is the bundle's first.
+        variant: The variant to download; None is the bundle's first, and `int8` of a checkpoint.
+        progress: Called while files are downloaded or a checkpoint is exported.
+        whole: Whether to download a bundle's files; otherwise the manifest alone.
 
     Raises:
         BundleFileError: There is no such bundle, or it cannot be downloaded.
         BundleError: A downloaded file does not match the manifest.
+        CheckpointError: A checkpoint cannot be exported.
+        FidelityError: An exported graph differs too much from its checkpoint.
         OptionError: An argument is not allowed.
+        DiffutronError: A checkpoint needs the extra `[export]`, or the user's cache cannot be written.
     """
     if not isinstance(model, str | Path | None):
         raise OptionError(f"model={brief(model)}: must be a folder or a hub id")
@@ -35,13 +51,16 @@ def locate(model: str | Path | None, revision: str | None, variant: str | None) 
     if _is_folder(folder) and str(model):  # Path("") is the current folder
         if revision is not None:
             raise OptionError(f"revision={revision!r}: {folder} is a folder; only a hub id has revisions")
-        return _with_manifest(folder)
+        return _bundle_in(folder, variant, progress)
     if isinstance(model, str) and HUB_ID.fullmatch(model):
         from diffutron_ort.bundle.hub import download  # not needed for a local folder
 
-        return download(model, revision, variant)
+        return download(model, revision, variant, progress, whole=whole)
     shown = str(model)[:200] or "an empty name"
-    raise BundleFileError(f"{shown} is not a folder: give a folder with a {MANIFEST}, or a hub id such as owner/name")
+    raise BundleFileError(
+        f"{shown} is not a folder: give a bundle (a folder with a {MANIFEST}), a checkpoint's folder, or a hub id such "
+        "as owner/name"
+    )
 
 
 def _embedded() -> Path:
@@ -58,13 +77,16 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _with_manifest(folder: Path) -> Path:
-    """Return `folder` if it has a manifest; otherwise raise an error that says what the folder is instead."""
+def _bundle_in(folder: Path, variant: str | None, progress: Progress | None) -> Path:
+    """Return `folder` if it has a manifest, or the folder of its export if it is a checkpoint."""
     if os.path.lexists(folder / MANIFEST):
         return folder
     if any(True for pattern in CHECKPOINTS for _ in folder.glob(pattern)):
-        raise BundleFileError(
-            f"{folder} is a checkpoint, not a bundle ({MANIFEST} is missing). Export it first: "
-            f"diffutron-ort export {folder} OUT, then use OUT"
-        )
-    raise BundleFileError(f"{folder / MANIFEST} is missing: a bundle is a folder that `diffutron-ort export` wrote")
+        from diffutron_ort.bundle.exported import Checkpoint
+        from diffutron_ort.bundle.exporting import CONFIG, exported  # neither is needed for a bundle
+
+        return exported(Checkpoint.of_folder(folder), folder / CONFIG, variant, progress)
+    raise BundleFileError(
+        f"{folder / MANIFEST} is missing: a bundle is a folder that `diffutron-ort export` wrote; nor is it a "
+        "checkpoint, which has a config.json and a model.safetensors"
+    )

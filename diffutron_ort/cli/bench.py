@@ -17,7 +17,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what was measured."""
-    report = bench.bench(load_model(arguments), loading_arguments(arguments))
+    model = load_model(arguments)
+    found = {"model": str(model.bundle.folder), "revision": None}  # the processes that it starts need not ask the Hub
+    report = bench.bench(model, loading_arguments(arguments) | found)
     if arguments.json:
         print_json(report)
     else:

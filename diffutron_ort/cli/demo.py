@@ -3,7 +3,8 @@
 import argparse
 import webbrowser
 
-from diffutron_ort.cli.flags import BUNDLE
+from diffutron_ort.cli.flags import MODEL
+from diffutron_ort.cli.loading import located
 from diffutron_ort.cli.parser import Parser, filled, port
 from diffutron_ort.cli.terminal import say
 from diffutron_ort.demo.server import serve
@@ -11,7 +12,7 @@ from diffutron_ort.demo.server import serve
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", nargs="?", type=filled, help=BUNDLE)
+    parser.add_argument("model", nargs="?", type=filled, help=MODEL)
     parser.add_argument(
         "--port", type=port, default=8765, help="port to listen on, at 127.0.0.1; 0 is any free one (default: 8765)"
     )
@@ -26,6 +27,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve the page until an interrupt."""
-    with serve(arguments.model, arguments.port, arguments.libraries, say) as server:
+    with serve(located(arguments.model), arguments.port, arguments.libraries, say) as server:
         say(f"{server.address} (Ctrl-C to stop)")
         server.show(webbrowser.open if arguments.browse else None)

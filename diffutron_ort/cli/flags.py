@@ -10,16 +10,17 @@ from diffutron_ort.cli.parser import filled, integer, meant, number
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.runtime.providers import PROVIDERS
 
-BUNDLE = "a bundle's folder or its hub id (default: the embedded demonstration)"
+MODEL = "folder or hub id of a bundle, or of a checkpoint, which is exported once (default: the embedded demonstration)"
+VARIANT = "which of the bundle's variants to run (default: the most exact; of a checkpoint, int8)"
 REVISION = "commit, tag or branch of a hub id"
 
 
 def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any) -> None:
     """Add the arguments of `from_pretrained`; the model's own is called `name`."""
     group = parser.add_argument_group("model")
-    group.add_argument(name, type=filled, help=BUNDLE, **how)
+    group.add_argument(name, type=filled, help=MODEL, **how)
     group.add_argument("--revision", type=filled, help=REVISION)
-    group.add_argument("--variant", type=filled, help="which of the bundle's variants to run (default: the most exact)")
+    group.add_argument("--variant", type=filled, help=VARIANT)
     providers = f"{' or '.join(PROVIDERS)}, or ONNX Runtime's name of another (may be given several times)"
     group.add_argument("--provider", type=_provider, action="append", metavar="NAME", help=providers)
     threads = "threads for each operator (default: all that may be used)"

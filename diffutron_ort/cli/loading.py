@@ -1,24 +1,37 @@
 """Load the model that the flags ask for."""
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
+from diffutron_ort.bundle.locate import locate
 from diffutron_ort.cli.terminal import say
 from diffutron_ort.model import Diffutron
+from diffutron_ort.types import Progress
 
 DEMONSTRATION = (
     "no model given, so the embedded demonstration answers; it knows thirteen kinds of exercises and nothing else. "
-    "The real model: diffutron-ort export diffutron/DiffutronLM-0.3B-Instruct FOLDER"
+    "The real model: --model diffutron/DiffutronLM-0.3B-Instruct"
 )
 
 
 def load_model(arguments: argparse.Namespace, preset: str | None = None, **options: Any) -> Diffutron:
     """Load the model, check that it can take `options`, and say so if it is the embedded one."""
-    model = Diffutron.from_pretrained(**loading_arguments(arguments))
+    with shown_if_slow() as progress:
+        model = Diffutron.from_pretrained(**loading_arguments(arguments), progress=progress)
     model.config(preset, **options)
     if arguments.model is None:
         say(DEMONSTRATION)
     return model
+
+
+def located(model: str | None, revision: str | None = None, variant: str | None = None, *, whole: bool = True) -> Path:
+    """Return the folder of a bundle as `locate` does, and show its progress."""
+    with shown_if_slow() as progress:
+        return locate(model, revision, variant, progress, whole=whole)
 
 
 def loading_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -31,3 +44,23 @@ def loading_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         "threads": arguments.threads,
         "spin": arguments.spin,
     }
+
+
+@contextmanager
+def shown_if_slow() -> Iterator[Progress]:
+    """Yield a report for what may be done at once: nothing is imported or drawn until it is called.
+
+    From then on, what libraries print goes to standard error.
+    """
+    with ExitStack() as stack:
+        opened: list[Progress] = []
+
+        def report(stage: str, done: float) -> None:
+            if not opened:
+                from diffutron_ort.cli.progress import progress
+
+                stack.enter_context(redirect_stdout(sys.stderr))
+                opened.append(stack.enter_context(progress()))
+            opened[0](stage, done)
+
+        yield report

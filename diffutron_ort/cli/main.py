@@ -19,7 +19,9 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "bench": "measure how fast a model runs on this machine",
         "verify": "check a bundle's files, and that it generates here what it should",
         "demo": "show in a browser how a model answers (npm downloads its libraries once)",
-        "rm": "empty this program's cache",
+        "info": "show where a model comes from, and its variants",
+        "list": "list the checkpoints that were exported into this program's cache",
+        "rm": "remove them, or all that is in the cache",
         "export": "convert a checkpoint to a bundle (needs the extra [export])",
     }
 )

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 from itertools import chain
+from pathlib import Path
 
 from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.checks.verify import Check, verify
-from diffutron_ort.cli.flags import BUNDLE, REVISION
+from diffutron_ort.cli.flags import MODEL, REVISION
+from diffutron_ort.cli.loading import located
 from diffutron_ort.cli.parser import Parser, filled
 from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.extras import needing
@@ -16,7 +18,7 @@ from diffutron_ort.extras import needing
 
 def add_arguments(parser: Parser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", nargs="?", type=filled, help=BUNDLE)
+    parser.add_argument("model", nargs="?", type=filled, help=MODEL)
     parser.add_argument("--revision", type=filled, help=REVISION)
     parser.add_argument("--variant", type=filled, help="the only variant to check (default: all that are there)")
     parser.add_argument(
@@ -34,9 +36,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the checks as they are made.
 
     Raises:
-        DiffutronError: One failed.
+        OptionError: Flags do not go together.
+        DiffutronError: A check failed.
     """
-    checks = [verify(arguments.model, arguments.revision, variant=arguments.variant), _against(arguments)]
+    _check_flags(arguments)
+    folder = located(arguments.model, arguments.revision, arguments.variant)
+    checks = [verify(folder, variant=arguments.variant), _against(folder, arguments)]
     failed = 0
     for check in chain.from_iterable(checks):
         failed += bool(check.differences)
@@ -48,24 +53,23 @@ def run(arguments: argparse.Namespace) -> None:
         raise DiffutronError(f"{failed} of these checks failed; the lines above say where")
 
 
-def _against(arguments: argparse.Namespace) -> Iterable[Check]:
-    """Return the checks against the checkpoint, if one is given.
-
-    Raises:
-        OptionError: Flags about it are given, but it is not; or it cannot be compared with.
-    """
+def _check_flags(arguments: argparse.Namespace) -> None:
+    """Refuse flags about a checkpoint to compare with if none is given, or another framework."""
     if arguments.against is None:
         for flag in ("source_revision", "adapter"):
             if getattr(arguments, flag) is not None:
                 raise OptionError(f"--{flag.replace('_', '-')} describes the SOURCE of --against: give that as well")
+    elif arguments.against[0] != "torch":
+        raise OptionError(f"--against {arguments.against[0]}: must be torch, the only framework to compare with")
+
+
+def _against(folder: Path, arguments: argparse.Namespace) -> Iterable[Check]:
+    """Return the checks against the checkpoint, if one is given."""
+    if arguments.against is None:
         return ()
-    framework, source = arguments.against
-    if framework != "torch":
-        raise OptionError(f"--against {framework}: must be torch, the only framework to compare with")
-    bundle = load_bundle(arguments.model, arguments.revision)
     with needing("torch", "diffutron-ort verify --against"):
         exporter = import_module("diffutron_ort_export.check.against")
     checks: Iterable[Check] = exporter.against_torch(
-        bundle, source, revision=arguments.source_revision, adapter=arguments.adapter
+        load_bundle(folder), arguments.against[1], revision=arguments.source_revision, adapter=arguments.adapter
     )
     return checks

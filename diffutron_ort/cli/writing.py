@@ -1,9 +1,9 @@
-"""Results: JSON on standard output, and files that are written whole or not at all."""
+"""Results: JSON and tables on standard output, and files that are written whole or not at all."""
 
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,6 +11,18 @@ from pathlib import Path
 def print_json(value: object) -> None:
     """Print a value as JSON, on one line."""
     print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as columns that are flush left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
+
+
+def megabytes(size: int) -> str:
+    """Return a size in bytes, in words."""
+    return f"{size / 1e6:,.1f} MB"
 
 
 def check_writable(path: str | Path) -> None:

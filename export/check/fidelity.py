@@ -20,6 +20,7 @@ from diffutron_ort_export.check.reference import Oracle, Reference
 from diffutron_ort_export.check.rows import Rows, compare_rows, join
 from diffutron_ort_export.check.trajectories import QUICK, THOROUGH, commits, followed, trajectory_card
 from diffutron_ort_export.checkpoint.source import Source
+from diffutron_ort_export.graph.masking import CERTAIN, masked_score
 from diffutron_ort_export.passages import PASSAGES
 
 DRAWS = 3
@@ -46,6 +47,14 @@ class Fp32Baseline:
     def logits(self) -> list[Floats]:
         """The logits [n, columns] of each canvas's rows."""
         return self.split(self.oracle.logits([canvas.asked for canvas in self.masked], self.source.kept))
+
+    @functools.cached_property
+    def masked_score(self) -> float:
+        """What a graph may add to masked scores, judging by the scores on the canvases."""
+        if not isinstance(self.oracle, Reference):
+            return CERTAIN
+        assert self.logits, "there are canvases, and the reference has seen them now"
+        return masked_score(self.oracle.excess)
 
     def coverage(self) -> dict[str, Any] | None:
         """Return what the output vocabulary loses on the passages and their canvases; None if it is the whole one."""

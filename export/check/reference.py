@@ -75,6 +75,7 @@ class Reference:
         shape: The network's shape.
         dtype: The dtype of all activations, float32 or float64.
         precisions: The precision of each matrix's products; float32 (here: `dtype`) for one without an entry.
+        excess: The most by which the score of a masked key has exceeded all visible ones so far, in any local layer.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Reference:
         precisions: Precisions = FLOAT32,
     ) -> None:
         self.weights, self.shape, self.dtype, self.precisions = weights, shape, dtype, precisions
+        self.excess = -np.inf
 
     def logits(self, asked: Sequence[Asked], kept: Ids | None = None) -> Floats:
         """Return the logits of all rows, as an `Oracle`.
@@ -143,8 +145,24 @@ class Reference:
     def attention(self, qkv: Floats, spans: Sequence[slice], index: int) -> Floats:
         """Return the mixed values of each canvas's tokens: [tokens, 3 * hidden] -> [tokens, hidden]."""
         shape = self.shape
-        reach = None if shape.is_global[index] else shape.window // 2
-        return np.concatenate([mixed(qkv[span], shape.heads, shape.thetas[index], reach) for span in spans])
+        mixed = []
+        for span in spans:
+            seq = span.stop - span.start
+            query, key, value = qkv[span].reshape(seq, 3, shape.heads, -1).transpose(1, 2, 0, 3)  # [heads, seq, size]
+            scores = scored(query, key, shape.thetas[index])  # [heads, seq, seq]
+            if not shape.is_global[index]:
+                distance = np.abs(np.arange(seq)[:, None] - np.arange(seq))
+                self.mask(scores, distance > shape.window // 2)
+            mixed.append((softmax(scores) @ value).transpose(1, 0, 2).reshape(seq, -1))
+        return np.concatenate(mixed)
+
+    def mask(self, scores: Floats, hidden: NDArray[np.bool_]) -> None:
+        """Mask scores [heads, seq, seq] where `hidden` [seq, seq] says so, and note by how much they stood out."""
+        if hidden.any():
+            visible = np.where(hidden, -np.inf, scores).max(axis=-1)
+            masked = np.where(hidden, scores, -np.inf).max(axis=-1)
+            self.excess = max(self.excess, float((masked - visible).max()))
+            scores[:, hidden] = -np.inf
 
     def norm(self, x: Floats, name: str) -> Floats:
         """Return x [tokens, hidden] with mean 0 and variance 1 for each token, times the norm's weights."""
@@ -172,23 +190,11 @@ class Reference:
         return x
 
 
-def mixed(qkv: Floats, heads: int, theta: float, reach: int | None) -> Floats:
-    """Return the values of one canvas, mixed by attention: [seq, 3 * hidden] -> [seq, hidden].
-
-    Args:
-        qkv: Queries, keys and values, next to each other.
-        heads: The number of attention heads.
-        theta: The base of the rotary frequencies.
-        reach: The greatest distance of tokens that see each other; None is unlimited.
-    """
-    seq = len(qkv)
-    query, key, value = qkv.reshape(seq, 3, heads, -1).transpose(1, 2, 0, 3)  # each [heads, seq, size]
-    positions = np.arange(seq)
+def scored(query: Floats, key: Floats, theta: float) -> Floats:
+    """Return the scores of the keys of one canvas for each query: each [heads, seq, size] -> [heads, seq, seq]."""
+    positions = np.arange(query.shape[1])
     query, key = rotated(query, positions, theta), rotated(key, positions, theta)
-    scores = query @ key.transpose(0, 2, 1) / np.sqrt(qkv.dtype.type(query.shape[-1]))  # [heads, seq, seq]
-    if reach is not None:
-        scores[:, np.abs(positions[:, None] - positions) > reach] = -np.inf
-    return (softmax(scores) @ value).transpose(1, 0, 2).reshape(seq, -1)
+    return np.asarray(query @ key.transpose(0, 2, 1) / np.sqrt(query.dtype.type(query.shape[-1])))
 
 
 def rotated(x: Floats, positions: Ids, theta: float) -> Floats:

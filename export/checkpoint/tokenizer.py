@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from diffutron_ort.text.chat_template import ANSWER_END
 from diffutron_ort.text.tokenizer import Tokenizer as Runtime
 from diffutron_ort.types import SpecialIds
 from diffutron_ort_export.checkpoint.messages import printable
-from diffutron_ort_export.checkpoint.tokenizer_json import encoded, warn_of_javascript, without_state
+from diffutron_ort_export.checkpoint.tokenizer_json import encoded, warn_of_javascript, with_short_merges, without_state
 from diffutron_ort_export.checkpoint.weights import read_json
 from diffutron_ort_export.passages import PASSAGES, QUESTIONS
 
@@ -45,7 +45,7 @@ class Tokenizer:
     size: int
     special_ids: Mapping[str, int]
     answer_end: tuple[int, ...]
-    loaded: tokenizers.Tokenizer
+    loaded: tokenizers.Tokenizer = field(compare=False, repr=False)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
@@ -61,7 +61,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     """
     specification, content = read(folder, TOKENIZER)
     settings, settings_content = read(folder, SETTINGS)
-    cleaned = without_state(specification.values)
+    cleaned = with_short_merges(without_state(specification.values))
     kept = content if cleaned == specification.values else encoded(cleaned)  # encoding the real one takes a second
     tokenizer = load(kept)
     check_special_ids(tokenizer, special_tokens(folder, settings), Fields(config, "config.json", CHECKPOINT))

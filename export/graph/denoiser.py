@@ -13,16 +13,19 @@ from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.graph.head import Embeddings, Head, Table
 from diffutron_ort_export.graph.layers import KeyValue, Layer, Past, Rotation, Rows, Sizes, Tokens
-from diffutron_ort_export.graph.masking import CERTAIN, flat_mask, masks, sequences
+from diffutron_ort_export.graph.masking import CERTAIN, masks, rows_of_mask, sequences
 from diffutron_ort_export.graph.precision import TABLE_MATRIX, Precisions
 from diffutron_ort_export.graph.products import ZERO, Norm, Rounding, Stored
 from diffutron_ort_export.graph.reductions import Options, Predictions, reduce_logits
-from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, Op, forget_shapes
+from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, INT64, Op, declare_shapes, sized
 from diffutron_ort_export.graph.vocabulary import Columns, Ids
 from diffutron_ort_export.graph.weights_file import WeightsFile
 
 OPSET, IR_VERSION = 23, 10
 """The versions of the operators and of the file, which every allowed release of ONNX Runtime reads."""
+
+COMPUTED, QUERIED, PREDICTED = "tokens", "queried", "predicted"
+"""The names of the axes of all tokens in one line, of the last layer's queries, and of the rows, at least one."""
 
 Inputs = Mapping[str, ir.Value]
 
@@ -49,14 +52,15 @@ class Denoiser(nn.Module):
         """Return the outputs of a pass, given the inputs of the contract by name."""
         ids = Ids(op, self.columns)
         tokens = self.tokens(op, given)
-        rows = self.rows(op, at_least_one_row(op, given["rows"]), given, tokens)
-        x, computed = self.embeddings(op, ids.table_rows(op, op.Reshape(given["input_ids"], [-1]))), []
+        rows = self.rows(op, sized(at_least_one_row(op, given["rows"]), PREDICTED), given, tokens)
+        line = sized(op.Reshape(given["input_ids"], [-1]), COMPUTED)
+        x, computed = self.embeddings(op, ids.table_rows(op, line)), []
         has_past = op.Greater(op.Size(given["past_position_ids"]), 0)
         for i, layer in enumerate(self.layers):
             past = Past(given[f"past_key.{i}"], given[f"past_value.{i}"], has_past)
             x, own = layer(op, x, tokens, past, rows if i == self.shape.layers - 1 else None)
             computed.append(own)
-        hidden = self.head(op, self.final_norm(op, x), rows.tokens.rounding)
+        hidden = self.head(op, self.final_norm(op, x), rows.rounding)
         parts = self.embeddings.tok_embeddings.parts
         found = reduce_logits(op, hidden, parts, ids, row_options(op, given, rows))
         return only_asked(op, found, given), computed
@@ -64,15 +68,17 @@ class Denoiser(nn.Module):
     def tokens(self, op: Op, given: Inputs) -> Tokens:
         """Return what the layers share of all computed tokens."""
         shape, positions = self.shape, given["position_ids"]
-        keys = op.Concat(given["past_position_ids"], positions, axis=1)
+        keys = op.Concat(positions, given["past_position_ids"], axis=1)
         batch_seq = op.Shape(positions)
         sizes = (op.Concat(batch_seq, [width], axis=0) for width in (shape.hidden_size, shape.head_size // 2))
-        line = op.Reshape(positions, [-1])
+        line = sized(op.Reshape(positions, [-1]), COMPUTED)
         return Tokens(
+            axes=("batch", "seq", shape.hidden_size),
+            count=COMPUTED,
             sizes=Sizes(*sizes),
             rotations=self.rotations(op, line),
             masks=masks(op, positions, keys, shape.window, self.masked),
-            rounding=Rounding.of(op, zero_point(op), op.Shape(line)),
+            rounding=Rounding.of(op, zero_point(op), op.Shape(line), COMPUTED),
         )
 
     def rotations(self, op: Op, positions: ir.Value) -> Sequence[Rotation]:
@@ -82,19 +88,25 @@ class Denoiser(nn.Module):
         return [made[theta] for theta in thetas]
 
     def rows(self, op: Op, rows: ir.Value, given: Inputs, tokens: Tokens) -> Rows:
-        """Return what the last layer needs of the tokens that leave it, as one sequence."""
-        count = op.Shape(rows)
-        sizes = (
-            op.Concat([1], count, [width], axis=0) for width in (self.shape.hidden_size, self.shape.head_size // 2)
-        )
+        """Return what the last layer needs of the tokens that leave it."""
+        batch, sequence = op.Shape(given["position_ids"], end=1), sequences(op, rows, given["position_ids"])
+        places, queries = queries_of(op, sequence, batch)
+        queried = op.ScatterElements(op.Expand(0, op.Mul(batch, queries)), places, rows)
+        widths = (self.shape.hidden_size, self.shape.head_size // 2)
         return Rows(
             rows,
+            queried,
+            places,
             Tokens(
-                sizes=Sizes(*sizes),
-                rotations=[each.rows(op, rows) for each in tokens.rotations],
-                masks=[flat_mask(op, mask, rows, given["position_ids"], self.masked) for mask in tokens.masks],
-                rounding=Rounding.of(op, tokens.rounding.zero, count),
+                axes=("batch", "queries", self.shape.hidden_size),
+                count=QUERIED,
+                sizes=Sizes(*(op.Concat(batch, queries, [width], axis=0) for width in widths)),
+                rotations=[each.rows(op, queried) for each in tokens.rotations],
+                masks=[rows_of_mask(op, mask, queried, batch) for mask in tokens.masks],
+                rounding=tokens.rounding,
             ),
+            Rounding.of(op, tokens.rounding.zero, op.Shape(rows), PREDICTED),
+            PREDICTED,
         )
 
     def store(self, source: Source, file: WeightsFile) -> None:
@@ -121,6 +133,18 @@ def at_least_one_row(op: Op, x: ir.Value) -> ir.Value:
     """Return int64 x [n, ...], or a row of zeros if n is 0: Attention needs a query."""
     zeros = op.Expand(0, op.Concat([1], op.Shape(x, start=1), axis=0))
     return op.Slice(op.Concat(x, zeros, axis=0), [0], op.Max(op.Shape(x, end=1), [1]))
+
+
+def queries_of(op: Op, sequence: ir.Value, batch: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Return the place of each row in [batch, queries], int64 [n], given its sequence [n]; and `queries`, int64 [1].
+
+    There are at least two queries: ONNX Runtime adds up the products of a single one in another order.
+    """
+    own = op.Equal(op.Unsqueeze(sequence, [1]), op.Unsqueeze(op.Range(0, op.Squeeze(batch), 1), [0]))  # [n, batch]
+    counts = op.CumSum(op.Cast(own, to=INT64), 0)
+    number = op.Squeeze(op.GatherElements(counts, op.Unsqueeze(sequence, [1]), axis=1), [1])  # from 1 on
+    queries = op.Max(op.Reshape(op.ReduceMax(counts, keepdims=0), [1]), [2])
+    return op.Sub(op.Add(op.Mul(sequence, queries), number), 1), queries
 
 
 def row_options(op: Op, given: Inputs, rows: Rows) -> Options:
@@ -172,7 +196,7 @@ def build(shape: Shape, columns: Columns, precisions: Precisions, masked: float)
         output.shape = ir.Shape([sizes.get(str(axis), axis) for axis in value.axes])
     for node in graph.all_nodes():
         node.metadata_props.clear()  # where in our code it comes from
-    forget_shapes(graph)
+    declare_shapes(graph)
     model = ir.Model(graph, ir_version=IR_VERSION)
     RemoveUnusedNodesPass()(model)
     NameFixPass()(model)  # branches name their values as the graph around them does

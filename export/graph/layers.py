@@ -15,7 +15,7 @@ from onnxscript import nn
 from diffutron_ort_export.checkpoint.architecture import Shape
 from diffutron_ort_export.graph.precision import Precisions
 from diffutron_ort_export.graph.products import Norm, Product, Rounding, Scaled, operand
-from diffutron_ort_export.graph.values import Op, choose
+from diffutron_ort_export.graph.values import Op, choose, sized
 
 
 class Rotation(NamedTuple):
@@ -28,11 +28,11 @@ class Rotation(NamedTuple):
         """Return the rotation of some of the tokens."""
         return Rotation(op.Gather(self.cos, rows), op.Gather(self.sin, rows))
 
-    def turn(self, op: Op, x: Scaled, sizes: "Sizes", heads: int) -> ir.Value:
+    def turn(self, op: Op, x: Scaled, tokens: "Tokens", heads: int) -> ir.Value:
         """[tokens, hidden] -> [batch, seq, hidden]. Turning is linear, so it takes x's scale along for nothing."""
         parts = self if x.scale is None else (op.Mul(self.cos, x.scale), op.Mul(self.sin, x.scale))
-        angles = (op.Reshape(part, sizes.angles) for part in parts)
-        return op.RotaryEmbedding(op.Reshape(x.value, sizes.tokens), *angles, num_heads=heads)
+        angles = (op.Reshape(part, tokens.sizes.angles) for part in parts)
+        return op.RotaryEmbedding(tokens.as_sequences(op, x.value), *angles, num_heads=heads)
 
 
 class Sizes(NamedTuple):
@@ -67,30 +67,48 @@ class Tokens:
     """What all layers share of the tokens that a layer computes.
 
     Attributes:
+        axes: The names or sizes of the axes of the tokens as sequences: batch, seq, hidden.
+        count: The name of their axis in one line.
         sizes: Their shapes as sequences.
         rotations: Those of local and of global layers.
         masks: Those of local and of global layers, [batch, 1, seq, total], added to the scores.
         rounding: What 8-bit products need.
     """
 
+    axes: tuple[int | str, ...]
+    count: str
     sizes: Sizes
     rotations: Sequence[Rotation]
     masks: Sequence[ir.Value]
     rounding: Rounding
+
+    def as_sequences(self, op: Op, x: ir.Value) -> ir.Value:
+        """[tokens, hidden] -> [batch, seq, hidden]."""
+        return sized(op.Reshape(x, self.sizes.tokens), *self.axes)
 
 
 @dataclass(frozen=True)
 class Rows:
     """The tokens that leave the last layer, which computes nothing but keys and values for the others.
 
+    In attention they are queries. Each sequence has as many as the one with the most rows, so that a query sees the
+    keys of its own sequence alone, in the order that they have without company.
+
     Attributes:
         rows: int64 [n], their places in the line of tokens.
-        tokens: What is shared of them as one sequence; their masks, [1, 1, n, batch * total], let a row see only
-            the keys of its own sequence.
+        queried: int64 [batch * queries], the places of the tokens that are queries; some only fill a sequence up.
+        places: int64 [n], the place of each row among the queries.
+        queries: What is shared of the queries.
+        rounding: What 8-bit products of the rows need.
+        count: The name of the rows' axis.
     """
 
     rows: ir.Value
-    tokens: Tokens
+    queried: ir.Value
+    places: ir.Value
+    queries: Tokens
+    rounding: Rounding
+    count: str
 
 
 class Attention(nn.Module):
@@ -123,25 +141,26 @@ class Attention(nn.Module):
             [tokens, hidden], or [n, hidden] of the rows; and the keys and values of all tokens.
         """
         given = operand(op, x, self.precision, tokens.rounding)
-        key = tokens.rotations[layer].turn(op, self.Wk(op, given), tokens.sizes, self.heads)
-        value = op.Reshape(self.Wv(op, given).applied(op), tokens.sizes.tokens)
-        wanted = tokens if rows is None else rows.tokens
-        query = self.Wq(op, given if rows is None else given.rows(op, rows.rows))
-        query = wanted.rotations[layer].turn(op, query, wanted.sizes, self.heads)
-        mixed = self.mix(op, query, KeyValue(key, value), past, wanted.masks[layer], flat=rows is not None)
-        mixed = op.Reshape(mixed, [-1, self.hidden])
-        return self.Wo(op, operand(op, mixed, self.out_precision, wanted.rounding)), KeyValue(key, value)
+        key = tokens.rotations[layer].turn(op, self.Wk(op, given), tokens, self.heads)
+        value = tokens.as_sequences(op, self.Wv(op, given).applied(op))
+        wanted = tokens if rows is None else rows.queries
+        query = self.Wq(op, given if rows is None else given.rows(op, rows.queried))
+        query = wanted.rotations[layer].turn(op, query, wanted, self.heads)
+        mixed = self.mix(op, query, KeyValue(key, value), past, wanted.masks[layer])
+        mixed = sized(op.Reshape(mixed, [-1, self.hidden]), wanted.count, self.hidden)
+        if rows is not None:
+            mixed = sized(op.Gather(mixed, rows.places), rows.count, self.hidden)
+        rounding = (rows or tokens).rounding
+        return self.Wo(op, operand(op, mixed, self.out_precision, rounding)), KeyValue(key, value)
 
-    def mix(self, op: Op, query: ir.Value, own: KeyValue, past: Past, mask: ir.Value, *, flat: bool) -> ir.Value:
+    def mix(self, op: Op, query: ir.Value, own: KeyValue, past: Past, mask: ir.Value) -> ir.Value:
         """Return the values that queries [batch, seq, hidden] attend to. Without a past, nothing is copied."""
 
         def attend(op: Op, keys: ir.Value, values: ir.Value) -> ir.Value:
-            if flat:  # the keys of all sequences, one after another
-                keys, values = (op.Reshape(part, [1, -1, self.hidden]) for part in (keys, values))
             return op.Attention(query, keys, values, mask, q_num_heads=self.heads, kv_num_heads=self.heads)
 
         def cached(op: Op) -> ir.Value:
-            pairs = ((past.key, own.key), (past.value, own.value))
+            pairs = ((own.key, past.key), (own.value, past.value))
             return attend(op, *(op.Concat(*pair, axis=1) for pair in pairs))
 
         return choose(op, past.has, cached, lambda op: attend(op, *own), "past")
@@ -187,5 +206,5 @@ class Layer(nn.Module):
         normed = self.attn_norm(op, x) if self.attn_norm else x
         mixed, own = self.attn(op, normed, self.is_global, tokens, past, rows)
         x = op.Add(mixed.applied(op), x if rows is None else op.Gather(x, rows.rows))
-        rounding = (tokens if rows is None else rows.tokens).rounding
+        rounding = (rows or tokens).rounding
         return op.Add(x, self.mlp(op, self.mlp_norm(op, x), rounding).applied(op)), own

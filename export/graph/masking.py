@@ -30,7 +30,7 @@ def masks(op: Op, queries: ir.Value, keys: ir.Value, window: int, masked: float)
     Args:
         op: The builder.
         queries: The positions of the computed tokens, int64 [batch, seq].
-        keys: The positions of the past and of the computed tokens, int64 [batch, total]; -1 is none.
+        keys: The positions of the computed tokens and of the past, int64 [batch, total]; -1 is none.
         window: The window of a local layer, which sees the keys with |i - j| <= window / 2.
         masked: Added to a masked score.
     """
@@ -40,15 +40,11 @@ def masks(op: Op, queries: ir.Value, keys: ir.Value, window: int, masked: float)
     return [op.Where(seen, 0.0, masked) for seen in (near, op.Expand(valid, op.Shape(near)))]
 
 
-def flat_mask(op: Op, mask: ir.Value, rows: ir.Value, positions: ir.Value, masked: float) -> ir.Value:
-    """Return the mask for rows over the keys of all sequences: [batch, 1, seq, total] -> [1, 1, n, batch * total].
-
-    A row sees only the keys of its own sequence.
-    """
-    total, batch = op.Shape(mask, start=3), op.Squeeze(op.Shape(positions, end=1))
-    wanted = op.Gather(op.Reshape(mask, op.Concat([-1, 1], total, axis=0)), rows)  # [n, 1, total]
-    own = op.Equal(op.Unsqueeze(op.Range(0, batch, 1), [0]), op.Unsqueeze(sequences(op, rows, positions), [1]))
-    return op.Unsqueeze(op.Reshape(op.Where(op.Unsqueeze(own, [2]), wanted, masked), [0, -1]), [0, 1])
+def rows_of_mask(op: Op, mask: ir.Value, queried: ir.Value, batch: ir.Value) -> ir.Value:
+    """Return the mask of some tokens: [batch, 1, seq, total], int64 [batch * queries] -> [batch, 1, queries, total]."""
+    total = op.Shape(mask, start=3)
+    rows = op.Gather(op.Reshape(mask, op.Concat([-1], total, axis=0)), queried)
+    return op.Reshape(rows, op.Concat(batch, [1, -1], total, axis=0))
 
 
 def sequences(op: Op, rows: ir.Value, positions: ir.Value) -> ir.Value:

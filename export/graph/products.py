@@ -16,7 +16,7 @@ from onnxscript import nn
 
 from diffutron_ort_export.checkpoint.weights import Weights
 from diffutron_ort_export.graph.precision import Precision, half, quantized
-from diffutron_ort_export.graph.values import FLOAT, HALF, INT8, Op
+from diffutron_ort_export.graph.values import FLOAT, HALF, INT8, Op, sized
 from diffutron_ort_export.graph.weights_file import WeightsFile
 
 ZERO = np.uint8(128)
@@ -44,9 +44,9 @@ class Rounding(NamedTuple):
     one: ir.Value
 
     @classmethod
-    def of(cls, op: Op, zero: ir.Value, count: ir.Value) -> Self:
-        """Return it for a number of tokens, int64 [1]."""
-        return cls(zero, op.Expand(zero, count), op.Cast(op.Min(count, [1]), to=FLOAT))
+    def of(cls, op: Op, zero: ir.Value, count: ir.Value, axis: str) -> Self:
+        """Return it for a number of tokens, int64 [1], along an axis with a name."""
+        return cls(zero, sized(op.Expand(zero, count), axis), op.Cast(op.Min(count, [1]), to=FLOAT))
 
 
 class Scaled(NamedTuple):

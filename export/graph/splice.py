@@ -13,7 +13,6 @@ from onnx_ir.tape import Tape
 from onnxscript import OnnxFunction
 
 from diffutron_ort_export.graph.generation import PLACEHOLDERS, denoise, generate
-from diffutron_ort_export.graph.values import forget_shapes
 from diffutron_ort_export.graph.vocabulary import KEPT, PLACE
 
 IR_VERSION = 10
@@ -134,13 +133,16 @@ def constant(outer: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
 
 def typed(model: ir.Model) -> ir.Model:
     """Return the model with inferred types, and with each constant stored in the type that it is used as."""
+    declared = {value.name: value.shape for node in model.graph.all_nodes() for value in node.outputs}
     model = ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
     for node in list(model.graph.all_nodes()):
         if node.op_type == "CastLike":
             same = cast(node)
             replace(node, [same], same.outputs)
     RemoveUnusedNodesPass()(model)
-    forget_shapes(model.graph)
+    for value in [value for node in model.graph.all_nodes() for value in node.outputs]:
+        if value not in model.graph.outputs:
+            value.shape = declared.get(value.name)
     return model
 
 

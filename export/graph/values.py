@@ -36,12 +36,22 @@ def choose(op: Op, condition: ir.Value, yes: Any, no: Any, name: str, dtype: ir.
     return result
 
 
-def forget_shapes(graph: ir.Graph) -> None:
-    """Drop the shapes that were inferred of all values but the graph's inputs and outputs.
+def sized(value: ir.Value, *axes: int | str) -> ir.Value:
+    """Say which shape a value has, where that cannot be inferred, and return the value.
 
-    An Attention whose values had no known width was given one of 0, and ONNX Runtime warns of the contradiction.
+    ONNX Runtime lets an operator work in place where it knows that its input and its output have the same shape.
+    """
+    value.meta["axes"] = axes
+    return value
+
+
+def declare_shapes(graph: ir.Graph) -> None:
+    """Give values the shapes that `sized` says, and no others but the graph's inputs and outputs.
+
+    An Attention whose values had no known width was inferred to have one of 0, and ONNX Runtime warns of the
+    contradiction.
     """
     for node in graph.all_nodes():
         for value in node.outputs:
             if value not in graph.outputs:
-                value.shape = None
+                value.shape = ir.Shape(value.meta["axes"]) if "axes" in value.meta else None

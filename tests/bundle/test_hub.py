@@ -1,8 +1,6 @@
-"""Bundles on the Hub: which files are downloaded, and when they are hashed. `Hub` is a fake of huggingface_hub."""
+"""Bundles on the Hub: which files are downloaded, and when they are hashed."""
 
-import fnmatch
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -10,46 +8,17 @@ from diffutron_ort import Diffutron
 from diffutron_ort.bundle import integrity
 from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.bundle.manifest import MANIFEST
+from diffutron_ort.cli.main import main
 from diffutron_ort.errors import BundleError, BundleFileError, OptionError
+from tests.bundle.fake_hub import COMMIT, Hub, install
 
-COMMIT = "0" * 40
 WEIGHTS, INT8 = "onnx/denoiser.onnx.data", "onnx/denoiser_int8.onnx.data"
-
-
-class Hub:
-    """A repository on the Hub, and its local cache, in which files are links into a folder of blobs."""
-
-    def __init__(self, repository, cache):
-        self.repository, self.cache = repository, cache
-        self.snapshot, self.asked, self.fetched = cache / "snapshots" / COMMIT, [], []
-
-    def snapshot_download(self, hub_id, *, revision, allow_patterns):
-        self.asked.append((hub_id, revision))
-        for path in sorted(self.repository.rglob("*.*")):
-            name = path.relative_to(self.repository).as_posix()
-            if any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns):
-                self.fetch(name)
-        self.snapshot.mkdir(parents=True, exist_ok=True)
-        return str(self.snapshot)
-
-    def fetch(self, name):
-        blob, link = self.cache / "blobs" / name.replace("/", "-"), self.snapshot / name
-        if link.exists():
-            return
-        for path in (blob, link):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        blob.write_bytes((self.repository / name).read_bytes())
-        link.symlink_to(blob)
-        self.fetched.append(name)
-
-    def blob(self, name):
-        return (self.snapshot / name).resolve()
 
 
 @pytest.fixture
 def hub(broken, tmp_path, monkeypatch):
     hub = Hub(broken, tmp_path / "models--owner--name")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=hub.snapshot_download))
+    install(hub.snapshot_download, monkeypatch)
     monkeypatch.setenv("DIFFUTRON_CACHE", str(tmp_path / "cache"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -100,7 +69,7 @@ def test_only_the_files_of_the_requested_variant_are_downloaded(hub):
 def test_an_unknown_variant_is_refused_before_weights_are_downloaded(hub):
     with pytest.raises(OptionError, match="variant='int3'"):
         load_bundle("owner/name", variant="int3")
-    assert hub.fetched == [MANIFEST]
+    assert hub.fetched == ["config.json", MANIFEST]
 
 
 def test_weights_are_hashed_once(hub, hashed):
@@ -167,10 +136,17 @@ def test_a_link_out_of_the_repository_is_not_followed(hub, tmp_path):
     assert (tmp_path / "secret").exists()
 
 
-def test_a_checkpoint_on_the_hub_is_recognized(hub):
-    (hub.repository / MANIFEST).unlink()
-    with pytest.raises(BundleFileError, match=r"owner/name on the Hub has no diffutron\.json.*diffutron-ort export"):
+def test_what_is_neither_a_bundle_nor_a_checkpoint_is_refused(hub):
+    for name in (MANIFEST, "config.json"):
+        (hub.repository / name).unlink()
+    with pytest.raises(BundleFileError, match=r"owner/name on the Hub has neither diffutron\.json.*nor config\.json"):
         load_bundle("owner/name")
+
+
+def test_the_manifest_alone_is_downloaded_to_show_it(hub, capsys):
+    assert main(["info", "owner/name"]) == 0
+    assert "98.4% of clear rows" in capsys.readouterr().out
+    assert hub.fetched == ["config.json", MANIFEST]
 
 
 def test_a_failed_download_raises_a_bundle_file_error(monkeypatch, tmp_path):
@@ -178,7 +154,7 @@ def test_a_failed_download_raises_a_bundle_file_error(monkeypatch, tmp_path):
         raise OSError("no route\n\n to host")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    install(snapshot_download, monkeypatch)
     with pytest.raises(BundleFileError, match="owner/name is not a folder here, and cannot be downloaded: no route to"):
         load_bundle("owner/name")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

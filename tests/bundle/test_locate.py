@@ -18,14 +18,6 @@ def test_a_name_that_is_neither_a_folder_nor_a_hub_id_is_refused(name, monkeypat
         load_bundle(name)
 
 
-@pytest.mark.parametrize("names", [["model.safetensors"], ["config.json", "pytorch_model.bin"]])
-def test_a_checkpoint_is_recognized(tmp_path, names):
-    for name in names:
-        (tmp_path / name).write_bytes(b"{}")
-    with pytest.raises(BundleFileError, match=r"is a checkpoint, not a bundle.*diffutron-ort export"):
-        load_bundle(tmp_path)
-
-
 def test_a_folder_has_no_revisions(broken):
     with pytest.raises(OptionError, match="revision='main'"):
         load_bundle(broken, "main")

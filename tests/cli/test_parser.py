@@ -10,7 +10,7 @@ from diffutron_ort.cli.main import main
 from diffutron_ort.cli.terminal import MOST_MESSAGE
 from tests.command import QUESTION, run
 
-COMMANDS = ["generate", "fill", "bench", "verify", "demo", "rm", "export"]
+COMMANDS = ["generate", "fill", "bench", "verify", "demo", "info", "list", "rm", "export"]
 
 
 def refused(line, capsys):
@@ -92,13 +92,16 @@ def test_what_was_meant_is_said(line, meant, capsys):
         ("bench --model x", "there is no flag --model; give the model without a flag"),
         ("verify --model=x", "there is no flag --model; give the model without a flag"),
         ("generate --prompt x", "there is no flag --prompt; give the prompt without a flag"),
-        ("rm --model x", "there is no flag --model; see"),
+        ("rm --model x", "there is no flag --model; give the model without a flag"),
+        ("rm --variant int8", "--variant is of a model: give that as well"),
         ("verify --adapter x", "--adapter describes the SOURCE of --against"),
         ("verify --source-revision x", "--source-revision describes the SOURCE of --against"),
         ("demo --port 65536", "'65536' is not a port: ports are 0 to 65535"),
         ("demo --port=-1", "'-1' is not a port"),
         ("demo --port 1_0", "'1_0' is not a port"),
-        ("rm x", "x is one argument too many"),
+        ("rm x y", "y is one argument too many"),
+        ("list x", "x is one argument too many"),
+        ("info x --variant ''", "--variant: must not be empty"),
         ("export", "SOURCE and OUT missing"),
     ],
 )

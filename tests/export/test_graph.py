@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
+from diffutron_ort.runtime.graph_guard import DENOISER
 from diffutron_ort_export.checkpoint.adapter import merge_adapter
 from diffutron_ort_export.checkpoint.layout import BIAS, TABLE, tensor_shapes
 from diffutron_ort_export.checkpoint.source import Source, open_source
@@ -349,10 +350,16 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from nodes(attribute.g)
 
 
-def test_standard_operators_alone(small: Path) -> None:
-    onnx.checker.check_model(small, full_check=True)
-    model = model_of(small)
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("kept", [None, KEPT])
+def test_standard_operators_alone_that_the_runtime_allows(
+    tmp_path: Path, precision: Precision, kept: list[int] | None
+) -> None:
+    path = written(tmp_path, precisions=all_in(precision), kept=kept)
+    onnx.checker.check_model(path, full_check=True)
+    model = model_of(path)
     assert {node.domain for node in nodes(model.graph)} == {""}
+    assert {node.op_type.encode() for node in nodes(model.graph)} <= DENOISER.operators
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 23)]
     assert model.ir_version == 10
     assert not model.functions

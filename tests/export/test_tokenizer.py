@@ -8,10 +8,11 @@ import pytest
 
 from diffutron_ort.errors import CheckpointError, DiffutronWarning
 from diffutron_ort_export import export
-from diffutron_ort_export.check import fidelity
+from diffutron_ort_export.check.canvases import canvases, prompts
 from diffutron_ort_export.checkpoint.output_vocabulary import read_output_vocabulary
 from diffutron_ort_export.checkpoint.source import open_source
-from diffutron_ort_export.checkpoint.tokenizer import SPECIAL_IDS, read_tokenizer
+from diffutron_ort_export.checkpoint.tokenizer import SAMPLES, SPECIAL_IDS, read_tokenizer
+from diffutron_ort_export.checkpoint.tokenizer_json import MANY, with_short_merges
 from tests.conftest import GOLDEN
 from tests.export.conftest import TINY, edit_json
 
@@ -126,10 +127,10 @@ def test_the_saved_state_of_a_run_changes_nothing(tmp_path: Path, clean: Path, s
     (tmp_path / "text").write_text("Merhaba dünya\nkitap, deniz, okul ve elma\n", encoding="utf-8")
     kept = [read_output_vocabulary(tmp_path / "text", source.tokenizer).tolist() for source in (expected, found)]
     assert kept[0] == kept[1]
-    canvases = [[canvas.ids.tolist() for canvas in fidelity.canvases(source)] for source in (expected, found)]
-    assert canvases[0] == canvases[1]
-    prompts = [[ids.tolist() for ids in fidelity.prompts(source)] for source in (expected, found)]
-    assert prompts[0] == prompts[1]
+    masked = [[canvas.ids.tolist() for canvas in canvases(source)] for source in (expected, found)]
+    assert masked[0] == masked[1]
+    asked = [[ids.tolist() for ids in prompts(source, 16)] for source in (expected, found)]
+    assert asked[0] == asked[1]
 
 
 def test_a_bundle_is_the_same_whatever_was_saved_with_the_tokenizer(
@@ -143,6 +144,24 @@ def test_a_bundle_is_the_same_whatever_was_saved_with_the_tokenizer(
     for manifest in (found, expected):
         del manifest["files"]["tokenizer.json"]
     assert found == expected
+
+
+@pytest.mark.parametrize("folder", [TINY / "checkpoint", NANO], ids=["tiny", "nano"])
+def test_many_merges_become_texts_and_every_id_stays(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    pairs = read_tokenizer(folder, CONFIG)
+    monkeypatch.setattr("diffutron_ort_export.checkpoint.tokenizer_json.MANY", 1)
+    texts = read_tokenizer(folder, CONFIG)
+    before, after = (json.loads(t.files["tokenizer.json"])["model"]["merges"] for t in (pairs, texts))
+    assert [merge.split(" ") for merge in after] == before
+    assert [texts.encode(text) for text in SAMPLES] == [pairs.encode(text) for text in SAMPLES]
+
+
+@pytest.mark.parametrize("pair", [["▁", " "], ["#version", "s"], ["#versions", "a"]])
+def test_merges_that_no_text_can_tell_stay_pairs(pair: list[str]) -> None:
+    specification = {"model": {"merges": [["a", "b"]] * MANY + [pair]}}
+    assert with_short_merges(specification) == specification
+    specification["model"]["merges"][-1] = ["#", "version"]
+    assert with_short_merges(specification)["model"]["merges"][-2:] == ["a b", "# version"]
 
 
 def test_a_post_processor_that_adds_more_than_special_tokens(checkpoint: Path) -> None:
