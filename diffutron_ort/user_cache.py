@@ -85,7 +85,7 @@ def contents() -> list[tuple[Path, int]]:
     """
     try:
         paths = sorted(folder().iterdir()) if folder().is_dir() else []
-        return [(path, size(path)) for path in paths if _is_ours(path)]
+        return [(path, size(path)) for path in paths if is_ours(path)]
     except OSError as error:
         raise DiffutronError(f"{folder()} cannot be listed: {error}") from error
 
@@ -103,15 +103,23 @@ def empty() -> None:
             raise DiffutronError(f"{path} cannot be removed: {error}") from error
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether a purpose's folder was made by this package."""
+    return path.is_dir() and not path.is_symlink() and (path / MARKER).is_file()
+
+
 def remove(path: Path) -> None:
-    """Remove a folder below a purpose's, if it is there; after an interrupt, it is gone or looks incomplete.
+    """Remove a folder in a purpose's, if it is there; after an interrupt, it is gone or looks incomplete.
 
     Raises:
-        DiffutronError: It cannot be removed.
+        DiffutronError: It cannot be removed, or the purpose's folder was not made by this package.
     """
+    if not os.path.lexists(path):
+        return
+    if not is_ours(path.parent):
+        raise _foreign(path.parent)
     try:
-        if os.path.lexists(path):
-            _discard(path)
+        _discard(path)
     except OSError as error:
         raise DiffutronError(f"{path} cannot be removed: {error}") from error
 
@@ -151,11 +159,11 @@ def _make(path: Path) -> None:
 
 def _mark(purpose: Path) -> None:
     """Mark a folder as ours; refuse one with content that another program may have put there."""
-    is_empty = not any(purpose.iterdir())  # before `_is_ours`: another process of ours writes the marker first
-    if _is_ours(purpose):
+    is_empty = not any(purpose.iterdir())  # before `is_ours`: another process of ours writes the marker first
+    if is_ours(purpose):
         return
     if purpose.is_symlink() or not is_empty:
-        raise DiffutronError(f"{purpose} was not made by diffutron-ort; set {VARIABLE} to another folder")
+        raise _foreign(purpose)
     (purpose / MARKER).write_bytes(_MARK)
 
 
@@ -176,13 +184,13 @@ def _discard(path: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _is_ours(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and (path / MARKER).is_file()
-
-
 def _files(path: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(path):  # does not follow links
         yield from (Path(parent, name) for name in names)
+
+
+def _foreign(purpose: Path) -> DiffutronError:
+    return DiffutronError(f"{purpose} was not made by diffutron-ort; set {VARIABLE} to another folder")
 
 
 def _unwritable(path: Path, error: OSError) -> DiffutronError:

@@ -40,7 +40,7 @@ def fill(stage: Stage, request: Request, report: Report) -> None:
         manifest = bundle.manifest(source, stage.folder, length, cards)
         write_json(stage.folder / MANIFEST, manifest | {"format": UNFINISHED})
         with opened_unfinished(stage.folder):
-            recorded = record(stage.folder, source, [recipe for recipe in recipes if not recipe.third_party])
+            recorded = record(stage.folder)
         write_json(stage.folder / CONFORMANCE, recorded)
         report(f"finishing {request.out}", 0.1)
         write_json(stage.manifest, manifest | {"files": bundle.files(stage.folder)})

@@ -38,7 +38,9 @@ ROOMS = {
         quantize
         variants.py
         plain.py
-        bundle_writer.py recorder.py
+        bundle_writer.py kinds.py
+        generations.py
+        recorder.py
         pipeline.py
         command.py
         __init__.py

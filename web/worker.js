@@ -1,7 +1,7 @@
 /** Runs the model. Each message is a call, answered in turn with its value or its error; loading also reports progress. */
 
 import { findVariant } from "../js/src/bundle.js";
-import { DEFAULTS } from "../js/src/config.js";
+import { DEFAULTS, hasOptions } from "../js/src/config.js";
 import { BundleError, Diffutron, PRESETS } from "../js/src/diffutron.js";
 import { HostError, devices, openHost } from "./host.js";
 
@@ -65,7 +65,9 @@ const calls = {
  */
 async function replay(host, variant) {
   const graph = findVariant(model.bundle, variant);
-  const own = (await recorded(host)).filter((one) => model.bundle.variants[one.variant] === graph);
+  const own = (await recorded(host)).filter(
+    (one) => model.bundle.variants[one.variant] === graph && hasOptions(one.options),
+  );
   const exact = own.filter((one) => one.exact).slice(0, 1);
   if (!own.length) throw new HostError("unchecked", "conformance.json has no generation of this variant");
   for (const one of exact) {

@@ -29,8 +29,8 @@ class Case:
 
     Attributes:
         variant: The variant that made it.
-        exact: Whether a float64 run takes the same steps, so that every host must reproduce them. The other cases of a
-            variant are judged together, by their share of equal tokens.
+        exact: Whether every choice is so clear that rounding cannot change it, so that every host must take the same
+            steps. The other cases of a variant are judged together, by their share of equal tokens.
         prompt: The user's text.
         template: Whether the chat template was applied.
         options: The generation options; at least those that differ from the package's defaults.

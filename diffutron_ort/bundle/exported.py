@@ -150,11 +150,11 @@ def exports() -> Iterator[Export]:
         DiffutronError: The cache cannot be listed.
     """
     place = user_cache.folder() / EXPORTED
+    if not user_cache.is_ours(place):
+        return
     try:
         paths = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
         yield from sorted(map(_read, paths), key=lambda export: (export.source, export.commit or "", export.variant))
-    except FileNotFoundError:
-        return
     except OSError as error:
         raise DiffutronError(f"{place} cannot be listed: {error}") from error
 

@@ -17,11 +17,12 @@ from diffutron_ort.errors import CheckpointError, DiffutronError
 
 FINGERPRINTS = "fingerprints"  # folder in the user's cache
 SUFFIXES = (".json", ".safetensors")  # of all files that an export can depend on
+DIGITS = 20  # of a fingerprint; it is part of paths
 RECENT = 2.0  # seconds: a file may be written again within one tick of its file system's clock
 
 
 def fingerprint(folder: Path) -> str:
-    """Return 64 hexadecimal digits that depend on the folder's own name, which an export keeps, and on its files.
+    """Return hexadecimal digits that depend on the folder's own name, which an export keeps, and on its files.
 
     Raises:
         CheckpointError: A file cannot be read.
@@ -38,7 +39,7 @@ def _computed(folder: Path, found: dict[str, list[int]]) -> str:
     """Return the fingerprint of the files `found`, and keep it."""
     begun = time.time()
     parts = [folder.resolve().name, {name: _sha256(folder / name) for name in found}]
-    value = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    value = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:DIGITS]
     if all(modified / 1e9 + RECENT < begun for _, modified, *_ in found.values()):
         with suppress(OSError, DiffutronError):  # if the cache is not writable, the files are hashed every time
             user_cache.write(_place(folder), json.dumps({"files": found, "fingerprint": value}).encode())

@@ -1,6 +1,7 @@
 """Replay the cases of a conformance.json on this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections import abc
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,24 +11,36 @@ from diffutron_ort.bundle.conformance import Case, Chat, Hashes, Text
 from diffutron_ort.errors import InputError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.runtime.generation import Generation
+from diffutron_ort.sampler.engine import run
 from diffutron_ort.sampler.random import uniform_hash
+from diffutron_ort.sampler.sequence import Sequence, Step
 from diffutron_ort.text.chat_template import render_chat
 from diffutron_ort.text.tokenizer import Tokenizer
 
 
-def answered(case: Case, model: Diffutron) -> Case:
-    """Return the case with the steps and the text that the loop gives here.
+def sequence(case: Case, model: Diffutron) -> Sequence:
+    """Return the sequence that takes the steps of a case.
 
     Raises:
         ContextError: It is too long for the model.
+        OptionError: The model's vocabulary does not have an id in the options.
     """
-    steps = list(model.stream(case.prompt, template=case.template, **asdict(case.config)))
+    return model.sequence(case.prompt, template=case.template, **asdict(case.config))
+
+
+def answered(case: Case, model: Diffutron) -> Case:
+    """Return the case with the steps and the text that the loop gives here; errors are those of `sequence`."""
+    return completed(case, [step for _, step in run(model.engine, [sequence(case, model)], 1)])
+
+
+def completed(case: Case, steps: abc.Sequence[Step]) -> Case:
+    """Return the case with the steps that were taken, and the text that they came to."""
     last = steps[-1]
     committed = [{"positions": s.positions.tolist(), "tokens": s.ids[s.positions].tolist()} for s in steps]
     return replace(case, prompt_ids=last.ids[: last.start].tolist(), steps=committed, text=last.text)
 
 
-def wrong_tokens(texts: Sequence[Text], tokenizer: Tokenizer) -> list[str]:
+def wrong_tokens(texts: abc.Sequence[Text], tokenizer: Tokenizer) -> list[str]:
     """Return a message for each text whose ids differ, or come back as another text."""
     wrong = []
     for case in texts:
@@ -39,7 +52,7 @@ def wrong_tokens(texts: Sequence[Text], tokenizer: Tokenizer) -> list[str]:
     return wrong
 
 
-def wrong_chats(chats: Sequence[Chat], template: Mapping[str, str]) -> list[str]:
+def wrong_chats(chats: abc.Sequence[Chat], template: Mapping[str, str]) -> list[str]:
     """Return a message for each chat that is rendered as another prompt."""
     rendered = [(_rendered(chat, template), chat.prompt) for chat in chats]
     return [f"the prompt is {found!r}, not {expected!r}" for found, expected in rendered if found != expected]
@@ -52,7 +65,7 @@ def _rendered(chat: Chat, template: Mapping[str, str]) -> str:
         return f"refused: {error}"
 
 
-def wrong_uniforms(uniforms: Sequence[Hashes]) -> list[str]:
+def wrong_uniforms(uniforms: abc.Sequence[Hashes]) -> list[str]:
     """Return a message for each place whose uniforms have other hashes."""
     wrong = []
     for (seed, stream, block, step), hashes in uniforms:
@@ -76,7 +89,7 @@ def wrong_steps(case: Case, model: Diffutron) -> tuple[list[str], float]:
     return [f"{case.prompt[:40]!r}: {text}" for text in wrong], float(same.mean())
 
 
-def _different_steps(found: Sequence[Mapping[str, Any]], expected: Sequence[Mapping[str, Any]]) -> list[str]:
+def _different_steps(found: abc.Sequence[Mapping[str, Any]], expected: abc.Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a message on the first step that differs, and one if there is another number of them."""
     wrong = []
     pairs = enumerate(zip(found, expected, strict=False))
@@ -88,7 +101,7 @@ def _different_steps(found: Sequence[Mapping[str, Any]], expected: Sequence[Mapp
     return wrong
 
 
-def _commits(step: Mapping[str, Sequence[int]]) -> str:
+def _commits(step: Mapping[str, abc.Sequence[int]]) -> str:
     pairs = list(zip(step["positions"], step["tokens"], strict=True))
     more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
     return ", ".join(f"{token} at {position}" for position, token in pairs[:4]) + more

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Tokenizer:
     size: int
     special_ids: Mapping[str, int]
     answer_end: tuple[int, ...]
-    loaded: tokenizers.Tokenizer
+    loaded: tokenizers.Tokenizer = field(compare=False, repr=False)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""

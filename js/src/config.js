@@ -73,6 +73,15 @@ export function makeConfig(layers) {
 }
 
 /**
+ * Return whether this package has all of these options; some have values that only Python has.
+ *
+ * @param {Record<string, unknown>} [options] @returns {boolean}
+ */
+export function hasOptions(options = {}) {
+  return Object.entries(ONLY).every(([name, value]) => shown(options[name] ?? value) === shown(value));
+}
+
+/**
  * Refuse options with other values than `only`.
  *
  * @param {Record<string, any>} config @param {Record<string, unknown>} only @param {string} why

@@ -469,6 +469,17 @@ def kill_while_exporting(exporter, checkpoint):
     load_bundle(checkpoint)
 
 
+def test_a_folder_of_another_program_is_neither_written_nor_listed_nor_removed(exporter, checkpoint, cache):
+    entry = load_bundle(checkpoint).folder.parent
+    (cache / EXPORTED / user_cache.MARKER).unlink()
+    (entry / "bundle" / MANIFEST).unlink()
+    assert list(exports()) == []
+    for act in (lambda: load_bundle(checkpoint), lambda: user_cache.remove(entry)):
+        with pytest.raises(DiffutronError, match="exported was not made by diffutron-ort"):
+            act()
+    assert (entry / "source.json").exists()
+
+
 def test_rm_asks_before_it_removes_an_export(exporter, checkpoint, capsys, monkeypatch):
     load_bundle(checkpoint)
     monkeypatch.setattr(sys, "stdin", None)

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from diffutron_ort import Diffutron, GenerationConfig
 from diffutron_ort.bundle.conformance import CONFORMANCE, read_pack
 from diffutron_ort.bundle.integrity import sha256
 from diffutron_ort.bundle.load import load_bundle
@@ -13,6 +15,7 @@ from diffutron_ort.checks.verify import verify
 from diffutron_ort.cli.main import main
 from diffutron_ort.errors import BundleError, BundleFileError
 from tests.bundle.test_load import edit_manifest
+from tests.fakes import MASK, invariant
 
 
 def failed(folder):
@@ -42,19 +45,53 @@ def test_the_embedded_bundle_passes_and_lists_its_checks(capsys):
     assert names <= {check.name for check in verify() if check.total > 2}
 
 
-def test_the_recorded_cases_cover_what_ports_need():
+def test_the_recorded_texts_and_uniforms_cover_what_ports_need():
     pack = read_pack(load_bundle())
-    cases = pack.generations
     texts = "".join(case.text for case in pack.tokens)
     assert {"İ", "ı", "\n", "\t", "👋", "<mask>", "\x00"} <= {c for c in [*texts, "<mask>"] if c in texts}
     assert {case.text for case in pack.tokens} >= {""}
     assert len({case.place[0] for case in pack.uniforms}) > 3
-    exact = [case for case in cases if case.exact]
+
+
+def test_the_recorded_generations_cover_what_ports_need():
+    exact = [case for case in read_pack(load_bundle()).generations if case.exact]
     assert {case.variant for case in exact} == {"fp32"}
-    assert {case.config.temperature for case in exact} == {0.0, 0.1, 1.0}
-    assert {case.config.cache for case in exact} == {"none", "block"}
+    assert {case.config.temperature for case in exact} >= {0.0, 0.1, 1.0}
     assert {case.template for case in exact} == {True, False}
     assert any(len(step["tokens"]) > 1 for case in exact for step in case.steps)
+    assert any(case.config.early_end and (case.canvas(MASK) == MASK).any() for case in exact)
+    stops = [case.config.stop for case in exact]
+    assert any(string[0] == " " for strings in stops for string in strings)
+    assert any(len(strings) > 1 for strings in stops)
+
+
+RECORDED = """
+    temperature repetition_penalty seed stop remasking commit cache refresh_steps refresh_entropy penalty_exempt
+    suppress_tokens schedule cfg_scale cfg_keep_tokens
+"""
+
+
+@pytest.mark.parametrize("name", RECORDED.split())
+def test_each_option_changes_a_recorded_generation(model, name):
+    """So a host that ignores the option fails."""
+    cases = [case for case in read_pack(model.bundle).generations if case.exact and name in case.options]
+    default = "schedule" if name == "commit" else getattr(GenerationConfig(), name)
+    without = [answered(replace(case, options={**case.options, name: default}), model) for case in cases]
+    assert any((a.steps, a.text) != (b.steps, b.text) for a, b in zip(cases, without, strict=True))
+
+
+def test_a_recorded_generation_draws_beyond_the_candidates_and_one_commits_a_mask(model):
+    hot = [case for case in read_pack(model.bundle).generations if case.config.temperature > 1]
+    committed = [step["tokens"] for case in hot for step in case.steps]
+    assert any(MASK in tokens for tokens in committed)
+    wanted = []
+
+    def watched(given):
+        wanted.append(given.want_logits)
+        return model.forward(given)
+
+    answered(hot[0], Diffutron(model.bundle, model.tokenizer, invariant(watched)))
+    assert any(wanted)
 
 
 DAMAGES = {

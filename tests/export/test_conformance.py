@@ -1,10 +1,11 @@
-"""What is recorded of a bundle: that float64 is asked, and that bundles of any checkpoint replay."""
+"""What is recorded of a bundle: that the error of its card counts, and that bundles of any checkpoint replay."""
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -13,11 +14,9 @@ from diffutron_ort.bundle.conformance import read_pack
 from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.checks.verify import verify
 from diffutron_ort.cli.main import main
-from diffutron_ort.sampler.engine import denoise
 from diffutron_ort_export import export
-from diffutron_ort_export.checkpoint.source import open_source
-from diffutron_ort_export.recipes import RECIPES
-from diffutron_ort_export.recorder import OPTIONS, Float64, cases
+from diffutron_ort_export.generations import Recorder, allowed_error
+from diffutron_ort_export.kinds import KINDS
 from tests.conftest import GOLDEN
 
 CHECKPOINT = GOLDEN / "tiny" / "checkpoint"
@@ -32,51 +31,45 @@ def test_bundles_of_any_checkpoint_and_vocabulary_replay(tmp_path: Path, tiny_bu
         assert len(read_pack(load_bundle(folder)).generations) >= 6
 
 
-def test_a_generation_is_left_out_where_float64_takes_another_step(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = open_source(str(CHECKPOINT), revision=None, adapter=None)
-    whole = list(cases(RECIPES["fp32"], tiny_bundle, source))
-    original = Float64.__call__
-
-    def wrong_once_penalised(self: Float64, batch: object, **asked: bool) -> object:
-        found = original(self, batch, **asked)
-        if batch.repetition_penalty[0] > 1:
-            found.rest[0] += 100
-        return found
-
-    monkeypatch.setattr(Float64, "__call__", wrong_once_penalised)
-    kept = list(cases(RECIPES["fp32"], tiny_bundle, source))
-    assert 0 < len(kept) < len(whole)
-    assert all(case.config.repetition_penalty == 1 for case in kept)
-
-
-def test_float64_is_float64_and_its_cache_is_exact(tiny_bundle: Path) -> None:
-    """With the past of an unchanged canvas the cached pass is the full one."""
+def test_fewer_generations_are_recorded_the_larger_the_error_on_the_card(tiny_bundle: Path) -> None:
     model = Diffutron.from_pretrained(tiny_bundle)
-    forward = Float64(open_source(str(CHECKPOINT), revision=None, adapter=None))
-    config = model.config(**OPTIONS[-1])
-    canvas = model._prompts.canvas("deniz", True, config)
-    steps = [step for _, step in denoise(forward, [canvas], config, model.bundle.special)]
-    assert any(step.num_computed < len(step.ids) for step in steps)
-    refreshed = config.replace(refresh_steps=1)
-    every = [step for _, step in denoise(forward, [canvas], refreshed, model.bundle.special)]
-    assert [step.num_computed for step in every] == [len(step.ids) for step in every]
-    np.testing.assert_allclose(steps[1].confidence[:1], every[1].confidence[:1], rtol=0.2)
-    assert {tensor.dtype.itemsize for tensor in forward.denoiser.parameters()} == {8}
+
+    def steps(error: float) -> list[Any]:
+        fp32 = model.bundle.variants["fp32"]
+        card = fp32.fidelity | {"max_abs": error}
+        bundle = replace(model.bundle, variants={"fp32": replace(fp32, fidelity=card)})
+        recorder = Recorder(Diffutron(bundle, model.tokenizer, model.forward), "fp32")
+        found = [recorder.case(kind, number) for number, kind in enumerate(KINDS)]
+        return [case.steps for case in found if case is not None]
+
+    kept = [len(steps(error)) for error in (0.0, 1e-4, 1e-3, 0.1)]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] > len(KINDS) / 2
+    assert kept[-1] == 0
 
 
+def test_a_quantized_variant_has_no_error_that_could_be_allowed() -> None:
+    variants = load_bundle().variants
+    assert allowed_error(variants["int8"]) is None
+    assert allowed_error(variants["fp32"]) == 100 * variants["fp32"].fidelity["max_abs"]
+
+
+@pytest.mark.torch
 def test_against_torch_measures_again(tiny_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["verify", str(tiny_bundle), "--against", "torch", str(CHECKPOINT)]) == 0
     assert "ok      torch, fp32" in capsys.readouterr().out
 
 
+@pytest.mark.torch
 def test_against_another_checkpoint_it_fails(
     tiny_bundle: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.export.conftest import edit_tensors
 
-    edit_tensors(checkpoint / "model.safetensors", lambda tensors: tensors["head.dense.weight"].mul_(1.1))
+    def scaled(tensors: Any) -> None:
+        tensors["head.dense.weight"] = (tensors["head.dense.weight"] * 1.1).astype(tensors["head.dense.weight"].dtype)
+
+    edit_tensors(checkpoint / "model.safetensors", scaled)
     assert main(["verify", str(tiny_bundle), "--against", "torch", str(checkpoint)]) == 1
     said = capsys.readouterr()
     assert "FAILED  torch, fp32" in said.out

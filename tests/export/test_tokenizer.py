@@ -8,7 +8,7 @@ import pytest
 
 from diffutron_ort.errors import CheckpointError, DiffutronWarning
 from diffutron_ort_export import export
-from diffutron_ort_export.check import fidelity
+from diffutron_ort_export.check.canvases import canvases, prompts
 from diffutron_ort_export.checkpoint.output_vocabulary import read_output_vocabulary
 from diffutron_ort_export.checkpoint.source import open_source
 from diffutron_ort_export.checkpoint.tokenizer import SAMPLES, SPECIAL_IDS, read_tokenizer
@@ -127,10 +127,10 @@ def test_the_saved_state_of_a_run_changes_nothing(tmp_path: Path, clean: Path, s
     (tmp_path / "text").write_text("Merhaba dünya\nkitap, deniz, okul ve elma\n", encoding="utf-8")
     kept = [read_output_vocabulary(tmp_path / "text", source.tokenizer).tolist() for source in (expected, found)]
     assert kept[0] == kept[1]
-    canvases = [[canvas.ids.tolist() for canvas in fidelity.canvases(source)] for source in (expected, found)]
-    assert canvases[0] == canvases[1]
-    prompts = [[ids.tolist() for ids in fidelity.prompts(source)] for source in (expected, found)]
-    assert prompts[0] == prompts[1]
+    masked = [[canvas.ids.tolist() for canvas in canvases(source)] for source in (expected, found)]
+    assert masked[0] == masked[1]
+    asked = [[ids.tolist() for ids in prompts(source, 16)] for source in (expected, found)]
+    assert asked[0] == asked[1]
 
 
 def test_a_bundle_is_the_same_whatever_was_saved_with_the_tokenizer(

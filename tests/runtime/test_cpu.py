@@ -14,9 +14,12 @@ from diffutron_ort.runtime.session import Session
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Return a function that makes files of cgroups and says what this process's are."""
+    """Return a function that makes files of cgroups and of the load, and says which of the former are this process's.
 
-    def make(files, own=None, cores=8, load=0.0):
+    With `running` None, there is a load average, but no file of the load.
+    """
+
+    def make(files, own=None, cores=8, running=1, load=0.0):
         root = tmp_path / "cgroup"
         for name, content in files.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -25,6 +28,9 @@ def machine(tmp_path, monkeypatch):
         if own is not None:
             said.write_text(own)
         monkeypatch.setattr(processors.cgroup_quotas, "__defaults__", (root, said))
+        if running is not None:
+            (tmp_path / "loadavg").write_text(f"{load} 0.00 0.00 {running}/321 4567\n")
+        monkeypatch.setattr(processors.is_busy, "__defaults__", (tmp_path / "loadavg",))
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
         monkeypatch.setattr(os, "cpu_count", lambda: cores)
         monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
@@ -86,27 +92,40 @@ def test_a_machine_of_very_many_processors_is_none_too_many(machine):
 
 
 @pytest.mark.parametrize(
-    ("cores", "load", "weights", "expected"),
+    ("cores", "running", "weights", "expected"),
     [
-        (2, 0.0, 16e6, 2),
-        (2, 1.0, 16e6, 2),  # one is free
-        (2, 1.1, 16e6, 1),
-        (2, 9.0, 16e6, 1),
-        (2, 9.0, SMALL, 1),
-        (2, 9.0, SMALL + 1, 2),
-        (2, 9.0, 311e6, 2),
-        (64, 9.0, 16e6, 64),
-        (64, 63.5, 16e6, 1),
-        (1, 9.0, 16e6, 1),
+        (2, 0, 16e6, 2),  # a sandbox that counts nothing
+        (2, 1, 16e6, 2),  # itself
+        (2, 2, 16e6, 1),
+        (2, 9, 16e6, 1),
+        (2, 9, SMALL, 1),
+        (2, 9, SMALL + 1, 2),
+        (2, 9, 311e6, 2),
+        (64, 63, 16e6, 64),
+        (64, 64, 16e6, 1),
+        (1, 9, 16e6, 1),
     ],
 )
-def test_a_small_model_takes_one_thread_on_a_busy_machine(machine, cores, load, weights, expected):
-    machine({}, cores=cores, load=load)
+def test_a_small_model_takes_one_thread_on_a_busy_machine(machine, cores, running, weights, expected):
+    machine({}, cores=cores, running=running, load=cores - running)  # the average says the opposite
     assert choose_threads(None, weights) == expected
 
 
+@pytest.mark.parametrize(("load", "expected"), [(0.0, 2), (1.0, 2), (1.1, 1), (9.0, 1)])
+def test_the_load_average_counts_where_nothing_else_is_known(machine, load, expected):
+    machine({}, cores=2, running=None, load=load)
+    assert choose_threads(None, 16e6) == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"0.1 0.1", b"0.1 0.1 0.1 x/9 1", b"0.1 0.1 0.1 \xff/9 1"])
+def test_a_damaged_file_of_the_load_says_nothing(machine, tmp_path, content):
+    machine({}, cores=2, load=9.0)
+    (tmp_path / "loadavg").write_bytes(content)
+    assert choose_threads(None, 16e6) == 1
+
+
 def test_what_is_asked_for_is_taken_however_busy_the_machine_is(machine):
-    machine({}, cores=2, load=99.0)
+    machine({}, cores=2, running=99)
     assert choose_threads(2, 16e6) == 2
     assert Session(load_bundle(), threads=2).threads == 2
     assert Session(load_bundle()).threads == 1
@@ -116,7 +135,7 @@ def test_what_is_asked_for_is_taken_however_busy_the_machine_is(machine):
 
 @pytest.mark.parametrize("error", [AttributeError, OSError])
 def test_a_machine_that_does_not_say_how_busy_it_is_counts_as_quiet(machine, monkeypatch, error):
-    machine({}, cores=2)
+    machine({}, cores=2, running=None)
 
     def no_load():
         raise error
