@@ -13,7 +13,6 @@ from diffutron_ort.sampler import random, sampling
 from diffutron_ort.sampler.cache import KVPair, PassPlan
 from diffutron_ort.types import Floats, Ids
 
-
 SEEN = 16
 """Numbers of seen ids are padded to a multiple of it, so that sums over them are rounded alike in any company."""
 

@@ -1,6 +1,7 @@
 """Sequences in company: each takes the steps that it takes alone, whoever joins or leaves."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffutron_ort import Diffutron, GenerationConfig
-from diffutron_ort.errors import ProviderError
+from diffutron_ort.errors import NumericsError, ProviderError
 from diffutron_ort.runtime.kv_cache import SequenceCache
 from diffutron_ort.sampler.canvas import for_generation, for_infilling
 from diffutron_ort.sampler.engine import Engine, run
@@ -149,7 +150,10 @@ def test_16_sequences_of_int8_give_in_company_what_they_give_alone(int8):
     assert int8.forward.batch_invariant
     kinds = [{}, {"cache": "block"}, {"cache": "block", "refresh_steps": 3}, {"cfg_scale": 0.5}]
     asked = [
-        (f"{QUESTIONS[n % 4]}{' x' * (n % 5)}", {"max_new_tokens": 12 + n, "block_length": 9, "seed": n} | kinds[n // 4])
+        (
+            f"{QUESTIONS[n % 4]}{' x' * (n % 5)}",
+            {"max_new_tokens": 12 + n, "block_length": 9, "seed": n} | kinds[n // 4],
+        )
         for n in range(16)
     ]
     options = {"temperature": 0.5, "early_end": False}
@@ -204,6 +208,20 @@ def test_full_passes_share_one_and_cached_passes_another():
     assert [batch.input_ids.shape for batch in model.batches] == [(3, 11), (3, 4), (1, 9), (3, 4)]
 
 
+def test_those_that_suppress_ids_share_a_pass_of_their_own():
+    model = Caching(HashModel(VOCAB, 3))
+    config = GenerationConfig(max_new_tokens=4, steps=4)
+    suppressed = [(), (5, 6), (), (9,), (5,)]
+    sequences = [
+        Sequence(for_generation([7] * 3, 4, MASK), config.replace(suppress_tokens=ids, cfg_scale=scale), SPECIAL)
+        for ids, scale in zip(suppressed, (0, 0, 0, 0, 0.5), strict=True)
+    ]
+    Engine(model).step(sequences)
+    conditional, blind, suppressing = (batch.suppress_ids.tolist() for batch in model.batches)
+    assert (conditional, blind) == ([[], [], []], [[]])  # under guidance, ids are suppressed after it
+    assert suppressing == [[5, 6], [9, 9]]
+
+
 def test_an_error_leaves_every_sequence_as_it_was():
     model, fails = Caching(HashModel(VOCAB, 3)), []
 
@@ -230,6 +248,36 @@ def test_an_error_leaves_every_sequence_as_it_was():
     assert [row for row, _ in found] == [row for row, _ in expected]
     for (_, a), (_, b) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a.ids, b.ids)
+
+
+class Broken:
+    """A model that returns NaN for each sequence that begins with one token, and for all in its company if it leaks."""
+
+    batch_invariant = True
+
+    def __init__(self, token, leaks):
+        self.model, self.token, self.leaks = Caching(HashModel(VOCAB, 3)), token, leaks
+
+    def __call__(self, batch):
+        said = self.model(batch)
+        bad = (batch.input_ids[:, 0] == self.token)[batch.rows // batch.input_ids.shape[1]]
+        return replace(said, rest=np.where(bad | (self.leaks & bad.any()), np.nan, said.rest))
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+@pytest.mark.parametrize("cache", ["none", "block"])
+def test_of_a_value_that_is_not_finite_it_is_told_whose_it_is_and_the_others_go_on(leaks, cache):
+    config = GenerationConfig(max_new_tokens=6, steps=6, block_length=3, cache=cache, temperature=0.5)
+    begin = [lambda n=n: Sequence(for_generation([n, 7, 8], 6, MASK, n), config, SPECIAL) for n in (5, 6, 9)]
+    sequences, engine, found = [begun() for begun in begin], Engine(Broken(6, leaks)), []
+    with pytest.raises(NumericsError, match="not finite") as caught:
+        engine.step(sequences)
+    assert caught.value.sequence == 1
+    del sequences[caught.value.sequence]
+    while not sequences[0].finished:
+        found.append(engine.step(sequences))
+    for begun, steps in zip((begin[0], begin[2]), zip(*found, strict=True), strict=True):
+        assert_same(list(steps), alone(Caching(HashModel(VOCAB, 3)), begun()))
 
 
 class Interrupted:
