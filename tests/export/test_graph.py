@@ -62,9 +62,9 @@ def tensors() -> Tensors:
 
 @pytest.fixture(scope="session")
 def small(tensors: Tensors, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The graph of a small network, whose vocabulary has four parts that do not divide it."""
+    """The graph of a small network, whose vocabulary has three parts that do not divide it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocabulary, "PART", 40)
+        patch.setattr(vocabulary, "PART", 50)
         return written(tmp_path_factory.mktemp("small"), tensors=tensors)
 
 
@@ -376,7 +376,7 @@ def test_operators(tmp_path: Path, tiny: Source) -> None:
 
 
 @pytest.mark.parametrize("precision", Precision)
-@pytest.mark.parametrize(("kept", "rows", "padded"), [(None, 192, 192), (KEPT, 150, 96)])  # parts of 48 columns
+@pytest.mark.parametrize(("kept", "rows", "padded"), [(None, 192, 192), (KEPT, 150, 128)])
 def test_every_weight_is_stored_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -385,7 +385,7 @@ def test_every_weight_is_stored_once(
     rows: int,
     padded: int,
 ) -> None:
-    monkeypatch.setattr(vocabulary, "PART", 40)
+    monkeypatch.setattr(vocabulary, "PART", 50)
     path = written(tmp_path, precisions=all_in(precision), kept=kept)
     sizes = {name: size for name, size in tensor_shapes(SMALL).items() if name != BIAS} | {TABLE: (rows, 32)}
     matrices, vectors = ([size for size in sizes.values() if len(size) == axes] for axes in (2, 1))
@@ -409,10 +409,10 @@ def is_view(name: str) -> bool:
 def test_the_parts_of_the_head_are_views_of_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    monkeypatch.setattr(vocabulary, "PART", 40)
+    monkeypatch.setattr(vocabulary, "PART", 50)
     stored = places(graph_of(written(tmp_path, precisions=all_in(precision))))
     for kind in ("weight", "scale"):
-        parts = [stored[f"head.{i}.{kind}"] for i in range(4) if f"head.{i}.{kind}" in stored]
+        parts = [stored[f"head.{i}.{kind}"] for i in range(3) if f"head.{i}.{kind}" in stored]
         if parts:
             assert (parts[0][0], parts[-1][1]) == stored[f"embeddings.tok_embeddings.{kind}"]
             assert all(end == first for (_, end), (first, _) in pairwise(parts))
