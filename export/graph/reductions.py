@@ -302,7 +302,8 @@ def joined(
     weight, seen_weight = op.Exp(down), op.Exp(seen_down)
 
     def summed(parts: ir.Value, others: ir.Value) -> ir.Value:
-        return op.Add(op.ReduceSum(parts, [1], keepdims=0), op.ReduceSum(others, [1], keepdims=0))
+        # From left to right: the order of a ReduceSum depends on the number of rows, and of zeros on the right.
+        return op.Gather(op.CumSum(op.Concat(parts, others, axis=1), 1), -1, axis=1)
 
     rest = summed(op.Mul(weight, op.Add(rests, counts)), seen_weight)
     tempered = summed(
