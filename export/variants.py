@@ -92,24 +92,27 @@ def write_fp16(job: Job) -> Card:
     It is judged by the reference in half precision, since the CPU provider computes in float32. The graph generates the
     canvases at which the two are asked.
     """
-    source = job.baseline.source
-    half = Reference(
-        source.weights,
-        source.shape,
-        precisions=dict.fromkeys(matrix_names(source.shape), Precision.FLOAT16),
-    )
-    job.write(Precision.FLOAT16)
-    forward = checked_forward(job)
     try:
-        card = job.baseline.oracle_card(half, forward, job.name)
+        card, on_cpu = fp16_cards(job)
     except HalfPrecisionError as error:
         raise FidelityError(
             f"variant {job.name}: the product with {error.matrix} overflows half precision, which ends at 65,504. "
             f"Nothing was written; choose {runnable(but=job.name)} for this checkpoint"
         ) from error
-    rows = join(list(job.baseline.rows(forward).values()))
-    judge(job, min(card["agreement"], rows.agreement()))
-    return card | {"graph_on_cpu": rows.card()}
+    judge(job, min(card["agreement"], on_cpu.agreement()))
+    return card | {"graph_on_cpu": on_cpu.card()}
+
+
+def fp16_cards(job: Job) -> tuple[Card, Rows]:
+    """Write half precision, and return the fidelity card of the reference, and the graph's rows."""
+    source, baseline = job.baseline.source, job.baseline
+    precisions = dict.fromkeys(matrix_names(source.shape), Precision.FLOAT16)
+    half = Reference(source.weights, source.shape, precisions=precisions)
+    compared = baseline.oracle_rows(half)  # first, since it names a matrix that overflows
+    job.write(Precision.FLOAT16)
+    forward = checked_forward(job)
+    card = baseline.card(compared, forward, job.name, oracle=half)
+    return card, join(list(baseline.rows(forward).values()))
 
 
 def write_int8(job: Job) -> Card:

@@ -47,8 +47,8 @@ def _operators(names: str) -> frozenset[bytes]:
 # The operators of all variants together: a variant's name comes from the manifest, and promises nothing.
 _PASS = _operators("""
     Abs Add And ArgMax Attention Cast Clip Concat ConstantOfShape Cos CumSum Div DynamicQuantizeLinear Equal Exp Expand
-    Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less LessOrEqual Log MatMul
-    MatMulInteger Max Min Mul Not Pad QuantizeLinear Range Reciprocal ReduceMax ReduceSum Reshape RotaryEmbedding
+    Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less LessOrEqual Log
+    MatMul MatMulInteger Max Min Mul Not Pad QuantizeLinear Range Reciprocal ReduceMax ReduceSum Reshape RotaryEmbedding
     ScatterElements Shape Sin Size Slice Softmax Squeeze Sub Sum TopK Transpose Unsqueeze Where
 """)
 _LOOP = _operators("""

@@ -13,6 +13,9 @@ from diffutron_ort.sampler import random, sampling
 from diffutron_ort.sampler.cache import KVPair, PassPlan
 from diffutron_ort.types import Floats, Ids
 
+SEEN = 16
+"""Numbers of seen ids are padded to a multiple of it, so that sums over them are rounded alike in any company."""
+
 
 class Candidates(NamedTuple):
     """What a step could commit to one canvas.
@@ -158,7 +161,7 @@ def _pass_input(plans: Sequence[PassPlan], seen: Sequence[tuple[Ids, np.float32]
         input_ids=_padded([plan.canvas.ids[plan.computed] for plan in plans], plans[0].special.pad),
         position_ids=_padded([plan.computed for plan in plans], -1),
         rows=rows,
-        seen_ids=_repeated([ids for ids, _ in seen]),
+        seen_ids=_repeated([ids for ids, _ in seen], SEEN),
         suppress_ids=_repeated([plan.suppress_ids for plan in plans]),
         repetition_penalty=np.array([penalty for _, penalty in seen], np.float32),
         temperature=np.array([tempering(plan.config.temperature) for plan in plans], np.float32),
@@ -187,10 +190,15 @@ def _padded(rows: Sequence[Ids], filler: int) -> Ids:
     return padded
 
 
-def _repeated(rows: Sequence[Ids]) -> Ids:
-    """Return rows of ids as one array [batch, longest], filled up on the right by each row's last id, or by 0."""
-    filled = _padded(rows, 0)
+def _repeated(rows: Sequence[Ids], multiple: int = 1) -> Ids:
+    """Return rows of ids as one array [batch, m], filled up on the right by each row's last id, or by 0.
+
+    m is the least multiple of `multiple` that holds the longest.
+    """
+    longest = max(ids.size for ids in rows)
+    filled = np.zeros((len(rows), -(-longest // multiple) * multiple), np.int64)
     for line, ids in zip(filled, rows, strict=True):
+        line[: ids.size] = ids
         line[ids.size :] = ids[-1] if ids.size else 0
     return filled
 

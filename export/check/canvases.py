@@ -8,6 +8,7 @@ import numpy as np
 from diffutron_ort.text.chat_template import CHAT_TEMPLATE, render_chat
 from diffutron_ort.types import Ids
 from diffutron_ort_export.check.reference import Asked
+from diffutron_ort_export.check.verify import longest
 from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.passages import PASSAGES, QUESTIONS
 
@@ -44,6 +45,14 @@ def canvases(source: Source, draws: int = 1) -> list[Masked]:
             hidden = np.where(np.isin(np.arange(ids.size), masks), mask, ids)
             result.append(Masked(ratio, hidden, np.sort(random.permutation(masks)[:ROWS])))
     return result
+
+
+def long_canvas(source: Source) -> Asked:
+    """Return all passages as one canvas without rows, half of it masks, and longer than a local layer sees."""
+    random, shape = np.random.default_rng(SEED), source.shape
+    ids = np.resize(np.concatenate(list(encoded(source, PASSAGES))), longest(shape))
+    hidden = np.where(random.random(ids.size) < 0.5, source.tokenizer.special_ids["mask"], ids)
+    return Asked(hidden, np.zeros(0, np.int64))
 
 
 def prompts(source: Source, answer: int) -> list[Ids]:

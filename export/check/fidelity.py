@@ -14,7 +14,7 @@ import numpy as np
 from diffutron_ort.errors import FidelityError
 from diffutron_ort.runtime.contract import Forward, PassInput
 from diffutron_ort.types import Floats, Ids
-from diffutron_ort_export.check.canvases import RATIOS, Masked, canvases, encoded
+from diffutron_ort_export.check.canvases import RATIOS, Masked, canvases, encoded, long_canvas
 from diffutron_ort_export.check.coverage import coverage
 from diffutron_ort_export.check.reference import Oracle, Reference
 from diffutron_ort_export.check.rows import Rows, compare_rows, join
@@ -50,10 +50,10 @@ class Fp32Baseline:
 
     @functools.cached_property
     def masked_score(self) -> float:
-        """What a graph may add to masked scores, judging by the scores on the canvases."""
+        """What a graph may add to masked scores, judging by the scores on a canvas longer than a local layer sees."""
         if not isinstance(self.oracle, Reference):
             return CERTAIN
-        assert self.logits, "there are canvases, and the reference has seen them now"
+        self.oracle.states([long_canvas(self.source)])
         return masked_score(self.oracle.excess)
 
     def coverage(self) -> dict[str, Any] | None:
@@ -68,39 +68,34 @@ class Fp32Baseline:
         masked = self.masked[::every]
         return by_ratio(self.logits[::every], (logits_of(forward, canvas) for canvas in masked), masked)
 
-    def card(self, compared: Mapping[float, Rows], forward: Forward, name: str) -> dict[str, Any]:
+    def oracle_rows(self, oracle: Oracle) -> dict[float, Rows]:
+        """Compare the predictions of a model that no graph runs here with float32's, by ratio."""
+        found = oracle.logits([canvas.asked for canvas in self.masked], self.source.kept)
+        return by_ratio(self.logits, self.split(found), self.masked)
+
+    def card(
+        self, compared: Mapping[float, Rows], forward: Forward, name: str, *, oracle: Oracle | None = None
+    ) -> dict[str, Any]:
         """Return the fidelity card of a model, from its passes and generations.
 
         Args:
-            compared: The passes, as `rows` returns them.
-            forward: The model.
+            compared: The passes, as `rows` or `oracle_rows` returns them.
+            forward: The model, or an approximation of it, which generates the canvases that are asked about.
             name: The variant's name, for errors.
+            oracle: The model's predictions, if `forward` is an approximation.
 
         Raises:
             FidelityError: A logit is not finite.
         """
-        rows, steps = passes_card(compared, name), followed(forward, self.source, self.plan)
-        return rows | {"trajectories": trajectory_card(steps, commits(self.oracle, steps, self.source), self.plan)}
-
-    def oracle_card(self, oracle: Oracle, forward: Forward, name: str) -> dict[str, Any]:
-        """Return the fidelity card of a model that no graph runs here, from its predictions and an approximation of it.
-
-        Args:
-            oracle: The model's predictions.
-            forward: The approximation, which generates the canvases at which the model and float32 are asked.
-            name: The variant's name, for errors.
-
-        Raises:
-            FidelityError: A logit is not finite.
-        """
-        found = oracle.logits([canvas.asked for canvas in self.masked], self.source.kept)
-        rows = passes_card(by_ratio(self.logits, self.split(found), self.masked), name)
-        steps = followed(forward, self.source, self.plan)
-        own = [
-            step._replace(positions=commit.positions, tokens=commit.tokens)
-            for step, commit in zip(steps, commits(oracle, steps, self.source), strict=True)
-        ]
-        return rows | {"trajectories": trajectory_card(own, commits(self.oracle, own, self.source), self.plan)}
+        card, steps = passes_card(compared, name), followed(forward, self.source, self.plan)
+        if oracle is not None:
+            own = commits(oracle, steps, self.source)
+            steps = [
+                step._replace(positions=commit.positions, tokens=commit.tokens)
+                for step, commit in zip(steps, own, strict=True)
+            ]
+        found = commits(self.oracle, steps, self.source)
+        return card | {"trajectories": trajectory_card(steps, found, self.plan)}
 
     def split(self, logits: Floats) -> list[Floats]:
         """Return the logits of each canvas's rows, from those of all."""

@@ -11,6 +11,7 @@ The best token is left out of the sums instead of being subtracted: at a confide
 the rest in float32. Seen ids have another logit, so they are taken out of the parts, and join at the end.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import onnx_ir as ir
 
 from diffutron_ort_export.graph.head import Part
 from diffutron_ort_export.graph.products import Operand
-from diffutron_ort_export.graph.values import BOOL, INT32, Op, choose
+from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, INT64, Op, choose
 from diffutron_ort_export.graph.vocabulary import GROUP, Columns, Ids
 
 SUPPRESSED, REMOVED = -1e30, -4e30
@@ -124,7 +125,11 @@ def reduce_logits(op: Op, x: Operand, parts: Sequence[Part], ids: Ids, options: 
     inverse = op.Reciprocal(options.temperature)
     tempers = any_true(op, op.Not(op.Equal(options.temperature, 1.0)))
     reduced = [
-        reduce_part(op, part(op, x), part.first, columns, asked, Sums(tempers, inverse, options.wants_entropy))
+        at_once(
+            op,
+            reduce_part(op, part(op, x), part.first, columns, asked, Sums(tempers, inverse, options.wants_entropy)),
+            columns.groups,
+        )
         for part in parts
     ]
     found = total(op, [part.found for part in reduced])
@@ -221,6 +226,22 @@ def reduce_part(op: Op, logits: ir.Value, first: int, columns: Columns, asked: A
     )
 
 
+def at_once(op: Op, part: Reduced, groups: int) -> Reduced:
+    """Return what a part leaves as pieces of one tensor, so that all of it is computed before the next part is.
+
+    ONNX Runtime computes what a node needs, one input after the other. Without this it multiplies all parts, then takes
+    the maxima of all parts, and so on: each part is long out of the cache, and the values of all are in memory.
+    """
+    column = op.Cast(part.column, to=FLOAT)  # exact below 2**24
+    values = (part.maxima, part.best, column, part.rest, part.tempered, part.below, part.found)
+    tensor = op.Concat(*values, axis=1)
+    bounds = [0, *range(groups, groups + 6), ALL]
+    maxima, best, column, *sums, found = (
+        op.Slice(tensor, [start], [end], [1]) for start, end in itertools.pairwise(bounds)
+    )
+    return Reduced(part.left, found, maxima, best, op.Cast(column, to=INT64), *sums)
+
+
 class Candidates(NamedTuple):
     """Columns, int64 [n, k], and their logits [n, k]."""
 
@@ -281,7 +302,8 @@ def joined(
     weight, seen_weight = op.Exp(down), op.Exp(seen_down)
 
     def summed(parts: ir.Value, others: ir.Value) -> ir.Value:
-        return op.Add(op.ReduceSum(parts, [1], keepdims=0), op.ReduceSum(others, [1], keepdims=0))
+        # From left to right: the order of a ReduceSum depends on the number of rows, and of zeros on the right.
+        return op.Gather(op.CumSum(op.Concat(parts, others, axis=1), 1), -1, axis=1)
 
     rest = summed(op.Mul(weight, op.Add(rests, counts)), seen_weight)
     tempered = summed(

@@ -1,7 +1,7 @@
 """The columns of the logits: one for each id that the graph can predict.
 
 The head reads the table in parts, each so small that its logits are reduced while they are in the processor's cache. A
-part is a multiple of `GROUP` columns, so the last one is filled up, with columns that never count.
+part is a multiple of `STEP` columns, so the last one is filled up, with columns that never count.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ from diffutron_ort_export.graph.values import INT64, Op
 
 GROUP = 16
 """The number of neighbouring columns whose greatest logit is looked at first."""
+
+STEP = 4 * GROUP
+"""Every part has a multiple of it: sums of its groups are then aligned in every row, and added up in the same order."""
 
 PART = 32_000
 """About how many columns a part has."""
@@ -62,7 +65,7 @@ class Columns:
     @property
     def width(self) -> int:
         """The number of columns of a part, with those that fill it up."""
-        return -(-self.count // (self.parts * GROUP)) * GROUP
+        return -(-self.count // (self.parts * STEP)) * STEP
 
     @property
     def groups(self) -> int:

@@ -1,7 +1,7 @@
 """Small networks of random weights: their graphs in ONNX Runtime, and what they compute, in plain numpy at float64."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.graph.denoiser import write_denoiser
 from diffutron_ort_export.graph.masking import CERTAIN
 from diffutron_ort_export.graph.precision import Precision, Precisions, matrix_names
-
-Tensors = dict[str, NDArray[np.float32]]
+from tests.export.rewriting import MemoryWeights, Tensors
 
 SMALL = Shape(
     vocab_size=150,
@@ -34,24 +33,6 @@ SMALL = Shape(
     local_theta=10_000.0,
 )
 """A global layer and a local one, which sees four tokens to each side."""
-
-
-class InMemory:
-    """The weights of a checkpoint that is not in files."""
-
-    def __init__(self, tensors: Tensors) -> None:
-        self.tensors = tensors
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {name: tensor.shape for name, tensor in self.tensors.items()}
-
-    def rows(self, name: str, first: int = 0, end: int | None = None) -> NDArray[np.float32]:
-        return self.tensors[name][first:end]
-
-    def chunks(self, name: str) -> Iterator[NDArray[np.float32]]:
-        for first in range(0, len(self.tensors[name]), 37):
-            yield self.rows(name, first, first + 37)
 
 
 def random_tensors(shape: Shape = SMALL, seed: int = 0) -> Tensors:
@@ -75,7 +56,7 @@ def source_of(shape: Shape, tensors: Tensors, kept: Sequence[int] | None = None)
         adapter=None,
         shape=shape,
         config={},
-        weights=InMemory(tensors),
+        weights=MemoryWeights(tensors, 37),
         tokenizer=None,
         generation={},
         output_vocabulary=None if kept is None else tuple(kept),

@@ -13,9 +13,11 @@ from diffutron_ort_export.check.canvases import LENGTH, RATIOS, ROWS
 from diffutron_ort_export.check.fidelity import DRAWS, Fp32Baseline
 from diffutron_ort_export.check.rows import AT_ONCE, Rows, compare_rows, join
 from diffutron_ort_export.checkpoint.source import Source, open_source
+from diffutron_ort_export.graph.masking import CERTAIN, FAINT
 from diffutron_ort_export.passages import PASSAGES
 from diffutron_ort_export.variants import Job, Options, judge
 from tests.export.conftest import TINY
+from tests.export.rewriting import altered
 
 MASK = 4
 
@@ -93,7 +95,7 @@ def test_many_rows_are_compared_as_a_few_are() -> None:
     found = expected + random.standard_normal(expected.shape) / 3
     whole, parts = (
         compare_rows(expected, found),
-        [compare_rows(*pair) for pair in zip(expected[:, None], found[:, None])],
+        [compare_rows(*pair) for pair in zip(expected[:, None], found[:, None], strict=True)],
     )
     for name in ("same", "lead", "error", "decided", "kl", "finite"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(join(parts), name))
@@ -127,6 +129,20 @@ def test_a_thorough_baseline_masks_each_passage_more_often(source: Source) -> No
     again = thorough.masked[len(quick.masked)]
     assert again.ratio == RATIOS[0]
     assert (again.ids != thorough.masked[0].ids).any()
+
+
+def test_masked_scores_are_seen_before_one_decides_how_to_mask(source: Source) -> None:
+    """In canvases for single passes, a local layer of the real checkpoint sees all tokens; so one more is longer."""
+    real = dataclasses.replace(source, shape=dataclasses.replace(source.shape, window=128))
+    for some in (source, real):
+        baseline = Fp32Baseline(some)
+        assert canvases.long_canvas(some).ids.size > some.shape.window // 2 + 1
+        assert baseline.masked_score == FAINT
+        assert -50 < baseline.oracle.excess < 20
+    loud = altered(source, lambda tensors: tensors["model.layers.1.attn.Wqkv.weight"].__imul__(np.float32(30)))
+    baseline = Fp32Baseline(loud)
+    assert baseline.masked_score == CERTAIN
+    assert baseline.oracle.excess > 20
 
 
 class Fake:

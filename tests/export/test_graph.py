@@ -29,9 +29,7 @@ from diffutron_ort_export.graph.weights_file import ALIGNMENT
 from tests.export.conftest import TINY
 from tests.export.networks import (
     SMALL,
-    InMemory,
     Running,
-    Tensors,
     all_in,
     check_row,
     network,
@@ -40,6 +38,7 @@ from tests.export.networks import (
     source_of,
     written,
 )
+from tests.export.rewriting import MemoryWeights, Tensors, graph_of, places
 
 LOGITS = np.load(TINY / "logits.npz")
 GOLDEN = 3e-5
@@ -63,9 +62,9 @@ def tensors() -> Tensors:
 
 @pytest.fixture(scope="session")
 def small(tensors: Tensors, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The graph of a small network, whose vocabulary has four parts that do not divide it."""
+    """The graph of a small network, whose vocabulary has three parts that do not divide it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocabulary, "PART", 40)
+        patch.setattr(vocabulary, "PART", 50)
         return written(tmp_path_factory.mktemp("small"), tensors=tensors)
 
 
@@ -337,10 +336,6 @@ def test_masked_scores_that_are_far_above_all_others_count_for_nothing(tmp_path:
 # The files
 
 
-def model_of(path: Path) -> onnx.ModelProto:
-    return onnx.load(path, load_external_data=False)
-
-
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """All nodes, those of branches too."""
     for node in graph.node:
@@ -357,7 +352,7 @@ def test_standard_operators_alone_that_the_runtime_allows(
 ) -> None:
     path = written(tmp_path, precisions=all_in(precision), kept=kept)
     onnx.checker.check_model(path, full_check=True)
-    model = model_of(path)
+    model = onnx.load(path, load_external_data=False)
     assert {node.domain for node in nodes(model.graph)} == {""}
     assert {node.op_type.encode() for node in nodes(model.graph)} <= DENOISER.operators
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 23)]
@@ -368,7 +363,7 @@ def test_standard_operators_alone_that_the_runtime_allows(
 def test_operators(tmp_path: Path, tiny: Source) -> None:
     """The standard operators and little else: without them the same network is hundreds of Slice, Concat and Where."""
     write_denoiser(tiny, tmp_path / "denoiser.onnx", all_in(Precision.FLOAT32, tiny.shape), {})
-    graph = model_of(tmp_path / "denoiser.onnx").graph
+    graph = graph_of(tmp_path / "denoiser.onnx")
     layers, counts = 7, Counter(node.op_type for node in graph.node)
     assert counts["If"] == layers + 3  # with a past or without; tempered sums, entropy and logits
     assert Counter(node.op_type for node in nodes(graph))["Attention"] == 2 * layers
@@ -380,20 +375,8 @@ def test_operators(tmp_path: Path, tiny: Source) -> None:
     assert len(list(nodes(graph))) < 500
 
 
-def weights_of(path: Path) -> dict[str, tuple[int, int]]:
-    """Where in the file of weights each initializer begins and ends that is stored there."""
-    found = {}
-    for initializer in model_of(path).graph.initializer:
-        entries = {entry.key: entry.value for entry in initializer.external_data}
-        if entries:
-            assert entries["location"] == f"{path.name}.data"
-            first = int(entries.get("offset", 0))
-            found[initializer.name] = first, first + int(entries["length"])
-    return found
-
-
 @pytest.mark.parametrize("precision", Precision)
-@pytest.mark.parametrize(("kept", "rows", "padded"), [(None, 192, 192), (KEPT, 150, 96)])  # parts of 48 columns
+@pytest.mark.parametrize(("kept", "rows", "padded"), [(None, 192, 192), (KEPT, 150, 128)])
 def test_every_weight_is_stored_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -402,7 +385,7 @@ def test_every_weight_is_stored_once(
     rows: int,
     padded: int,
 ) -> None:
-    monkeypatch.setattr(vocabulary, "PART", 40)
+    monkeypatch.setattr(vocabulary, "PART", 50)
     path = written(tmp_path, precisions=all_in(precision), kept=kept)
     sizes = {name: size for name, size in tensor_shapes(SMALL).items() if name != BIAS} | {TABLE: (rows, 32)}
     matrices, vectors = ([size for size in sizes.values() if len(size) == axes] for axes in (2, 1))
@@ -410,7 +393,7 @@ def test_every_weight_is_stored_once(
     expected = each * sum(map(math.prod, matrices)) + 4 * (sum(map(math.prod, vectors)) + padded)
     if each == 1:
         expected += 4 * sum(size[0] for size in matrices)  # a scale for each row
-    stored = weights_of(path)
+    stored = places(graph_of(path))
     spans = sorted(span for name, span in stored.items() if not is_view(name))
     assert all(end <= first for (_, end), (first, _) in pairwise(spans))
     assert sum(end - first for first, end in spans) + 4 * padded == expected
@@ -426,18 +409,25 @@ def is_view(name: str) -> bool:
 def test_the_parts_of_the_head_are_views_of_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    monkeypatch.setattr(vocabulary, "PART", 40)
-    stored = weights_of(written(tmp_path, precisions=all_in(precision)))
+    monkeypatch.setattr(vocabulary, "PART", 50)
+    stored = places(graph_of(written(tmp_path, precisions=all_in(precision))))
     for kind in ("weight", "scale"):
-        parts = [stored[f"head.{i}.{kind}"] for i in range(4) if f"head.{i}.{kind}" in stored]
+        parts = [stored[f"head.{i}.{kind}"] for i in range(3) if f"head.{i}.{kind}" in stored]
         if parts:
             assert (parts[0][0], parts[-1][1]) == stored[f"embeddings.tok_embeddings.{kind}"]
             assert all(end == first for (_, end), (first, _) in pairwise(parts))
     assert any("scale" in name for name in stored) == (precision in (Precision.INT8, Precision.INT8_PER_TENSOR))
 
 
+def test_weights_are_in_one_file_beside_the_graph(small: Path) -> None:
+    outside = [i for i in graph_of(small).initializer if i.data_location == onnx.TensorProto.EXTERNAL]
+    locations = {entry.value for i in outside for entry in i.external_data if entry.key == "location"}
+    assert locations == {"denoiser.onnx.data"}
+    assert sorted(path.name for path in small.parent.iterdir()) == ["denoiser.onnx", "denoiser.onnx.data"]
+
+
 def test_a_graph_holds_no_weights(small: Path) -> None:
-    inside = [i for i in model_of(small).graph.initializer if i.data_location != onnx.TensorProto.EXTERNAL]
+    inside = [i for i in graph_of(small).initializer if i.data_location != onnx.TensorProto.EXTERNAL]
     assert sum(len(i.raw_data) for i in inside) < 1000
     assert small.stat().st_size < 120_000
 
@@ -445,7 +435,10 @@ def test_a_graph_holds_no_weights(small: Path) -> None:
 def test_a_graph_says_where_it_is_from_and_nothing_of_the_machine(tmp_path: Path, tensors: Tensors) -> None:
     path = tmp_path / "denoiser.onnx"
     write_denoiser(source_of(SMALL, tensors), path, all_in(Precision.FLOAT32), {"source": "x", "onnx": "1"})
-    assert {entry.key: entry.value for entry in model_of(path).metadata_props} == {"source": "x", "onnx": "1"}
+    assert {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props} == {
+        "source": "x",
+        "onnx": "1",
+    }
     content = path.read_bytes()
     for word in (b"site-packages", str(tmp_path).encode(), str(Path(__file__).parents[2]).encode()):
         assert word not in content
@@ -482,7 +475,7 @@ def test_files_are_the_same_from_run_to_run(tmp_path: Path) -> None:
 def test_weights_are_read_a_part_at_a_time(tmp_path: Path, tensors: Tensors) -> None:
     """No tensor of them is read whole but in what one product needs."""
 
-    class Recording(InMemory):
+    class Recording(MemoryWeights):
         most = 0
 
         def rows(self, name: str, first: int = 0, end: int | None = None) -> np.ndarray:
@@ -490,7 +483,7 @@ def test_weights_are_read_a_part_at_a_time(tmp_path: Path, tensors: Tensors) -> 
             self.most = max(self.most, found.size)
             return found
 
-    recording = Recording(tensors)
+    recording = Recording(tensors, 37)
     source = replace(source_of(SMALL, tensors), weights=recording)
     write_denoiser(source, tmp_path / "denoiser.onnx", all_in(Precision.INT8), {})
     assert recording.most == 48 * 32  # half of the gated unit's matrix

@@ -25,7 +25,8 @@ from diffutron_ort.checks.verify import verify as checks
 from diffutron_ort.errors import BundleError, DiffutronError, FidelityError, OptionError
 from diffutron_ort_export import export, plain
 from diffutron_ort_export.check import verify
-from diffutron_ort_export.check.fidelity import Fp32Baseline, log_softmax, pass_over
+from diffutron_ort_export.check.fidelity import Fp32Baseline, pass_over
+from diffutron_ort_export.check.reference import Reference
 from diffutron_ort_export.checkpoint.source import open_source
 from diffutron_ort_export.variants import Job
 from tests.export.conftest import TINY, edit_tensors
@@ -87,7 +88,7 @@ def probabilities(model: Diffutron, text: str) -> np.ndarray:
     """Our own, of each mask of a text; [masks, vocab]."""
     ids = np.array(ids_of(model, text))
     batch = pass_over(ids, np.flatnonzero(ids == model.bundle.special.mask))
-    return np.exp(log_softmax(model.forward(batch, logits=True).logits))
+    return np.exp(verify.log_softmax(model.forward(batch).logits))
 
 
 def check_candidates(ours: np.ndarray, ids: Sequence[int], scores: Sequence[float]) -> None:
@@ -185,11 +186,16 @@ def test_graph(bundle: Path) -> None:
 @without_optimum
 def test_another_graph_than_the_checkpoint_is_refused(bundle: Path, tmp_path: Path) -> None:
     altered = Path(shutil.copytree(CHECKPOINTS[bundle.name], tmp_path / "checkpoint"))
-    edit_tensors(altered / "model.safetensors", lambda tensors: tensors["model.layers.1.attn.Wo.weight"].mul_(1.01))
-    reference, session = verify.Reference(open_source(str(altered))), session_of(bundle)
-    ids = verify.random_tokens(np.random.default_rng(0), session.shape, 1, 20)
-    with pytest.raises(FidelityError, match="variant plain: a logit differs from transformers' by"):
-        verify.exact_card([verify.long_case(reference, session, ids)], "plain")
+    edit_tensors(altered / "model.safetensors", enlarge)
+    source, session = open_source(str(altered)), session_of(bundle)
+    trial = verify.long_trial(session, verify.random_tokens(np.random.default_rng(0), session.shape, 20))
+    with pytest.raises(FidelityError, match="variant plain: a logit differs from the reference's by"):
+        verify.exact_card(verify.compared(Reference(source.weights, source.shape), [trial], None), "plain")
+
+
+def enlarge(tensors: dict[str, np.ndarray]) -> None:
+    name = "model.layers.1.attn.Wo.weight"
+    tensors[name] = (tensors[name].astype(np.float32) * 1.01).astype(tensors[name].dtype)
 
 
 def session_of(bundle: Path) -> plain.FullLogitsSession:
@@ -210,7 +216,21 @@ def test_an_output_vocabulary_leaves_it_as_it_is(tmp_path: Path) -> None:
     )
     assert plain.write_plain(job)["top1_agreement"] == 1
     graph = plain.FullLogitsSession(job.path, source.shape)
-    assert graph.run(np.array([[4]]), np.array([[0]]), np.array([0]))["logits"].shape == (1, source.shape.vocab_size)
+    found = graph.run(np.array([[4]]), np.array([[0]]), np.array([0]), fetch=["logits"])
+    assert found["logits"].shape == (1, source.shape.vocab_size)
+
+
+def test_the_checkpoint_for_optimum_is_the_source(tmp_path: Path) -> None:
+    """It reads back as the same float32 tensors, an adapter's and none of the padding's among them."""
+    source = open_source(str(TINY / "checkpoint"), adapter=str(TINY / "adapter"))
+    plain.save_checkpoint(source, tmp_path)
+    for name, content in source.tokenizer.files.items():
+        (tmp_path / name).write_bytes(content)
+    again = open_source(str(tmp_path))
+    assert (again.shape, again.config) == (source.shape, source.config)
+    assert again.weights.shapes == source.weights.shapes
+    for name in source.weights.shapes:
+        np.testing.assert_array_equal(again.weights.rows(name), source.weights.rows(name))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("optimum") is not None, reason="optimum is installed")
@@ -221,7 +241,7 @@ def test_without_optimum_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_alone_it_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="variant plain alone: nothing here generates from it; choose fp32, int8 or"):
+    with pytest.raises(OptionError, match="variant plain alone: nothing here generates from it; choose fp32, int8"):
         export(TINY / "checkpoint", tmp_path / "out", variants=("plain",))
     assert list(tmp_path.iterdir()) == []
 

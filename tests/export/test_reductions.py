@@ -19,11 +19,11 @@ from diffutron_ort_export.graph.head import NEVER
 from diffutron_ort_export.graph.products import Operand
 from diffutron_ort_export.graph.reductions import Options, Predictions, log1p, reduce_logits
 from diffutron_ort_export.graph.values import BOOL, FLOAT, INT64
-from diffutron_ort_export.graph.vocabulary import GROUP, Columns, Ids
+from diffutron_ort_export.graph.vocabulary import STEP, Columns, Ids
 from tests.export.networks import check_row, reduced
 
 Reduce = Callable[..., dict[str, np.ndarray]]
-VOCAB, MASK = 200, SPECIAL_IDS["mask"]
+VOCAB, MASK = 300, SPECIAL_IDS["mask"]
 SUPPRESSED = np.float32(-1e30)
 
 
@@ -50,12 +50,12 @@ class Layout(NamedTuple):
 
 LAYOUTS = {
     "one part": Layout(VOCAB),
-    "parts that do not divide it": Layout(VOCAB, 70),  # 3 parts of 80 columns, the last with 40 that fill it up
-    "parts of one group": Layout(208, 16),
-    "parts of nothing": Layout(100, 16),  # 6 parts of 32 columns, of which the last 2 only fill up
+    "parts that do not divide it": Layout(VOCAB, 100),  # 3 parts of 128 columns, the last with 84 that fill it up
+    "the smallest parts": Layout(320, 64),
+    "parts of nothing": Layout(100, 16),  # 6 parts of 64 columns, of which the last 4 only fill up
     "fewer than 64": Layout(40, 20),
     "fewer than a group": Layout(9),
-    "an output vocabulary": Layout(VOCAB, 50, sorted({MASK, *range(0, 60, 2), *range(61, 199, 3)})),
+    "an output vocabulary": Layout(VOCAB, 50, sorted({MASK, *range(0, 60, 2), *range(61, 299, 3)})),
     "an output vocabulary of fewer than 64": Layout(VOCAB, 32_000, sorted({MASK, *range(100, 130)})),
 }
 
@@ -177,16 +177,16 @@ def test_sums_without_the_best_at_extreme_confidences(reduce: Reduce, lead: floa
 
 def test_a_lead_of_200_leaves_nothing(reduce: Reduce) -> None:
     logits = np.zeros(VOCAB)
-    logits[190] = 200
+    logits[290] = 200
     found = reduce(logits, temperature=[0.01])
-    assert found["top_ids"][0, :3].tolist() == [190, 0, 1]
+    assert found["top_ids"][0, :3].tolist() == [290, 0, 1]
     assert found["rest"][0] == found["rest_tempered"][0] == found["entropy"][0] == 0
     assert reduce(logits, temperature=100)["rest_tempered"][0] == pytest.approx((VOCAB - 1) * np.exp(-2), rel=1e-5)
 
 
 def test_confidences_that_float32_cannot_tell_apart_keep_their_order(reduce: Reduce) -> None:
     """1 - 1e-9 and 1 - 1e-8 are both 1 in float32; what is left of them is not."""
-    for second in (1, 16, 150):  # in the best token's group, in another, and in another part
+    for second in (1, 16, 250):  # in the best token's group, in another, and in another part
         logits = np.full((2, VOCAB), -200.0)
         logits[:, 0], logits[0, second], logits[1, second] = 0, np.log(1e-9), np.log(1e-8)
         np.testing.assert_allclose(reduce(logits)["rest"], [1e-9, 1e-8], rtol=1e-5)
@@ -203,33 +203,33 @@ def test_ties_put_the_lower_id_first_and_leave_out_one_token_alone(reduce: Reduc
 
 
 def test_ties_across_the_borders_of_groups_and_parts(reduce: Reduce) -> None:
-    """Parts have 80 columns where there are several, and groups 16."""
-    best = [15, 16, 31, 32, 79, 80, 159, 160]
+    """Parts have 128 columns where there are several, and groups 16."""
+    best = [15, 16, 31, 32, 127, 128, 255, 256]
     logits = np.zeros(VOCAB)
     logits[best] = 1
     found = reduce(logits)["top_ids"][0]
     assert found.tolist() == [*best, *[i for i in range(VOCAB) if i not in best][:56]]
-    seen = reduce(logits * 2, seen=[16, 80], penalty=2)["top_ids"][0]  # which makes theirs 1
-    assert seen[:8].tolist() == [15, 31, 32, 79, 159, 160, 16, 80]
+    seen = reduce(logits * 2, seen=[16, 128], penalty=2)["top_ids"][0]  # which makes theirs 1
+    assert seen[:8].tolist() == [15, 31, 32, 127, 255, 256, 16, 128]
 
 
 def test_seen_ids_join_those_that_they_equal_in_the_order_of_ids(reduce: Reduce) -> None:
     logits = np.ones(VOCAB)
-    logits[[5, 90, 199]] = 2
-    found = reduce(logits, seen=[5, 90, 199], penalty=2)
+    logits[[5, 190, 299]] = 2
+    found = reduce(logits, seen=[5, 190, 299], penalty=2)
     assert found["top_ids"][0].tolist() == list(range(64))
     assert found["rest"][0] == pytest.approx(VOCAB - 1, rel=1e-6)
 
 
 def test_ties_further_down(reduce: Reduce) -> None:
-    assert reduce(np.arange(VOCAB) // 2)["top_ids"][0, :6].tolist() == [198, 199, 196, 197, 194, 195]
+    assert reduce(np.arange(VOCAB) // 2)["top_ids"][0, :6].tolist() == [298, 299, 296, 297, 294, 295]
 
 
 def test_the_lowest_and_the_highest_temperature(reduce: Reduce) -> None:
     logits = np.zeros((2, VOCAB))
     logits[:, :2] = 0.03, 0.02
     found = reduce(logits, temperature=[0.01, 100])
-    expected = [np.exp(-1) + 198 * np.exp(-3), np.exp(-1e-4) + 198 * np.exp(-3e-4)]
+    expected = [np.exp(-1) + 298 * np.exp(-3), np.exp(-1e-4) + 298 * np.exp(-3e-4)]
     np.testing.assert_allclose(found["rest_tempered"], expected, rtol=1e-5)
     assert np.isfinite(found["entropy"]).all()
 
@@ -267,7 +267,7 @@ def test_of_fewer_than_64_the_suppressed_come_last_each_once(layouts: dict[str, 
 
 def test_when_a_whole_part_is_seen_or_suppressed(layouts: dict[str, Reduce]) -> None:
     logits = np.random.default_rng(3).normal(size=VOCAB).astype(np.float32)
-    part = list(range(80, 160))  # the second of three
+    part = list(range(128, 256))  # the second of three
     for options in ({"seen": part, "penalty": 1.5}, {"suppressed": part}, {"seen": part, "suppressed": part[1:]}):
         found = layouts["parts that do not divide it"](logits, temperature=0.3, **options)
         check_row(found, 0, reduced(logits, np.arange(VOCAB), temperature=0.3, **options))
@@ -289,7 +289,7 @@ def test_ids_that_an_output_vocabulary_lacks_are_neither_penalised_nor_suppresse
 
 def test_targets_are_raw(reduce: Reduce) -> None:
     logits = np.random.default_rng(5).normal(size=(3, VOCAB)).astype(np.float32)
-    targets = [7, 199, 0, 7, 100]
+    targets = [7, 299, 0, 7, 100]
     found = reduce(logits, seen=[0, 7], suppressed=[100], penalty=3.0, temperature=0.2, targets=targets)
     np.testing.assert_array_equal(found["target_logits"], logits[:, targets])
 
@@ -302,7 +302,7 @@ def test_logits_that_are_not_wanted_are_of_no_rows(reduce: Reduce) -> None:
 
 def test_raw_logits_are_raw(reduce: Reduce) -> None:
     logits = np.random.default_rng(6).normal(size=(2, VOCAB)).astype(np.float32)
-    found = reduce(logits, seen=[0, 7, 199, 199], suppressed=[100, 7, 7], penalty=3.0)
+    found = reduce(logits, seen=[0, 7, 299, 299], suppressed=[100, 7, 7], penalty=3.0)
     np.testing.assert_array_equal(found["logits"], logits)
 
 
@@ -329,11 +329,11 @@ def test_log1p(x: float) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 63, 1000, 31_999, 48_001, 256_000])
-def test_parts_cover_the_columns_and_are_of_whole_groups(count: int) -> None:
+def test_parts_cover_the_columns(count: int) -> None:
     columns = Columns(count, None)
-    assert columns.width % GROUP == 0
+    assert columns.width % STEP == 0
     assert columns.padded >= count
-    assert columns.padded - count < columns.parts * GROUP
+    assert columns.padded - count < columns.parts * STEP
     assert list(columns.firsts) == [i * columns.width for i in range(columns.parts)]
     assert columns.rows == columns.padded
 
@@ -347,4 +347,4 @@ def test_an_output_vocabulary_comes_first_and_all_others_behind_it() -> None:
     columns = Columns(10, np.array([1, 4, 7]))
     assert columns.order().tolist() == [1, 4, 7, 0, 2, 3, 5, 6, 8, 9]
     assert columns.places()[columns.order()].tolist() == list(range(10))
-    assert (columns.count, columns.top, columns.rows) == (3, 3, 16)
+    assert (columns.count, columns.top, columns.rows) == (3, 3, 64)

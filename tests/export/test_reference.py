@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from diffutron_ort_export.check import reference
-from diffutron_ort_export.check.products import product, quantized_tokens, represented
-from diffutron_ort_export.check.reference import Asked, HalfPrecisionError, Reference, mixed, rotated
+from diffutron_ort_export.check.products import product, quantized_tensor, quantized_tokens, represented
+from diffutron_ort_export.check.reference import Asked, HalfPrecisionError, Reference, rotated
 from diffutron_ort_export.checkpoint.architecture import Shape, fixed, portable_config, sizes
 from diffutron_ort_export.checkpoint.layout import BIAS, TABLE
 from diffutron_ort_export.checkpoint.source import open_source
@@ -154,11 +154,26 @@ def test_attention_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     key = np.array([[1, 0, 5, 5], [0, 1, 5, 5], [1, 0, 5, 5]]) * 1.0
     value = np.array([[1, 2, 3, 30], [10, 20, 6, 60], [100, 200, 9, 90]]) * 1.0
     qkv = np.concatenate([query, key, value], axis=1)
-    found = mixed(qkv, 2, 1.0, None)
+    made = Reference(MemoryWeights({}), Shape(9, 4, 4, 2, 2, 3, 9, 1e-5, 2, 1.0, 1.0))  # layer 0 is global, 1 local
+    found = made.attention(qkv, [slice(0, 3)], 0)
     np.testing.assert_allclose(found[:, :2], [[10, 20], [50.5, 101], [10, 20]])
     np.testing.assert_allclose(found[:, 2:], [[6, 60]] * 3)
-    near = mixed(qkv, 2, 1.0, 1)
+    assert made.excess == -np.inf
+    near = made.attention(qkv, [slice(0, 3)], 1)
     np.testing.assert_allclose(near[:, 2:], [[4.5, 45], [6, 60], [7.5, 75]])
+    apart = made.attention(qkv, [slice(0, 1), slice(1, 3)], 0)
+    np.testing.assert_allclose(apart, np.concatenate([made.attention(qkv[:1], [slice(0, 1)], 0), apart[1:]]))
+    np.testing.assert_allclose(apart[0], value[0])
+
+
+def test_how_far_a_masked_score_stands_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first query's best key is the third, by 7 of the scale, and out of its reach."""
+    monkeypatch.setattr(reference, "rotated", lambda x, _positions, _theta: x)
+    qkv = np.zeros((3, 12))
+    qkv[0, 0], qkv[:, 4] = 1, [1, 2, 9]
+    made = Reference(MemoryWeights({}), Shape(9, 4, 4, 2, 1, 3, 9, 1e-5, 2, 1.0, 1.0))
+    made.attention(qkv, [slice(0, 3)], 1)
+    assert made.excess == pytest.approx(7 / 4**0.5)
 
 
 def test_8_bit_products_by_hand() -> None:
@@ -167,6 +182,9 @@ def test_8_bit_products_by_hand() -> None:
     np.testing.assert_allclose(scales[:2], [[1 / 127], [100 / 127]])
     matrix = np.array([[127.0, 0.4, -0.6], [0, 0, 254]], np.float32)
     np.testing.assert_allclose(represented(matrix, Precision.INT8), [[127, 0, -1], [0, 0, 254]])
+    q, scale = quantized_tensor(np.array([[2.0, -1, 0.004], [0, 0, 0.02]]))
+    assert scale == 3 / 255
+    assert q.tolist() == [[170, -85, 0], [0, 0, 2]]
     x = np.array([[127.0, 64.4, 2.5]])
     np.testing.assert_allclose(product(x, matrix, Precision.INT8), [[127 * 127 - 2, 2 * 254]])
 
@@ -192,7 +210,7 @@ def test_half_precision_by_hand(x: list[int], weight: list[int], found: float) -
 SHAPE = SHAPES["odd window, every third"]
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.FLOAT16, Precision.INT8])
 def test_a_canvas_among_others_is_the_canvas_alone(precision: Precision) -> None:
     made = Reference(random_weights(SHAPE), SHAPE, precisions=dict.fromkeys(matrix_names(SHAPE), precision))
     asked = canvases(SHAPE)

@@ -1,6 +1,7 @@
 """Sequences in company: each takes the steps that it takes alone, whoever joins or leaves."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffutron_ort import Diffutron, GenerationConfig
-from diffutron_ort.errors import ProviderError
+from diffutron_ort.errors import NumericsError, ProviderError
 from diffutron_ort.runtime.kv_cache import SequenceCache
 from diffutron_ort.sampler.canvas import for_generation, for_infilling
 from diffutron_ort.sampler.engine import Engine, run
@@ -16,6 +17,7 @@ from diffutron_ort.sampler.sequence import Sequence
 from diffutron_ort.types import SpecialIds
 from tests.fakes import MASK, Caching, invariant
 from tests.golden.hash_model import HashModel
+from tests.passes import pass_input
 
 SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=MASK)
 VOCAB = 90  # more than the 64 candidates
@@ -138,15 +140,57 @@ def test_a_model_that_is_not_batch_invariant_runs_each_alone():
     assert shapes == [(1, 5), (1, 9)] * 2  # in turns, unpadded
 
 
-def test_int8_gives_in_company_what_it_gives_alone():
-    int8 = Diffutron.from_pretrained(variant="int8")
-    assert not int8.forward.batch_invariant
-    options = {"max_new_tokens": 12, "temperature": 0.5, "early_end": False}
-    steps = in_company(
-        int8.forward, [lambda q=q: int8.sequence(q, **options) for q in QUESTIONS], random.Random(1), most=4
-    )
-    for question, found in zip(QUESTIONS, steps, strict=True):
-        assert_same(found, list(int8.stream(question, **options)))
+@pytest.fixture(scope="module")
+def int8():
+    """The embedded model in 8 bits."""
+    return Diffutron.from_pretrained(variant="int8")
+
+
+def test_16_sequences_of_int8_give_in_company_what_they_give_alone(int8):
+    assert int8.forward.batch_invariant
+    kinds = [{}, {"cache": "block"}, {"cache": "block", "refresh_steps": 3}, {"cfg_scale": 0.5}]
+    asked = [
+        (
+            f"{QUESTIONS[n % 4]}{' x' * (n % 5)}",
+            {"max_new_tokens": 12 + n, "block_length": 9, "seed": n} | kinds[n // 4],
+        )
+        for n in range(16)
+    ]
+    options = {"temperature": 0.5, "early_end": False}
+    begin = [lambda q=q, o=o: int8.sequence(q, **options, **o) for q, o in asked]
+    steps = in_company(int8.forward, begin, random.Random(1), most=16)
+    for (question, more), found in zip(asked, steps, strict=True):
+        assert_same(found, list(int8.stream(question, **options, **more)), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("predicted", [1, 7, 8])
+def test_company_changes_no_bit_of_int8s_keys_and_values(int8, predicted):
+    """The integer sums of a token are its own, so all that is left is the order in which float32 sums are rounded.
+
+    It is the same in company, but for the last layer, whose rows are those of all sequences, and for padding.
+    """
+    ids = np.random.default_rng(0).integers(5, 2000, (16, 41))
+    ids[:, -predicted:] = MASK
+    places = np.arange(41)
+    together = int8.forward(pass_input(ids, np.tile(places, (16, 1)), rows_of(16, 41, predicted), return_kv=True))
+    for i, own in enumerate(ids):
+        alone = int8.forward(pass_input(own[None], places[None], rows_of(1, 41, predicted), return_kv=True))
+        for a, b in zip(values_of(alone, 0), values_of(together, i), strict=True):
+            np.testing.assert_array_equal(a, b)
+        here = slice(i * predicted, (i + 1) * predicted)
+        np.testing.assert_array_equal(alone.top_ids, together.top_ids[here])
+        np.testing.assert_allclose(alone.top_logits, together.top_logits[here], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(alone.rest, together.rest[here], rtol=1e-5)
+
+
+def rows_of(size, length, count):
+    """Return the indices of the last tokens of each sequence."""
+    return (np.arange(size)[:, None] * length + np.arange(length - count, length)).ravel()
+
+
+def values_of(predictions, row):
+    """Return the keys and values [seq, hidden] of a sequence, of each layer in turn."""
+    return [value.numpy()[row] for layer in predictions.kv_caches[0].store.layers for value in layer]
 
 
 # Passes
@@ -162,6 +206,20 @@ def test_full_passes_share_one_and_cached_passes_another():
     sequences.append(Sequence(for_generation([9], 8, MASK), cached.replace(cache="none"), SPECIAL))
     engine.step(sequences)
     assert [batch.input_ids.shape for batch in model.batches] == [(3, 11), (3, 4), (1, 9), (3, 4)]
+
+
+def test_those_that_suppress_ids_share_a_pass_of_their_own():
+    model = Caching(HashModel(VOCAB, 3))
+    config = GenerationConfig(max_new_tokens=4, steps=4)
+    suppressed = [(), (5, 6), (), (9,), (5,)]
+    sequences = [
+        Sequence(for_generation([7] * 3, 4, MASK), config.replace(suppress_tokens=ids, cfg_scale=scale), SPECIAL)
+        for ids, scale in zip(suppressed, (0, 0, 0, 0, 0.5), strict=True)
+    ]
+    Engine(model).step(sequences)
+    conditional, blind, suppressing = (batch.suppress_ids.tolist() for batch in model.batches)
+    assert (conditional, blind) == ([[], [], []], [[]])  # under guidance, ids are suppressed after it
+    assert suppressing == [[5, 6], [9, 9]]
 
 
 def test_an_error_leaves_every_sequence_as_it_was():
@@ -190,6 +248,36 @@ def test_an_error_leaves_every_sequence_as_it_was():
     assert [row for row, _ in found] == [row for row, _ in expected]
     for (_, a), (_, b) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a.ids, b.ids)
+
+
+class Broken:
+    """A model that returns NaN for each sequence that begins with one token, and for all in its company if it leaks."""
+
+    batch_invariant = True
+
+    def __init__(self, token, leaks):
+        self.model, self.token, self.leaks = Caching(HashModel(VOCAB, 3)), token, leaks
+
+    def __call__(self, batch):
+        said = self.model(batch)
+        bad = (batch.input_ids[:, 0] == self.token)[batch.rows // batch.input_ids.shape[1]]
+        return replace(said, rest=np.where(bad | (self.leaks & bad.any()), np.nan, said.rest))
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+@pytest.mark.parametrize("cache", ["none", "block"])
+def test_of_a_value_that_is_not_finite_it_is_told_whose_it_is_and_the_others_go_on(leaks, cache):
+    config = GenerationConfig(max_new_tokens=6, steps=6, block_length=3, cache=cache, temperature=0.5)
+    begin = [lambda n=n: Sequence(for_generation([n, 7, 8], 6, MASK, n), config, SPECIAL) for n in (5, 6, 9)]
+    sequences, engine, found = [begun() for begun in begin], Engine(Broken(6, leaks)), []
+    with pytest.raises(NumericsError, match="not finite") as caught:
+        engine.step(sequences)
+    assert caught.value.sequence == 1
+    del sequences[caught.value.sequence]
+    while not sequences[0].finished:
+        found.append(engine.step(sequences))
+    for begun, steps in zip((begin[0], begin[2]), zip(*found, strict=True), strict=True):
+        assert_same(list(steps), alone(Caching(HashModel(VOCAB, 3)), begun()))
 
 
 class Interrupted:

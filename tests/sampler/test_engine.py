@@ -206,6 +206,19 @@ def test_a_draw_beyond_the_candidates_uses_the_whole_row():
     assert all_of_them.fetched == 0
 
 
+def test_suppression_needs_no_logits_but_for_a_draw_beyond_the_candidates():
+    options = {"temperature": 1.0, "repetition_penalty": 1.0, "max_new_tokens": 40, "block_length": 40, "steps": 40}
+    few, all_of_them, none_beyond = Fake(np.zeros(400)), Fake(np.zeros(400), 400), Fake(np.zeros(400))
+    odd = tuple(range(1, 400, 2))
+    [steps], [same] = (run([[7]], model, suppress_tokens=odd, **options) for model in (few, all_of_them))
+    np.testing.assert_array_equal(steps[-1].ids, same[-1].ids)
+    assert not (steps[-1].ids[1:] % 2).any()
+    assert steps[-1].ids.max() > 128  # beyond the first 64 even ids
+    [steps] = run([[7]], none_beyond, suppress_tokens=range(1, 399), **options)
+    assert set(steps[-1].ids[1:].tolist()) == {0, 399}
+    assert (few.fetched, all_of_them.fetched, none_beyond.fetched) == (40, 0, 0)
+
+
 def test_no_logits_are_fetched_while_the_candidates_hold_nearly_all_mass():
     fake = Fake([0] * 399 + [50])
     run([[7]], fake, temperature=0.1)

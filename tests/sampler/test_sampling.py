@@ -96,6 +96,11 @@ def test_draw_beyond_goes_on_by_ascending_id():
         assert draw_beyond(QUARTERS[0], 1.0, u, 1 + float(reduced.rest_tempered[0]), reduced.top_ids[0]) == token
 
 
+def test_a_draw_that_overshoots_takes_the_last_candidate_that_is_not_suppressed():
+    logits = np.array([2.0, -np.inf, 1.0, -np.inf], np.float32)
+    assert draw_beyond(logits, 1.0, 1.0, 1.0, np.array([0, 2, 1, 3])) == 2
+
+
 def sample(logits, temperature, candidates, count):
     """Return `count` tokens drawn from one row of logits, by the candidates and, beyond them, the whole row."""
     u = uniform(3, 0, 0, 0, np.arange(count))
