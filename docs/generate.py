@@ -59,7 +59,10 @@ def variants() -> str:
 
 def values(kind: str, rows: Iterable[contract.Value]) -> str:
     """Return a row for each input or output of a graph: name, type and axes, meaning."""
-    cells = ((f"`{row.name}`", f"{row.dtype} [{', '.join(map(str, row.axes))}]", row.meaning) for row in rows)
+    cells = (
+        (f"`{row.name}{'.i' * row.per_layer}`", f"{row.dtype} [{', '.join(map(str, row.axes))}]", row.meaning)
+        for row in rows
+    )
     return _table((kind, "type, axes", "meaning"), cells)
 
 

@@ -88,7 +88,7 @@ def graphs() -> str:
 
 def typed(value: contract.Value) -> dict[str, Any]:
     """Return the type and the axes of an input or output."""
-    return {"dtype": value.dtype, "axes": value.axes}
+    return {"dtype": value.dtype, "axes": value.axes, **({"perLayer": True} if value.per_layer else {})}
 
 
 def constants() -> str:

@@ -4,7 +4,7 @@ import { OPTION_NAMES, makeConfig } from "./config.js";
 import { BundleError, OptionError } from "./errors.js";
 import { shown } from "./text.js";
 
-const FORMAT = 1;
+const FORMAT = 2;
 const MANIFEST = "diffutron.json";
 const MOST_BYTES = 64 * 2 ** 20; // of a manifest
 const MOST = 2 ** 31 - 1; // of a count or an id
@@ -150,9 +150,7 @@ function byExactness({ variants }) {
 /** @param {string} text @returns {Bundle} */
 function parseManifest(text) {
   const manifest = object(parse(MANIFEST, text), MANIFEST);
-  if (manifest.format !== FORMAT) {
-    throw new BundleError(`${MANIFEST} has format ${shown(manifest.format)}: this package reads ${FORMAT}`);
-  }
+  checkFormat(manifest);
   for (const name of ["context_length", "vocab_size", "layers", "hidden_size"]) {
     wanted(isWhole(manifest[name], 1), name, manifest[name], "a positive integer");
   }
@@ -163,6 +161,14 @@ function parseManifest(text) {
   checkVocabulary(manifest);
   checkFiles(manifest);
   return /** @type {any} */ (manifest);
+}
+
+/** @param {any} manifest @throws {BundleError} another release wrote it; says what helps */
+function checkFormat({ format, source }) {
+  if (format === FORMAT) return;
+  const name = /^[\w.][\w./-]*$/.test(source?.name ?? "") ? source.name : "SOURCE";
+  const remedy = format > FORMAT ? "upgrade this package" : `export the model again: diffutron-ort export ${name} OUT`;
+  throw new BundleError(`${MANIFEST} has format ${shown(format)}, and this package reads format ${FORMAT}; ${remedy}`);
 }
 
 /** @param {any} manifest */

@@ -53,8 +53,7 @@ export class CachePolicy {
 
   /** Release the cache, which can be in a device's memory. */
   clear() {
-    this.#kvCache?.key.dispose();
-    this.#kvCache?.value.dispose();
+    for (const tensor of Object.values(this.#kvCache ?? {})) tensor.dispose();
     this.#kvCache = undefined;
   }
 

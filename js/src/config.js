@@ -22,7 +22,7 @@ export const DEFAULTS = /** @type {Readonly<Config>} */ (
 );
 
 /** Options with a single value here, where Python has more. */
-const ONLY = { stochastic_transfer: false, cfg_scale: 0, cfg_keep_tokens: [], schedule: "linear", suppress_tokens: [] };
+const ONLY = { stochastic_transfer: false, cfg_scale: 0, cfg_keep_tokens: [], schedule: "linear" };
 
 /** @type {Record<string, (name: string, value: any, spec: Spec) => any>} by an option's type, what returns its value or throws */
 const CHECKS = {

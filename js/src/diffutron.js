@@ -80,10 +80,7 @@ export class Diffutron {
   config(preset, options = {}) {
     const named = preset === undefined ? {} : presetOptions(preset);
     const config = makeConfig([this.#defaults, named, options]);
-    const largest = config.penalty_exempt.reduce((most, id) => Math.max(most, id), -1);
-    if (largest >= this.bundle.vocab_size) {
-      throw new OptionError(`penalty_exempt holds ${largest}: ids are below ${this.bundle.vocab_size}`);
-    }
+    checkIds(config, this.bundle);
     return config;
   }
 
@@ -192,4 +189,15 @@ export class Diffutron {
   #stopRule(config, template) {
     return new StopRule(this.#tokens, this.bundle.special_ids, this.bundle.stop_sequences, config.stop, template);
   }
+}
+
+/** @param {Config} config @param {Bundle} bundle @throws {OptionError} an option holds ids that it cannot */
+function checkIds({ penalty_exempt, suppress_tokens }, { vocab_size: size, output_vocabulary: pieces }) {
+  for (const [name, ids] of Object.entries({ suppress_tokens, penalty_exempt })) {
+    const largest = ids.reduce((most, id) => Math.max(most, id), -1);
+    if (largest >= size) throw new OptionError(`${name} holds ${largest}: ids are below ${size}`);
+  }
+  const left = new Set(pieces ?? Array(size).keys());
+  suppress_tokens.forEach((id) => left.delete(id));
+  if (!left.size) throw new OptionError("suppress_tokens holds the whole vocabulary: leave a token to choose");
 }

@@ -6,7 +6,14 @@ import { GENERATION_INPUTS, GENERATION_OUTPUTS } from "./generated/contract.js";
 import { checkNames, tensors } from "./session.js";
 
 /** Options with a single value in the graph, where `stream` has more. `stop` concerns text, and is applied after it. */
-const ONLY = { remasking: "low_confidence", early_end: true, penalty_exempt: [], cache: "none", commit: "schedule" };
+const ONLY = {
+  remasking: "low_confidence",
+  early_end: true,
+  suppress_tokens: [],
+  penalty_exempt: [],
+  cache: "none",
+  commit: "schedule",
+};
 
 export class Generator {
   #ort;

@@ -43,8 +43,8 @@ export class Predictor {
     const [, end] = plan.canvas.block(block, this.config.block_length);
     const positions = plan.canvas.candidates(end, this.mask);
     const given = this.#passInput(plan, positions);
-    const predictions = await this.session.run(given, { logits: this.#expectsMiss });
-    checkFinite(predictions, block, step);
+    const predictions = await this.session.run(given);
+    checkFinite(predictions, given.wantEntropy, block, step);
     const draw = (/** @type {number} */ position) => uniform(this.config.seed, STREAM.token, block, step, position);
     const draws = this.config.temperature > 0;
     const chosen = draws ? await this.#drawn(predictions, given, positions.map(draw)) : best(predictions);
@@ -55,16 +55,19 @@ export class Predictor {
 
   /** @param {PassPlan} plan @param {number[]} positions @returns {PassInput} that predicts `positions` */
   #passInput({ canvas, computed, kvCache, returnKV }, positions) {
-    const seen = [...new Set(canvas.ids)].filter((id) => !this.exempt.has(id));
+    const seen = [...new Set(canvas.ids)].filter((id) => !this.exempt.has(id)).sort((a, b) => a - b);
     const places = new Map(computed.map((position, place) => [position, place]));
     const pastIds = () => [...canvas.ids.keys()].map((position) => (places.has(position) ? -1 : position));
     return {
       inputIds: computed.map((position) => canvas.ids[position]),
       positionIds: computed,
       rows: positions.map((position) => places.get(position) ?? -1),
-      seenIds: seen.length ? seen : [0],
+      seenIds: seen,
+      suppressIds: this.config.suppress_tokens,
       repetitionPenalty: seen.length ? this.config.repetition_penalty : 1,
       temperature: this.temperature,
+      wantLogits: this.#expectsMiss,
+      wantEntropy: this.config.commit === "entropy" || this.config.refresh_entropy > 0,
       past: kvCache && { positionIds: pastIds(), cache: kvCache },
       returnKV,
     };
@@ -86,6 +89,7 @@ export class Predictor {
       }
       logits ??= await this.#logits(given);
       const row = penalise(logits[i], given.seenIds, given.repetitionPenalty);
+      for (const id of given.suppressIds) row[id] = -Infinity;
       const token = drawBeyond(row, this.temperature, u * total, topIds);
       chosen.push({ token, logit: row[token] });
     }
@@ -95,7 +99,7 @@ export class Predictor {
 
   /** @param {PassInput} given of a pass that did not return its logits @returns {Promise<Float32Array[]>} [n, vocab] */
   async #logits(given) {
-    const { logits } = await this.session.run({ ...given, returnKV: false }, { logits: true });
+    const { logits } = await this.session.run({ ...given, wantLogits: true, returnKV: false });
     return /** @type {Float32Array[]} */ (logits);
   }
 }
@@ -105,9 +109,12 @@ function best({ topIds, topLogits }) {
   return topIds.map(([token], i) => ({ token, logit: topLogits[i][0] }));
 }
 
-/** @param {Predictions} predictions @param {number} block @param {number} step @throws {NumericsError} */
-function checkFinite({ topLogits, rest, restTempered, entropy }, block, step) {
-  const values = [topLogits.map(([logit]) => logit), rest, restTempered, entropy];
+/**
+ * @param {Predictions} predictions @param {boolean} wantEntropy @param {number} block @param {number} step
+ * @throws {NumericsError}
+ */
+function checkFinite({ topLogits, rest, restTempered, entropy }, wantEntropy, block, step) {
+  const values = [topLogits.map(([logit]) => logit), rest, restTempered, ...(wantEntropy ? [entropy] : [])];
   if (!values.every((column) => column.every(Number.isFinite))) {
     throw new NumericsError(
       `the model returned logits that are not finite in step ${step} of block ${block}: its weights, or the ` +

@@ -34,14 +34,15 @@ export function walk(topLogits, temperature, target) {
  * Return the token at which the walk exceeds `target` when that lies beyond the candidates: the walk goes on by ascending
  * id over the other tokens, and ends at the last one where rounding overshoots.
  *
- * @param {Float32Array} logits penalised, [vocab] @param {number} temperature @param {number} target
+ * @param {Float32Array} logits penalised, [vocab]; -inf for an id that is suppressed
+ * @param {number} temperature @param {number} target
  * @param {number[]} topIds the candidates, which the walk has passed, best first
  */
 export function drawBeyond(logits, temperature, target, topIds) {
   const weight = (/** @type {number} */ id) => Math.exp((logits[id] - logits[topIds[0]]) / temperature);
   const passed = topIds.reduce((sum, id) => sum + weight(id), 0);
   const candidates = new Set(topIds);
-  let last = topIds[topIds.length - 1];
+  let last = [...topIds].reverse().find((id) => weight(id)) ?? topIds[0]; // suppressed ids can be among the candidates
   let sum = 0;
   for (let id = 0; id < logits.length; id++) {
     const own = candidates.has(id) ? 0 : weight(id);

@@ -67,8 +67,8 @@ test("a pass is asked for the masks before the block's end, and told what has be
   assert.deepEqual(
     [first.seenIds, second.seenIds],
     [
-      [5, 0],
-      [5, 0, 9],
+      [0, 5],
+      [0, 5, 9],
     ],
   ); // neither <eos> nor <mask>
   assert.deepEqual([first.repetitionPenalty, first.temperature], [1.5, 1]);
@@ -76,7 +76,20 @@ test("a pass is asked for the masks before the block's end, and told what has be
 
 test("where nothing has been seen there is no penalty", async () => {
   const [first] = (await loop([EOS], { repetition_penalty: 1.5 })).passes;
-  assert.deepEqual([first.seenIds.length, first.repetitionPenalty], [1, 1]);
+  assert.deepEqual([first.seenIds, first.repetitionPenalty], [[], 1]);
+});
+
+test("a pass is asked for entropies only where something depends on them, and told what to leave out", async () => {
+  const first = async (/** @type {object} */ options) => (await loop([7], options)).passes[0];
+  assert.deepEqual((await first({ suppress_tokens: [8, 3] })).suppressIds, [8, 3]);
+  for (const [options, wanted] of /** @type {[object, boolean][]} */ ([
+    [{}, false],
+    [{ commit: "factor" }, false],
+    [{ commit: "entropy" }, true],
+    [{ cache: "block", refresh_entropy: 0.5 }, true],
+  ])) {
+    assert.equal((await first(options)).wantEntropy, wanted);
+  }
 });
 
 test("a mask that is left over can be committed later, and is computed from then on", async () => {

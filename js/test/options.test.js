@@ -121,7 +121,6 @@ test("an option that is not supported is refused by name", async () => {
     cfg_scale: 1,
     cfg_keep_tokens: [3],
     schedule: "cosine",
-    suppress_tokens: [3],
   };
   for (const [name, value] of Object.entries(others)) {
     const named = new RegExp(`^OptionError: ${name}=`);
@@ -131,7 +130,7 @@ test("an option that is not supported is refused by name", async () => {
 });
 
 test("what one graph does not do is refused by name, with what does it", async () => {
-  const others = { cache: "block", commit: "entropy", remasking: "random", early_end: false, penalty_exempt: [3] };
+  const others = { cache: "block", commit: "entropy", remasking: "random", early_end: false, penalty_exempt: [3], suppress_tokens: [3] };
   for (const [name, value] of Object.entries(others)) {
     await assert.rejects(
       model.generate("Merhaba", { [name]: value }),

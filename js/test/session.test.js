@@ -6,7 +6,12 @@ import { Session } from "../src/session.js";
 import { nodeHost } from "../src/node.js";
 import { NANO, QUIET } from "./python.js";
 
-const [INPUTS, OUTPUTS] = [DENOISER_INPUTS, DENOISER_OUTPUTS].map(Object.keys);
+const [INPUTS, OUTPUTS] = [DENOISER_INPUTS, DENOISER_OUTPUTS].map((values) => // of a graph with one layer
+  Object.entries(values).map(([name, value]) => ("perLayer" in value ? `${name}.0` : name)),
+);
+const isKept = (/** @type {string} */ name) => /^(key|value)\./.test(name);
+
+const LAYERS = JSON.parse(await nodeHost(NANO, QUIET).readText("diffutron.json")).layers;
 
 /** @typedef {(feeds: any, names: string[], run: () => Promise<any>) => Promise<any>} Around */
 
@@ -41,12 +46,15 @@ test("logits get a column for every piece", async () => {
     inputIds: [4, 4],
     positionIds: [0, 1],
     rows: [0, 1],
-    seenIds: [0],
+    seenIds: [],
+    suppressIds: [],
     repetitionPenalty: 1,
     temperature: 1,
+    wantLogits: true,
+    wantEntropy: false,
     returnKV: false,
   };
-  const { topIds, logits } = await new Session(ort, graph, bundle).run(pass, { logits: true });
+  const { topIds, logits } = await new Session(ort, graph, bundle).run(pass);
   assert.deepEqual(topIds, [[4], [9]]);
   const [no, wide] = [-Infinity, logits?.map((row) => [...row])];
   assert.deepEqual(wide, [
@@ -62,11 +70,14 @@ test("keys and values are handed from pass to pass as they are, and let go of", 
   const kept = [];
   const read = new Set();
   let released = 0;
-  const model = await modelWith(async ({ past_key, past_value }, names, run) => {
-    if (past_key.dims[2]) [past_key, past_value].forEach((tensor) => read.add(tensor));
+  const model = await modelWith(async (feeds, names, run) => {
+    const past = Object.keys(feeds).filter((name) => /^past_(key|value)\./.test(name));
+    assert.equal(past.length, 2 * LAYERS);
+    const isCached = feeds[past[0]].dims[1] > 0;
+    if (isCached) past.forEach((name) => read.add(feeds[name]));
     const outputs = await run();
-    assert.equal(names.includes("key"), !past_key.dims[2] && names.includes("value"));
-    for (const tensor of [outputs.key, outputs.value].filter(Boolean)) {
+    assert.equal(names.filter(isKept).length, isCached ? 0 : 2 * LAYERS);
+    for (const tensor of names.filter(isKept).map((name) => outputs[name])) {
       kept.push(tensor);
       tensor.dispose = () => released++;
     }
@@ -86,16 +97,16 @@ test("keys and values are handed from pass to pass as they are, and let go of", 
 
 test("what is left of an answer is let go of where its reader leaves", async () => {
   let held = 0;
-  const model = await modelWith(async (_feeds, _names, run) => {
+  const model = await modelWith(async (_feeds, names, run) => {
     const outputs = await run();
-    for (const tensor of [outputs.key, outputs.value].filter(Boolean)) {
+    for (const tensor of names.filter(isKept).map((name) => outputs[name])) {
       held++;
       tensor.dispose = () => held--;
     }
     return outputs;
   });
   for await (const _ of model.stream("Merhaba", { preset: "fast", early_end: false })) {
-    assert.equal(held, 2);
+    assert.equal(held, 2 * LAYERS);
     break;
   }
   assert.equal(held, 0);
@@ -108,14 +119,21 @@ test("logits that are not finite are an error", async () => {
       outputs[name].data[0] = NaN;
       return outputs;
     });
-    await assert.rejects(model.stream("Merhaba").next(), NumericsError);
+    await assert.rejects(model.stream("Merhaba", { commit: "entropy" }).next(), NumericsError);
+    if (name === "entropy") await model.stream("Merhaba").next(); // nobody wants it
   }
 });
 
 test("a bundle of another format, or one that is no JSON, is refused", async () => {
   const host = nodeHost(NANO, QUIET);
-  for (const text of ['{"format": 2}', "{"]) {
-    await assert.rejects(Diffutron.load({ ...host, readText: async () => text }), BundleError);
+  for (const [text, remedy] of [
+    ['{"format": 3}', /format 3.*upgrade/],
+    ['{"format": 1, "source": {"name": "a/b"}}', /format 1.*diffutron-ort export a\/b OUT/],
+    ['{"format": 1, "source": {"name": "a; b"}}', /diffutron-ort export SOURCE OUT/],
+    ["{", /cannot be read/],
+  ]) {
+    const loaded = Diffutron.load({ ...host, readText: async () => String(text) });
+    await assert.rejects(loaded, (error) => error instanceof BundleError && RegExp(remedy).test(error.message));
   }
 });
 

@@ -4,12 +4,16 @@ export const DENOISER_INPUTS = {
   input_ids: { dtype: "int64", axes: ["batch", "seq"] },
   position_ids: { dtype: "int64", axes: ["batch", "seq"] },
   past_position_ids: { dtype: "int64", axes: ["batch", "past"] },
-  past_key: { dtype: "float32", axes: ["layers", "batch", "past", "hidden"] },
-  past_value: { dtype: "float32", axes: ["layers", "batch", "past", "hidden"] },
   rows: { dtype: "int64", axes: ["n"] },
   seen_ids: { dtype: "int64", axes: ["batch", "u"] },
+  suppress_ids: { dtype: "int64", axes: ["batch", "s"] },
   repetition_penalty: { dtype: "float32", axes: ["batch"] },
   temperature: { dtype: "float32", axes: ["batch"] },
+  target_ids: { dtype: "int64", axes: ["n", "t"] },
+  want_logits: { dtype: "bool", axes: [] },
+  want_entropy: { dtype: "bool", axes: [] },
+  past_key: { dtype: "float32", axes: ["batch", "past", "hidden"], perLayer: true },
+  past_value: { dtype: "float32", axes: ["batch", "past", "hidden"], perLayer: true },
 };
 
 export const DENOISER_OUTPUTS = {
@@ -18,9 +22,10 @@ export const DENOISER_OUTPUTS = {
   rest: { dtype: "float32", axes: ["n"] },
   rest_tempered: { dtype: "float32", axes: ["n"] },
   entropy: { dtype: "float32", axes: ["n"] },
-  logits: { dtype: "float32", axes: ["n", "columns"] },
-  key: { dtype: "float32", axes: ["layers", "batch", "seq", "hidden"] },
-  value: { dtype: "float32", axes: ["layers", "batch", "seq", "hidden"] },
+  target_logits: { dtype: "float32", axes: ["n", "t"] },
+  logits: { dtype: "float32", axes: ["m", "columns"] },
+  key: { dtype: "float32", axes: ["batch", "seq", "hidden"], perLayer: true },
+  value: { dtype: "float32", axes: ["batch", "seq", "hidden"], perLayer: true },
 };
 
 export const GENERATION_INPUTS = {
