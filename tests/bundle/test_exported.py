@@ -426,6 +426,24 @@ def test_generate_exports_and_answers(exporter, hub, capsys):
     assert len(exporter.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [("verify", "verify.verify"), ("demo", "demo.serve"), ("bench", "bench.bench.bench")],
+)
+def test_the_other_commands_take_a_checkpoint_too(exporter, hub, monkeypatch, command, function):
+    given = []
+
+    def noted(*arguments, **options):
+        given.extend(arguments)
+        raise DiffutronError("enough")
+
+    monkeypatch.setattr(f"diffutron_ort.cli.{function}", noted)
+    assert main([command, "owner/name"]) == 1
+    folder = load_bundle("owner/name").folder
+    assert (given[1]["model"] if command == "bench" else str(given[0])) == str(folder)
+    assert len(exporter.requests) == 1
+
+
 def test_what_is_in_the_cache_is_listed_and_removed(exporter, hub, checkpoint, cache, capsys):
     assert main(["list"]) == 0
     assert "no checkpoint was exported into" in capsys.readouterr().err
