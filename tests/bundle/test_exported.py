@@ -231,8 +231,11 @@ def test_a_folder_that_changed_is_exported_again(exporter, checkpoint, name):
     path = checkpoint / name
     if not path.exists():
         path.write_text('{"seed": 3}')
+    path.touch()
+    modified = path.stat().st_mtime_ns
     before, first = path.read_bytes(), load_bundle(checkpoint)
-    path.write_bytes(before.replace(b"e", b"E", 1))  # of the same size, perhaps within a tick of the clock
+    path.write_bytes(before.replace(b"e", b"E", 1))  # of the same size,
+    os.utime(path, ns=(modified, modified))  # and within one tick of the clock
     second = load_bundle(checkpoint)
     path.write_bytes(before)
     assert first.folder == load_bundle(checkpoint).folder != second.folder
@@ -397,8 +400,9 @@ def test_of_two_processes_one_exports_and_the_other_waits_and_says_so(cache, che
     def slowly(request, progress):
         with begun.open("a") as file:
             file.write("x")
-        while not waiting.exists():
-            time.sleep(0.01)
+        for _ in range(3000):
+            if not waiting.exists():
+                time.sleep(0.01)
         write(request, progress)
 
     def note(stage, done):
