@@ -1,16 +1,14 @@
 """Everything that a model is made of, loaded at once."""
 
-import ctypes
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Generic, TypeVar
 
 from diffutron_ort.bundle.load import load_with_tokenizer
 from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.memory import return_memory, returning_large_blocks
 from diffutron_ort.runtime.opening import import_onnxruntime
 from diffutron_ort.runtime.session import Session
 from diffutron_ort.text.tokenizer import Tokenizer
@@ -21,10 +19,6 @@ Second = TypeVar("Second")
 
 # Seconds until ONNX Runtime, opening a graph, lets go of the interpreter; tokenizers holds it to the end.
 HEAD_START = 0.03
-
-# glibc's mallopt: the bytes of a block, and those free at the heap's end, from which free memory is returned at once.
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-MIB = 2**20
 
 
 def load(
@@ -43,7 +37,7 @@ def load(
     """
     bundle, *content = load_with_tokenizer(model, revision, variant=variant, progress=progress)
     import_onnxruntime(bundle.least_onnxruntime)  # now, for it needs the interpreter, as the tokenizer will
-    with _returning_large_blocks():
+    with returning_large_blocks():
         tokenizer, session = _together(
             lambda: _make_tokenizer(bundle, content),
             lambda: Session(
@@ -54,7 +48,7 @@ def load(
                 spin=spin,
             ),
         )
-    _return_memory()
+    return_memory()
     return bundle, tokenizer, session
 
 
@@ -65,7 +59,7 @@ def _make_tokenizer(bundle: Bundle, content: list[bytes]) -> Tokenizer:
     """
     name = str(bundle.folder / "tokenizer.json")
     tokenizer = Tokenizer(content.pop(), name, bundle.vocab_size, bundle.special)
-    _return_memory()
+    return_memory()
     return tokenizer
 
 
@@ -108,33 +102,3 @@ class _Later(Thread, Generic[First]):
         if self._error is not None:
             raise self._error
         return self._result
-
-
-@contextmanager
-def _returning_large_blocks() -> Iterator[None]:
-    """Let glibc return blocks of 4 MB or more to the system as soon as they are freed.
-
-    Left alone, it raises that size to the largest block freed so far, and keeps smaller ones: a graph's temporary parts
-    of the token table stay resident while the next are made. In int8, the real model's loading peaks at 488 MB instead
-    of 545 to 809. Afterwards the sizes are those at which glibc stops raising them, unless the user has set others.
-    """
-    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
-        yield
-        return
-    _mallopt(MMAP_THRESHOLD, 4 * MIB)
-    try:
-        yield
-    finally:
-        _mallopt(MMAP_THRESHOLD, 32 * MIB)
-        _mallopt(TRIM_THRESHOLD, 64 * MIB)
-
-
-def _mallopt(parameter: int, value: int) -> None:
-    with suppress(OSError, AttributeError, TypeError):  # another C library, or none by this name
-        ctypes.CDLL(None).mallopt(parameter, value)
-
-
-def _return_memory() -> None:
-    """Return to the system what loading has freed: glibc keeps it, 120 MB of a tokenizer with 256,000 pieces."""
-    with suppress(OSError, AttributeError, TypeError):  # another C library, or none by this name
-        ctypes.CDLL(None).malloc_trim(0)

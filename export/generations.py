@@ -7,7 +7,6 @@ tokens.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from diffutron_ort.bundle.conformance import Case
 from diffutron_ort.bundle.manifest import Variant
@@ -31,9 +30,9 @@ Draws beyond the candidates walk the ids, so that all of them move when one toke
 """
 
 
-def generations(folder: Path, name: str) -> Iterator[Case]:
-    """Yield the cases of the variant called `name` of the bundle in `folder`."""
-    recorder = Recorder(Diffutron.from_pretrained(folder, variant=name), name)
+def generations(model: Diffutron, name: str) -> Iterator[Case]:
+    """Yield the cases of a model, which runs the variant called `name`."""
+    recorder = Recorder(model, name)
     for number, kind in enumerate(KINDS):
         if (case := recorder.case(kind, number)) is not None:
             yield case

@@ -8,6 +8,7 @@ from diffutron_ort.bundle.conformance import CONFORMANCE
 from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.bundle.unfinished import UNFINISHED, opened_unfinished
 from diffutron_ort.errors import DiffutronError
+from diffutron_ort.memory import return_memory, returning_large_blocks
 from diffutron_ort_export import bundle_writer as bundle
 from diffutron_ort_export.check.fidelity import Fp32Baseline
 from diffutron_ort_export.checkpoint.output_vocabulary import read_output_vocabulary
@@ -32,8 +33,9 @@ def fill(stage: Stage, request: Request, report: Report) -> None:
     recipes = [RECIPES[name] for name in request.variants]
     check_requirements(recipes)
     source = read(request)
+    return_memory()
     length = resolve_context(request.context_length, source.name, source.shape.positions)
-    with stage.writing():
+    with stage.writing(), returning_large_blocks():
         bundle.write_settings(source, stage.folder, length)
         cards = write_variants(recipes, source, request, stage, report)
         report(f"recording what {request.out} does", 0.2)

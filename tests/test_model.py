@@ -89,7 +89,7 @@ def test_large_blocks_are_returned_at_once_while_loading(monkeypatch, fails):
             raise ProviderError("no session")
 
     set_to = []
-    monkeypatch.setattr("diffutron_ort.loading._mallopt", lambda *given: set_to.append(given))
+    monkeypatch.setattr("diffutron_ort.memory._mallopt", lambda *given: set_to.append(given))
     monkeypatch.setattr("diffutron_ort.loading.Session", opened)
     for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
         monkeypatch.delenv(name)
@@ -100,7 +100,7 @@ def test_large_blocks_are_returned_at_once_while_loading(monkeypatch, fails):
 
 def test_the_users_settings_of_the_allocator_stay(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
-    monkeypatch.setattr("diffutron_ort.loading._mallopt", lambda *_: pytest.fail("they were changed"))
+    monkeypatch.setattr("diffutron_ort.memory._mallopt", lambda *_: pytest.fail("they were changed"))
     Diffutron.from_pretrained()
 
 

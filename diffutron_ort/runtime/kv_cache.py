@@ -95,7 +95,8 @@ def _stacked(values: Sequence[Any], caches: Sequence[SequenceCache], width: int,
     from onnxruntime import OrtValue  # loaded long before there is a cache
 
     read = {id(value): value.numpy() for value in values}
-    together = np.zeros((len(caches), width, read[id(values[0])].shape[-1]), np.float32)
+    together = np.empty((len(caches), width, read[id(values[0])].shape[-1]), np.float32)
     for row, value, cache in zip(together, values, caches, strict=True):
         row[: cache.length] = read[id(value)][cache.row, : cache.length]
+        row[cache.length :] = 0
     return OrtValue.ortvalue_from_numpy(together, device)

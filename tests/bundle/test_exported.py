@@ -231,8 +231,11 @@ def test_a_folder_that_changed_is_exported_again(exporter, checkpoint, name):
     path = checkpoint / name
     if not path.exists():
         path.write_text('{"seed": 3}')
+    path.touch()
+    modified = path.stat().st_mtime_ns
     before, first = path.read_bytes(), load_bundle(checkpoint)
-    path.write_bytes(before.replace(b"e", b"E", 1))  # of the same size, perhaps within a tick of the clock
+    path.write_bytes(before.replace(b"e", b"E", 1))  # of the same size,
+    os.utime(path, ns=(modified, modified))  # and within one tick of the clock
     second = load_bundle(checkpoint)
     path.write_bytes(before)
     assert first.folder == load_bundle(checkpoint).folder != second.folder
@@ -397,8 +400,9 @@ def test_of_two_processes_one_exports_and_the_other_waits_and_says_so(cache, che
     def slowly(request, progress):
         with begun.open("a") as file:
             file.write("x")
-        while not waiting.exists():
-            time.sleep(0.01)
+        for _ in range(3000):
+            if not waiting.exists():
+                time.sleep(0.01)
         write(request, progress)
 
     def note(stage, done):
@@ -423,6 +427,24 @@ def test_generate_exports_and_answers(exporter, hub, capsys):
     assert out == "on yedi\non yedi\n"
     assert err == "reading\na library prints this\nfinishing owner/name\n"
     assert main(["fill", "bir <mask>", "--model", "owner/name"]) == 0
+    assert len(exporter.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [("verify", "verify.verify"), ("demo", "demo.serve"), ("bench", "bench.bench.bench")],
+)
+def test_the_other_commands_take_a_checkpoint_too(exporter, hub, monkeypatch, command, function):
+    given = []
+
+    def noted(*arguments, **options):
+        given.extend(arguments)
+        raise DiffutronError("enough")
+
+    monkeypatch.setattr(f"diffutron_ort.cli.{function}", noted)
+    assert main([command, "owner/name"]) == 1
+    folder = load_bundle("owner/name").folder
+    assert (given[1]["model"] if command == "bench" else str(given[0])) == str(folder)
     assert len(exporter.requests) == 1
 
 

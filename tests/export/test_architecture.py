@@ -1,11 +1,13 @@
 """config.json: both spellings, what is refused, and what a bundle says."""
 
 import json
+import math
 
 import pytest
 
 from diffutron_ort.errors import CheckpointError
-from diffutron_ort_export.checkpoint.architecture import portable_config, read_shape
+from diffutron_ort_export.checkpoint.architecture import Shape, portable_config, read_shape
+from diffutron_ort_export.checkpoint.layout import tensor_shapes
 from tests.export.conftest import TINY
 
 OLDER = json.loads((TINY / "checkpoint" / "config.json").read_text())
@@ -113,3 +115,11 @@ def test_what_is_beyond_bounds_or_unknown(change: dict, message: str) -> None:
 
 def test_the_same_told_twice_is_fine() -> None:
     assert read_shape(OLDER | {"head_dim": 16, "sliding_window": 8, "hidden_size": 64.0}) == read_shape(OLDER)
+
+
+def test_base_has_137_tensors_and_307_786_240_parameters() -> None:
+    base = Shape(256_000, 768, 1152, 22, 12, 128, 8192, 1e-5, 3, 160_000.0, 160_000.0)
+    shapes = tensor_shapes(base)
+    assert len(shapes) == 137
+    assert sum(math.prod(size) for size in shapes.values()) == 307_786_240
+    assert shapes["model.layers.21.attn.Wqkv.weight"] == (2304, 768)

@@ -193,6 +193,7 @@ def test_every_variant_passes_also_with_an_output_vocabulary(tmp_path: Path) -> 
     assert check_graphs(load_bundle(tmp_path / "b")) == 6
 
 
+@pytest.mark.torch
 def test_verify_against_torch_opens_nothing_unchecked(broken: Path) -> None:
     from diffutron_ort_export.check.against import against_torch
 

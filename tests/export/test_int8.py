@@ -311,14 +311,20 @@ def test_sixteen_sequences_in_one_pass_are_each_as_alone_to_the_bit(invariant: R
     """But one of a single token, whose only query is added up in another way."""
     (ids, positions), random = padded(BATCH), np.random.default_rng(0)
     rows = [np.sort(random.permutation(length)[: 1 + i % 9]) for i, length in enumerate(LENGTHS)]
-    temperature, end = np.linspace(0.1, 1.5, 16), 0
+    temperature, penalty, end = np.linspace(0.1, 1.5, 16), np.linspace(0.8, 1.6, 16), 0
+    seen = [np.unique(sequence) for sequence in BATCH]
+    longest = max(map(len, seen))
     found = invariant(
-        ids, positions, np.concatenate([40 * i + row for i, row in enumerate(rows)]), temperature=temperature
+        *(ids, positions, np.concatenate([40 * i + row for i, row in enumerate(rows)])),
+        temperature=temperature,
+        repetition_penalty=penalty,
+        seen_ids=np.stack([np.pad(row, (0, longest - len(row)), mode="edge") for row in seen]),
     )
     for i, (sequence, row) in enumerate(zip(BATCH, rows, strict=True)):
         first, end = end, end + row.size
         if len(sequence) > 1:
-            alone = invariant(sequence, rows=row, temperature=temperature[i : i + 1])
+            own = {"temperature": temperature[i : i + 1], "repetition_penalty": penalty[i : i + 1]}
+            alone = invariant(sequence, rows=row, seen_ids=seen[i][None], **own)
             check_same(found, slice(first, end), alone)
 
 
