@@ -48,6 +48,7 @@ test("a draw walks the candidates, best first, and goes on by ascending id", () 
   const beyond = [12.1, 12.9, 13.1, 14.9, 15.1].map((target) => drawBeyond(logits, 1, target / 8, topIds));
   assert.deepEqual(beyond, [0, 0, 2, 2, 2]); // the last where rounding overshoots
   assert.equal(drawBeyond(Float32Array.of(-Infinity, 0, -Infinity, 0), 1, 5, topIds), 3);
+  assert.equal(drawBeyond(Float32Array.of(-Infinity, 0, -Infinity, -Infinity), 1, 5, topIds), 1); // 3 is suppressed
 });
 
 test("the odds against tell confidences apart that are the same float32", () => {

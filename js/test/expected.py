@@ -196,6 +196,7 @@ REFUSED: tuple[dict[str, Any], ...] = (
     {"penalty_exempt": "3"},
     {"penalty_exempt": [-1]},
     {"penalty_exempt": [5000]},
+    {"suppress_tokens": [5000]},
     {"cfg_scale": -1},
 )
 
@@ -285,6 +286,8 @@ TRAJECTORIES: tuple[dict[str, Any], ...] = (
     {"template": False, "steps": 20, "repetition_penalty": 0.8, "temperature": 3},
     {"remasking": "random", "temperature": 0.7, "seed": 9, "steps": 32},
     {"commit": "factor", "commit_factor": 1.0, "repetition_penalty": 1.3},
+    {"suppress_tokens": [1895, 1939], "steps": 16},
+    {"early_end": False, "steps": 7, "suppress_tokens": [*range(1700, 1720)], **WILD},
     {"block_length": 64, "steps": 1},
 )
 

@@ -102,6 +102,12 @@ for (const { preset, ...options } of refused) {
   });
 }
 
+test("a token has to be left to choose", () => {
+  const every = [...Array(model.bundle.vocab_size).keys()];
+  assert.throws(() => model.config("short", { suppress_tokens: every }), /^OptionError: .*whole vocabulary/);
+  assert.deepEqual(model.config("short", { suppress_tokens: every.slice(1) }).suppress_tokens.length, every.length - 1);
+});
+
 test("numbers that are none are refused", () => {
   for (const value of [NaN, Infinity, 1n, {}]) {
     assert.throws(() => model.config("short", { temperature: value }), OptionError);

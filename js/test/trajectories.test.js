@@ -36,7 +36,7 @@ test("held-out questions are answered as in Python by one graph", async () => {
   for (const { prompt, options, text } of answers) assert.equal(await model.generate(prompt, options), text, prompt);
 });
 
-const LOOP_ALONE = ["cache", "commit", "remasking", "early_end", "penalty_exempt"];
+const LOOP_ALONE = ["cache", "commit", "remasking", "early_end", "suppress_tokens", "penalty_exempt"];
 
 for (const generation of /** @type {import("./steps.js").Generation[]} */ (expected("trajectories"))) {
   const { prompt, options, text } = generation;
