@@ -90,6 +90,7 @@ def _request(checkpoint: Checkpoint, variant: str) -> Any:
         exclude=None,
         accept=False,
         output_vocabulary=None,
+        thorough=False,
     )
 
 
