@@ -35,7 +35,7 @@ from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.staging import write_json
 from diffutron_ort_export.variants import Card, Job
 
-TOOLS = ("optimum", "optimum-onnx")
+TOOLS = ("optimum", "optimum-onnx", "torch", "transformers")
 
 
 def write_plain(job: Job) -> Card:

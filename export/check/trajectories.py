@@ -61,6 +61,8 @@ def followed(forward: Forward, source: Source, plan: Plan) -> list[Followed]:
         for _, step in denoise(forward, [canvas], config, special):
             if step.index % plan.every == 0:
                 found.append(Followed(question, step.index, before, step.positions, step.ids[step.positions]))
+            if step.index + plan.every >= plan.steps:
+                break  # no later step is asked about
             before = step.ids
     return found
 

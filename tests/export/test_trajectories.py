@@ -70,6 +70,19 @@ def test_a_model_that_follows_itself_always_agrees(source: Source, plan: traject
         assert step.positions.size == ANSWER // plan.steps
 
 
+def test_a_generation_ends_with_the_last_step_that_is_asked_about(source: Source) -> None:
+    class Counted(ReferenceForward):
+        passes = 0
+
+        def __call__(self, given: PassInput, /) -> Predictions:
+            self.passes += 1
+            return super().__call__(given)
+
+    forward = Counted(source)
+    followed(forward, source, QUICK)
+    assert forward.passes == 4 * 5  # of 8 steps, the fifth is the last in question
+
+
 def test_another_checkpoint_does_not(source: Source) -> None:
     steps = followed(ReferenceForward(source), source, QUICK)
     other = Reference(source.weights, dataclasses.replace(source.shape, window=4))
