@@ -16,12 +16,15 @@ from diffutron_ort.runtime.contract import Forward, PassInput
 from diffutron_ort.types import Floats, Ids
 from diffutron_ort_export.check.canvases import RATIOS, Masked, canvases, encoded, long_canvas
 from diffutron_ort_export.check.coverage import coverage
-from diffutron_ort_export.check.reference import Oracle, Reference
+from diffutron_ort_export.check.reference import Asked, Oracle, Reference
 from diffutron_ort_export.check.rows import Rows, compare_rows, join
 from diffutron_ort_export.check.trajectories import QUICK, THOROUGH, commits, followed, trajectory_card
 from diffutron_ort_export.checkpoint.source import Source
 from diffutron_ort_export.graph.masking import CERTAIN, masked_score
 from diffutron_ort_export.passages import PASSAGES
+
+PADDING = 8
+"""How many tokens of padding follow the canvas on which masked scores are measured."""
 
 DRAWS = 3
 """How often each passage is masked in a thorough measurement, instead of once."""
@@ -50,10 +53,15 @@ class Fp32Baseline:
 
     @functools.cached_property
     def masked_score(self) -> float:
-        """What a graph may add to masked scores, judging by the scores on a canvas longer than a local layer sees."""
+        """What a graph may add to masked scores.
+
+        It is judged by the scores on a canvas that is longer than a local layer sees, with padding after it.
+        """
         if not isinstance(self.oracle, Reference):
             return CERTAIN
-        self.oracle.states([long_canvas(self.source)])
+        canvas = long_canvas(self.source)
+        padding = np.full(PADDING, self.source.tokenizer.special_ids["pad"])
+        self.oracle.states([Asked(np.append(canvas.ids, padding), canvas.rows, PADDING)])
         return masked_score(self.oracle.excess)
 
     def coverage(self) -> dict[str, Any] | None:

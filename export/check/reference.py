@@ -6,7 +6,6 @@ array of tokens, without padding: `tokens` is their total length, `seq` the leng
 number of rows to predict.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -31,6 +30,14 @@ class Asked(NamedTuple):
 
     ids: Ids  # [seq]
     rows: Ids  # [n], positions in the canvas
+    padding: int = 0  # the number of tokens at the end that no other token sees
+
+    @property
+    def positions(self) -> Ids:
+        """The positions of the tokens, int64 [seq]; -1 is padding."""
+        places = np.arange(self.ids.size)
+        places[self.ids.size - self.padding :] = -1
+        return places
 
 
 class Columns(NamedTuple):
@@ -105,11 +112,11 @@ class Reference:
     def states(self, asked: Sequence[Asked]) -> Floats:
         """Return what the head multiplies with the table, for all rows in the order of the canvases: [n, hidden]."""
         ends = np.cumsum([0, *(canvas.ids.size for canvas in asked)])
-        spans = list(itertools.starmap(slice, itertools.pairwise(ends)))
         rows = np.concatenate([first + canvas.rows for first, canvas in zip(ends, asked, strict=False)])
+        positions = [canvas.positions for canvas in asked]
         x = self.embedded(np.concatenate([canvas.ids for canvas in asked]))  # [tokens, hidden]
         for index in range(self.shape.layers):
-            x = self.layer(x, spans, index)
+            x = self.layer(x, positions, index)
         x = self.norm(x[rows], "model.final_norm")  # [n, hidden]
         return self.norm(gelu(self.product(x, "head.dense")), "head.norm")
 
@@ -133,35 +140,40 @@ class Reference:
         x = represented(table, self.precision(TABLE_MATRIX)).astype(self.dtype)[places]
         return self.norm(self.finite(x, TABLE_MATRIX), "model.embeddings.norm")
 
-    def layer(self, x: Floats, spans: Sequence[slice], index: int) -> Floats:
+    def layer(self, x: Floats, positions: Sequence[Ids], index: int) -> Floats:
         """Return the stream after a layer: [tokens, hidden] -> the same."""
         name = f"model.layers.{index}"
         normed = self.norm(x, f"{name}.attn_norm") if index else x  # the embedding has just been normalized
-        x = x + self.product(self.attention(self.product(normed, f"{name}.attn.Wqkv"), spans, index), f"{name}.attn.Wo")
+        x = x + self.product(
+            self.attention(self.product(normed, f"{name}.attn.Wqkv"), positions, index), f"{name}.attn.Wo"
+        )
         units = self.product(self.norm(x, f"{name}.mlp_norm"), f"{name}.mlp.Wi")  # [tokens, 2 * intermediate]
         value, gate = np.split(units, 2, axis=1)
         return x + self.product(gelu(value) * gate, f"{name}.mlp.Wo")
 
-    def attention(self, qkv: Floats, spans: Sequence[slice], index: int) -> Floats:
+    def attention(self, qkv: Floats, positions: Sequence[Ids], index: int) -> Floats:
         """Return the mixed values of each canvas's tokens: [tokens, 3 * hidden] -> [tokens, hidden]."""
-        shape = self.shape
+        shape, theta = self.shape, self.shape.thetas[index]
+        reach = None if shape.is_global[index] else shape.window // 2
         mixed = []
-        for span in spans:
-            seq = span.stop - span.start
-            query, key, value = qkv[span].reshape(seq, 3, shape.heads, -1).transpose(1, 2, 0, 3)  # [heads, seq, size]
-            scores = scored(query, key, shape.thetas[index])  # [heads, seq, seq]
-            if not shape.is_global[index]:
-                distance = np.abs(np.arange(seq)[:, None] - np.arange(seq))
-                self.mask(scores, distance > shape.window // 2)
+        for places, part in zip(positions, np.split(qkv, np.cumsum([p.size for p in positions])[:-1]), strict=True):
+            seq = places.size
+            query, key, value = part.reshape(seq, 3, shape.heads, -1).transpose(1, 2, 0, 3)  # [heads, seq, size]
+            query, key = rotated(query, places, theta), rotated(key, places, theta)
+            scores = query @ key.transpose(0, 2, 1) / np.sqrt(query.dtype.type(query.shape[-1]))  # [heads, seq, seq]
+            self.mask(scores, hidden_keys(places, reach), places >= 0)
             mixed.append((softmax(scores) @ value).transpose(1, 0, 2).reshape(seq, -1))
         return np.concatenate(mixed)
 
-    def mask(self, scores: Floats, hidden: NDArray[np.bool_]) -> None:
-        """Mask scores [heads, seq, seq] where `hidden` [seq, seq] says so, and note by how much they stood out."""
+    def mask(self, scores: Floats, hidden: NDArray[np.bool_], counts: NDArray[np.bool_]) -> None:
+        """Mask scores [heads, seq, seq] where `hidden` [seq, seq] says so, and note by how much they stood out.
+
+        Only the queries that `counts` [seq], those of no padding, can be misled.
+        """
         if hidden.any():
             visible = np.where(hidden, -np.inf, scores).max(axis=-1)
             masked = np.where(hidden, scores, -np.inf).max(axis=-1)
-            self.excess = max(self.excess, float((masked - visible).max()))
+            self.excess = max(self.excess, float((masked - visible)[:, counts].max()))
             scores[:, hidden] = -np.inf
 
     def norm(self, x: Floats, name: str) -> Floats:
@@ -190,11 +202,18 @@ class Reference:
         return x
 
 
-def scored(query: Floats, key: Floats, theta: float) -> Floats:
-    """Return the scores of the keys of one canvas for each query: each [heads, seq, size] -> [heads, seq, seq]."""
-    positions = np.arange(query.shape[1])
-    query, key = rotated(query, positions, theta), rotated(key, positions, theta)
-    return np.asarray(query @ key.transpose(0, 2, 1) / np.sqrt(query.dtype.type(query.shape[-1])))
+def hidden_keys(positions: Ids, reach: int | None) -> NDArray[np.bool_]:
+    """Return whether a key is hidden from a query: int64 [seq] -> [seq, seq].
+
+    Args:
+        positions: Those of the tokens; -1 is padding, which sees itself, and which nothing else sees.
+        reach: The greatest distance of tokens that see each other; None is unlimited.
+    """
+    hidden = np.broadcast_to(positions < 0, (positions.size, positions.size)).copy()
+    if reach is not None:
+        hidden |= np.abs(positions[:, None] - positions) > reach
+    np.fill_diagonal(hidden, False)  # of numpy's
+    return hidden
 
 
 def rotated(x: Floats, positions: Ids, theta: float) -> Floats:

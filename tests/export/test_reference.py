@@ -155,14 +155,14 @@ def test_attention_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     value = np.array([[1, 2, 3, 30], [10, 20, 6, 60], [100, 200, 9, 90]]) * 1.0
     qkv = np.concatenate([query, key, value], axis=1)
     made = Reference(MemoryWeights({}), Shape(9, 4, 4, 2, 2, 3, 9, 1e-5, 2, 1.0, 1.0))  # layer 0 is global, 1 local
-    found = made.attention(qkv, [slice(0, 3)], 0)
+    found = made.attention(qkv, [np.arange(3)], 0)
     np.testing.assert_allclose(found[:, :2], [[10, 20], [50.5, 101], [10, 20]])
     np.testing.assert_allclose(found[:, 2:], [[6, 60]] * 3)
     assert made.excess == -np.inf
-    near = made.attention(qkv, [slice(0, 3)], 1)
+    near = made.attention(qkv, [np.arange(3)], 1)
     np.testing.assert_allclose(near[:, 2:], [[4.5, 45], [6, 60], [7.5, 75]])
-    apart = made.attention(qkv, [slice(0, 1), slice(1, 3)], 0)
-    np.testing.assert_allclose(apart, np.concatenate([made.attention(qkv[:1], [slice(0, 1)], 0), apart[1:]]))
+    apart = made.attention(qkv, [np.arange(1), np.arange(2)], 0)
+    np.testing.assert_allclose(apart, np.concatenate([made.attention(qkv[:1], [np.arange(1)], 0), apart[1:]]))
     np.testing.assert_allclose(apart[0], value[0])
 
 
@@ -172,8 +172,19 @@ def test_how_far_a_masked_score_stands_out(monkeypatch: pytest.MonkeyPatch) -> N
     qkv = np.zeros((3, 12))
     qkv[0, 0], qkv[:, 4] = 1, [1, 2, 9]
     made = Reference(MemoryWeights({}), Shape(9, 4, 4, 2, 1, 3, 9, 1e-5, 2, 1.0, 1.0))
-    made.attention(qkv, [slice(0, 3)], 1)
+    made.attention(qkv, [np.arange(3)], 1)
     assert made.excess == pytest.approx(7 / 4**0.5)
+
+
+def test_padding_is_masked_and_only_others_are_misled_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first query's best key is the padding, by 7; the padding's own is hidden by more, which does not count."""
+    monkeypatch.setattr(reference, "rotated", lambda x, _positions, _theta: x)
+    qkv = np.zeros((3, 12))
+    qkv[0, 0], qkv[2, 0], qkv[:, 4], qkv[:, 8] = 1, -50, [1, 2, 9], [3, 3, 100]
+    made = Reference(MemoryWeights({}), Shape(9, 4, 4, 2, 1, 3, 9, 1e-5, 2, 1.0, 1.0))
+    found = made.attention(qkv, [Asked(np.arange(3), np.arange(2), 1).positions], 0)
+    assert made.excess == pytest.approx(7 / 4**0.5)
+    np.testing.assert_allclose(found[:2, 0], [3, 3])
 
 
 def test_8_bit_products_by_hand() -> None:
