@@ -54,15 +54,15 @@ class Commit(NamedTuple):
 def followed(forward: Forward, source: Source, plan: Plan) -> list[Followed]:
     """Return the steps to be asked about of the greedy answers to all questions, with the package's penalty."""
     config, special = options(plan.steps), SpecialIds(**source.tokenizer.special_ids)
-    found = []
+    found, last = [], (plan.steps - 1) // plan.every * plan.every  # the last step that is asked about
     for question, prompt in enumerate(prompts(source, ANSWER)):
         canvas: Canvas = for_generation(prompt.tolist(), ANSWER, special.mask)
         before = canvas.ids
         for _, step in denoise(forward, [canvas], config, special):
             if step.index % plan.every == 0:
                 found.append(Followed(question, step.index, before, step.positions, step.ids[step.positions]))
-            if step.index + plan.every >= plan.steps:
-                break  # no later step is asked about
+            if step.index == last:
+                break
             before = step.ids
     return found
 
