@@ -286,7 +286,7 @@ def test_another_network_is_refused_before_it_is_downloaded(exporter, hub, check
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
-        ("int3", "variant 'int3': there are fp32, int8, fp16"),
+        ("int3", "variant 'int3': there are fp32, int8, int8-batch, fp16"),
         ("plain", "variant plain alone: nothing here generates from it"),
         ("../x", "variant='../x': must be the name of a variant"),
         (8, "variant=8: must be the name of a variant"),
@@ -459,9 +459,9 @@ def test_what_is_in_the_cache_is_listed_and_removed(exporter, hub, checkpoint, c
     today = time.strftime("%Y-%m-%d")
     assert rows == [
         ["model", "variant", "size", "last", "used"],
-        [str(checkpoint), "int8", "4.4", "MB", today],
+        [str(checkpoint), "int8", "4.5", "MB", today],
         ["owner/name@0000000", "fp32", "16.0", "MB", today],
-        ["owner/name@0000000", "int8", "4.4", "MB", today],
+        ["owner/name@0000000", "int8", "4.5", "MB", today],
     ]
     for given, remaining in (
         (["owner/name@1"], 3),
@@ -513,6 +513,6 @@ def test_rm_asks_before_it_removes_an_export(exporter, checkpoint, capsys, monke
 def test_info_shows_where_a_model_comes_from(exporter, hub, capsys):
     assert main(["info", "owner/name"]) == 0
     out = capsys.readouterr().out
-    for words in ("model       owner/name\n", f"revision    {COMMIT}\n", "context     256 tokens\n", "int8     4.2 MB"):
+    for words in ("model       owner/name\n", f"revision    {COMMIT}\n", "context     256 tokens\n", "int8     4.3 MB"):
         assert words in out
     assert "fp32" not in out

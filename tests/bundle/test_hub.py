@@ -145,7 +145,7 @@ def test_what_is_neither_a_bundle_nor_a_checkpoint_is_refused(hub):
 
 def test_the_manifest_alone_is_downloaded_to_show_it(hub, capsys):
     assert main(["info", "owner/name"]) == 0
-    assert "98.4% of clear rows" in capsys.readouterr().out
+    assert "100.0% of clear rows" in capsys.readouterr().out
     assert hub.fetched == ["config.json", MANIFEST]
 
 
