@@ -460,7 +460,7 @@ def test_what_is_in_the_cache_is_listed_and_removed(exporter, hub, checkpoint, c
     assert rows == [
         ["model", "variant", "size", "last", "used"],
         [str(checkpoint), "int8", "4.5", "MB", today],
-        ["owner/name@0000000", "fp32", "16.0", "MB", today],
+        ["owner/name@0000000", "fp32", "16.1", "MB", today],
         ["owner/name@0000000", "int8", "4.5", "MB", today],
     ]
     for given, remaining in (
