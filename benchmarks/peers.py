@@ -1,7 +1,7 @@
 """Measure generation side by side: what else a user could run, and ours, on a checkpoint of the real model's size.
 
     python benchmarks/peers.py --work DIR [--only NAME...] [--rounds N] [--passes] [--answers] [--fresh] [--json FILE]
-    python benchmarks/peers.py --again FILE [--report]
+    python benchmarks/peers.py --again FILE... [--report]
 
 Installed in an environment of its own, since optimum holds transformers back:
 
@@ -21,7 +21,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--work", type=Path, help="folder for what is prepared")
-    source.add_argument("--again", type=Path, metavar="FILE", help="measure nothing: show the figures of a --json file")
+    source.add_argument(
+        "--again", type=Path, nargs="+", metavar="FILE", help="measure nothing: show the figures of --json files"
+    )
     parser.add_argument("--checkpoint", type=Path, help="instead of a random one of full size")
     parser.add_argument("--bundle", type=Path, help="instead of an export of the checkpoint")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=", ".join(c.name for c in CONTENDERS))
@@ -59,7 +61,7 @@ def arguments() -> argparse.Namespace:
 def wanted_measures(options: argparse.Namespace) -> Callable[[str], bool]:
     """Return which measures of a worker are asked for."""
     every = is_everything(options)
-    kinds = {"pass": every or options.passes, "answer": every or options.answers}
+    kinds = dict.fromkeys(("pass", "rate", "copy"), every or options.passes) | {"answer": every or options.answers}
     return lambda name: kinds.get(name.split()[0], False)
 
 
@@ -80,7 +82,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     link(work, "checkpoint", options.checkpoint)
     link(work, "ours", options.bundle)
     prepare(work, {contender.name.split("-")[0] for contender in contenders})
-    ours = any(contender.ours for contender in contenders)
+    ours = any(contender.group == "ours" for contender in contenders)
     trace = record_traces(work, options.questions) if ours and is_wanted("answer") else None
     wanted = is_wanted if trace else lambda name: is_wanted(name) and name != "answer fast"
     contest = Contest(contenders, work, wanted, options.rounds)
@@ -98,6 +100,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "failures": contest.failures,
         "samples": [sample._asdict() for sample in contest.samples],
     }
+
+
+def read(files: Sequence[Path]) -> dict[str, Any]:
+    """Return what files of `--json` know: of all their samples, and else what the last one says."""
+    *others, known = (json.loads(file.read_text("utf-8")) for file in files)
+    for other in others:
+        for name in ("samples", "failures"):
+            known[name] = other[name] + known[name]
+        for name in ("weights", "trace"):
+            known[name] = known[name] or other[name]
+    result: dict[str, Any] = known
+    return result
 
 
 def is_everything(options: argparse.Namespace) -> bool:
@@ -123,7 +137,7 @@ def report(known: dict[str, Any], figures: Figures) -> None:
 def main() -> None:
     """Run the command."""
     options, started = arguments(), time.perf_counter()
-    known = json.loads(options.again.read_text("utf-8")) if options.again else measure(options)
+    known = read(options.again) if options.again else measure(options)
     figures = Figures([Sample(**sample) for sample in known["samples"]])
     busy = f"other processes' share of the processors: {figures.others()}"
     minutes = f"{(time.perf_counter() - started) / 60:.0f} minutes"

@@ -1,12 +1,16 @@
 """The benchmarks' own arithmetic: the reference's sampler as the peers run it, ratios, and the report's sections."""
 
+import importlib.util
 import json
 import os
+import re
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from diffutron_ort.sampler.canvas import for_generation
@@ -20,12 +24,15 @@ if not BENCHMARKS.exists():
 sys.path.append(str(BENCHMARKS))
 
 import results  # noqa: E402
+from contest import floor  # noqa: E402
 from contest.others import Others  # noqa: E402
 from contest.reference import EOS, MASK, NumpySampler, Settings, TorchSampler, generate  # noqa: E402
-from contest.report import Figures, Judged, judged, number  # noqa: E402
+from contest.report import Figures, Judged, floor_rows, judged, number  # noqa: E402
 from contest.rounds import Sample  # noqa: E402
 from contest.trace import summary  # noqa: E402
 
+COST = {"int8": 1e-12, "fp32": 4e-12}
+"""Seconds an operation, of a machine that is made up."""
 GOLDEN = Path(__file__).parent / "golden"
 ROWS = json.loads((GOLDEN / "rows.json").read_text("utf-8"))
 TRACES = [
@@ -123,6 +130,46 @@ def test_a_ratio_compares_medians_of_one_group():
     assert measured.against_fastest("written", "ours-int8", "answer exact") is None
 
 
+def test_a_pass_is_compared_with_the_floor_of_its_precision_and_group():
+    measured = figures(
+        ("optimum-int8", "pass", "optimum", 0.6),
+        ("ours-int8", "pass", "optimum", 0.3),
+        ("ours-int8", "pass", "torch", 0.3),
+        ("floor-int8", "pass", "optimum", 0.2),
+        ("floor-int8", "pass", "torch", 0.1),
+        ("floor-fp32", "pass", "optimum", 0.7),
+    )
+    assert measured.over_floor("optimum-int8", "pass") == pytest.approx(3)
+    assert measured.over_floor("ours-int8", "pass") == pytest.approx(2)
+    assert measured.over_floor("torch-bf16", "pass") is None
+    rows = {one.figure: (one.measured, one.met) for one in judged(measured, None)}
+    assert rows["exact int8 pass over the floor"] == (pytest.approx(2), "no")
+    assert floor_rows(measured) == [["a pass, ms", "150", "700"]]
+
+
+@pytest.mark.exporter
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_the_floor_adds_up_the_products_of_a_pass(precision, monkeypatch):
+    monkeypatch.setattr(floor, "timer", lambda product, precision: lambda: product.operations * COST[precision])
+    one = floor.Floor(precision)
+    body = 22 * 2 * 768 * (4 * 768 + 3 * 1152)  # operations a token
+    head = 2 * 768 * 256_000  # a row
+    for measure, tokens, rows, keys in (("pass", 256, 32, 256), ("pass cached", 32, 32, 256), ("pass few", 32, 2, 128)):
+        products = (tokens * body + rows * head) * COST[precision]
+        attention = 22 * 4 * tokens * keys * 768 * COST["fp32"]
+        assert one.measures[measure]() == pytest.approx(products + attention)
+    assert one.measures["rate head"]() == pytest.approx(1 / COST[precision])
+
+
+@pytest.mark.exporter
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_a_product_of_the_floor_runs(precision):
+    session = ort.InferenceSession(floor.graph(floor.Product(3, 8, 5), precision), providers=["CPUExecutionProvider"])
+    [y] = session.run(None, {"x": np.ones((3, 8), np.float32)})
+    assert y.shape == (3, 5)
+    assert 0 < floor.timer(floor.Product(3, 8, 5), precision)() < 1
+
+
 def test_judged_figures_know_their_side_of_the_target():
     assert Judged("", 8, 8.0, " times").met == Judged("", 312, 311.0, " MB", "less").met == "yes"
     assert Judged("", 8, 7.9, " times").met == Judged("", 312, 313.0, " MB", "less").met == "no"
@@ -175,3 +222,53 @@ def test_tables_and_circumstances():
     assert results.aligned(["a", "b"], [["long", 2]]) == "a     b\nlong  2"
     assert set(results.machine()) == {"processor", "cores", "instructions", "memory", "system"}
     assert results.versions(["numpy", "no-such-package"]) == {"numpy": np.__version__}
+
+
+@pytest.fixture(scope="module")
+def exports():
+    """The module benchmarks/export.py, which the folder of the exporter would hide from an import."""
+    spec = importlib.util.spec_from_file_location("benchmarks_export", BENCHMARKS / "export.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.exporter
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the system what a process took")
+def test_an_export_is_measured(exports, capsys):
+    exports.main([str(GOLDEN / "tiny" / "checkpoint"), "--only", "ours-fp32", "--rounds", "1"])
+    head, line = (re.split(r"\s{2,}", text) for text in capsys.readouterr().out.splitlines())
+    assert head == list(exports.HEAD)
+    label, *figures = line
+    seconds, processors, peak, installed = (float(figure.replace(",", "")) for figure in figures)
+    assert label == "diffutron-ort, float32"
+    assert min(seconds, processors) > 0.5
+    assert 50 < peak < 2000
+    assert 50 < installed < 5000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the system what a process took")
+def test_a_cost_is_of_the_process(exports):
+    lines = "import time; held = bytes(range(256)) * 800_000; time.sleep(0.5)"
+    cost = exports.measure([sys.executable, "-c", lines])
+    assert cost.seconds > 0.5
+    assert cost.processors < cost.seconds + 10
+    assert 200e6 < cost.peak < 400e6
+    with pytest.raises(subprocess.CalledProcessError):
+        exports.measure([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_a_route_without_its_packages_is_skipped(exports, capsys, monkeypatch):
+    monkeypatch.setitem(exports.ROUTES, "torch-fp32", exports.Route("other", ("numpy", "no-such-package")))
+    exports.main(["nowhere", "--only", "torch-fp32"])
+    said = capsys.readouterr().out
+    assert said.startswith("torch-fp32: skipped, since no-such-package is not installed\n")
+    assert "other" not in said
+
+
+def test_what_a_package_needs_is_found_through_extras(exports):
+    assert exports.needed(["numpy", "no-such-package"]) == {"numpy"}
+    assert {"numpy", "tokenizers", "huggingface-hub"} <= exports.needed(["diffutron-ort"])
+    assert "onnxruntime" not in exports.needed(["diffutron-ort"])
+    assert "onnxruntime" in exports.needed(["diffutron-ort[cpu]"])
+    assert exports.size("numpy") > 5e6

@@ -1,4 +1,4 @@
-"""Who is measured: a table, and how each of the peers is loaded and run. Ours are in `ours`.
+"""Who is measured: a table, and how each of the peers is loaded and run. Ours are in `ours`, floors in `floor`.
 
 A contender has `measures`, by name, each a callable that returns seconds; `first`, which takes its first step, and
 `generation`, after which the process has had all the memory that an answer needs. Nothing heavy is imported before
@@ -18,6 +18,8 @@ import numpy as np
 from contest.reference import MASK, NumpySampler, Settings, TorchSampler, generate
 
 PASS, ROWS = 256, 32
+SHORT_PASS, FEW = 128, 2
+"""Positions, and rows to predict, of a cached pass that is typical of the preset fast."""
 PROMPT, NEW, BLOCK, STEPS = 64, 64, 32, 64
 SAMPLED = ((0, 28), (0, 20), (1, 13), (1, 5))
 """Block and masks left in it, of the steps from which a peer's answer is put together: 16.5 masks on average, as the
@@ -33,7 +35,11 @@ class Contender:
     name: str
     label: str
     group: str
-    ours: bool = False
+
+    @property
+    def accompanies(self) -> bool:
+        """Whether it is measured in every round of every other group."""
+        return self.group in ("floor", "ours")
 
 
 CONTENDERS = (
@@ -43,8 +49,10 @@ CONTENDERS = (
     Contender("optimum-int8", "optimum, dynamic int8", "optimum"),
     Contender("openvino-fp32", "OpenVINO, float32", "openvino"),
     Contender("openvino-bf16", "OpenVINO, bfloat16", "openvino"),
-    Contender("ours-fp32", "diffutron-ort, float32", "ours", ours=True),
-    Contender("ours-int8", "diffutron-ort, int8", "ours", ours=True),
+    Contender("ours-fp32", "diffutron-ort, float32", "ours"),
+    Contender("ours-int8", "diffutron-ort, int8", "ours"),
+    Contender("floor-fp32", "the floor, float32", "floor"),
+    Contender("floor-int8", "the floor, int8", "floor"),
 )
 
 
@@ -67,6 +75,10 @@ def load(name: str, work: Path) -> Runner:
         from contest.ours import Ours
 
         return Ours(work, precision)
+    if framework == "floor":
+        from contest.floor import Floor
+
+        return Floor(precision)
     return Peer({"torch": _torch, "optimum": _optimum, "openvino": _openvino}[framework](work, precision))
 
 

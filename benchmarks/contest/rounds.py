@@ -88,13 +88,13 @@ class Worker:
 class Contest:
     """Runs the rounds.
 
-    Peers are measured in groups of one framework, since all at once would not fit into memory; ours are measured in
-    every round of every group, so that each ratio is of figures from the same minutes.
+    Peers are measured in groups of one framework, since all at once would not fit into memory; ours and the floors are
+    measured in every round of every group, so that each ratio is of figures from the same minutes.
     """
 
     def __init__(self, contenders: Sequence[Contender], work: Path, wanted: Callable[[str], bool], rounds: int) -> None:
-        self.peers = [contender for contender in contenders if not contender.ours]
-        self.ours = [contender for contender in contenders if contender.ours]
+        self.peers = [contender for contender in contenders if not contender.accompanies]
+        self.company = [contender for contender in contenders if contender.accompanies]
         self.work, self.wanted, self.rounds = work, wanted, rounds
         self.samples: list[Sample] = []
         self.failures: list[str] = []
@@ -103,18 +103,18 @@ class Contest:
         """Measure every group, round by round."""
         groups = list(dict.fromkeys(peer.group for peer in self.peers)) or ["ours"]
         with ExitStack() as kept:
-            ours = self._start(kept, self.ours)
+            company = self._start(kept, self.company)
             for group in groups:
                 with ExitStack() as stack:
                     peers = self._start(stack, [peer for peer in self.peers if peer.group == group])
                     for number in range(self.rounds):
-                        for worker in (*peers, *ours):
+                        for worker in (*peers, *company):
                             self._measure(worker, group, number, filter(self.wanted, worker.measures))
                     self._check_whole(peers, group)
 
     def fresh(self, contenders: Iterable[Contender], times: int) -> None:
         """Measure what only a new process can show: seconds to the end of the first step, and peak memory."""
-        chosen = list(contenders)
+        chosen = [contender for contender in contenders if contender.group != "floor"]
         for number in range(times):
             for contender in chosen:
                 try:
