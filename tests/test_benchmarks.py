@@ -150,7 +150,7 @@ def test_a_pass_is_compared_with_the_floor_of_its_precision_and_group():
 @pytest.mark.exporter
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_the_floor_adds_up_the_products_of_a_pass(precision, monkeypatch):
-    monkeypatch.setattr(floor, "timer", lambda product, precision: lambda: product.operations * COST[precision])
+    monkeypatch.setattr(floor, "seconds_of", lambda product, precision: product.operations * COST[precision])
     one = floor.Floor(precision)
     body = 22 * 2 * 768 * (4 * 768 + 3 * 1152)  # operations a token
     head = 2 * 768 * 256_000  # a row
@@ -167,7 +167,7 @@ def test_a_product_of_the_floor_runs(precision):
     session = ort.InferenceSession(floor.graph(floor.Product(3, 8, 5), precision), providers=["CPUExecutionProvider"])
     [y] = session.run(None, {"x": np.ones((3, 8), np.float32)})
     assert y.shape == (3, 5)
-    assert 0 < floor.timer(floor.Product(3, 8, 5), precision)() < 1
+    assert 0 < floor.seconds_of(floor.Product(3, 8, 5), precision) < 1
 
 
 def test_judged_figures_know_their_side_of_the_target():

@@ -58,7 +58,6 @@ class Floor:
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
-        self._timers: dict[tuple[Product, str], Callable[[], float]] = {}
         self.measures: dict[str, Callable[[], float]] = {
             "pass": partial(self._pass, PASS, ROWS, PASS),
             "pass cached": partial(self._pass, BLOCK, ROWS, PASS),
@@ -76,30 +75,27 @@ class Floor:
     def _pass(self, tokens: int, rows: int, keys: int) -> float:
         """Return the seconds of a pass that computes `tokens`, predicts `rows` and attends to `keys`."""
         products = body(tokens) | head(rows)
-        seconds = sum(count * self._seconds(product, self.precision) for product, count in products.items())
+        seconds = sum(count * seconds_of(product, self.precision) for product, count in products.items())
         reference = Product(PASS, HIDDEN, HIDDEN)
-        per_operation = self._seconds(reference, "fp32") / reference.operations
-        return seconds + attention(tokens, keys) * per_operation
+        return seconds + attention(tokens, keys) * seconds_of(reference, "fp32") / reference.operations
 
     def _rate(self, product: Product) -> float:
         """Return operations a second of a product."""
-        return product.operations / self._seconds(product, self.precision)
-
-    def _seconds(self, product: Product, precision: str) -> float:
-        if (product, precision) not in self._timers:
-            self._timers[product, precision] = timer(product, precision)
-        return self._timers[product, precision]()
+        return product.operations / seconds_of(product, self.precision)
 
 
-def timer(product: Product, precision: str) -> Callable[[], float]:
-    """Return a function that times a product of random numbers: the median of some calls, in seconds."""
+def seconds_of(product: Product, precision: str) -> float:
+    """Return the seconds that a product of random numbers takes: the median of some calls.
+
+    Its session ends with it, since the threads of another one would go on spinning beside the next product.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = usable_threads()
     session = ort.InferenceSession(graph(product, precision), options, providers=["CPUExecutionProvider"])
     x = np.random.default_rng(0).standard_normal((product.rows, product.inner), np.float32)
-    return lambda: median_of(CALLS, lambda: session.run(None, {"x": x}))
+    return median_of(CALLS, lambda: session.run(None, {"x": x}))
 
 
 def graph(product: Product, precision: str) -> bytes:
