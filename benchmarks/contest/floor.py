@@ -4,14 +4,16 @@ Nothing that computes the same products with the same library can take less, so 
 between machines. It is measured beside the contenders, in the same rounds.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from contest.contenders import BLOCK, FEW, PASS, ROWS, SHORT_PASS, median_of
 from diffutron_ort.runtime.cpu import usable_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LAYERS, HIDDEN, INNER, VOCAB = 22, 768, 1152, 256_000
 PART = 64_000
