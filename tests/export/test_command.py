@@ -135,7 +135,7 @@ def test_context_length_beyond_the_rotations(tmp_path: Path) -> None:
 
 
 def test_variants() -> None:
-    assert VARIANTS == ("fp32", "int8", "fp16", "plain")
+    assert VARIANTS == ("fp32", "int8", "int8-batch", "fp16", "plain")
     assert DEFAULTS == ("fp32",)
     assert (runnable(), runnable(but="fp16")) == ("fp32, int8 or fp16", "fp32 or int8")
     assert check_variants(["fp32", "fp32"]) == ("fp32",)
