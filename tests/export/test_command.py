@@ -30,7 +30,7 @@ def test_arguments() -> None:
     given = parse(
         *("a/b", "out", "--variant", "fp32", "int8", "--adapter", "lora", "--revision", "abc"),
         *("--context-length", "99", "--exclude", "head.*", "model.layers.0.mlp.Wo", "--accept"),
-        *("--output-vocabulary", "words.txt"),
+        *("--output-vocabulary", "words.txt", "--thorough"),
     )
     assert vars(given) == {
         "source": "a/b",
@@ -42,9 +42,11 @@ def test_arguments() -> None:
         "adapter": "lora",
         "revision": "abc",
         "context_length": 99,
+        "thorough": True,
     }
     bare = parse("a", "b")
     assert (bare.variant, bare.exclude, bare.accept, bare.output_vocabulary) == (None, None, False, None)
+    assert bare.thorough is False
     assert parse("a", "b", "--exclude").exclude == [[]]
 
 
@@ -94,7 +96,7 @@ def test_lists_do_not_eat_source_and_out(monkeypatch, arguments: str, variants: 
         ("--variant fp32", "SOURCE and OUT missing"),
         ("--variant fp32 a", "SOURCE and OUT missing"),
         ("a --variant fp32 int8", "OUT missing"),
-        ("a b --variant fp32 int2", "variant 'int2': there are fp32, int8, fp16, plain; .*did you mean int8"),
+        ("a b --variant fp32 int2", "variant 'int2': there are fp32, int8, int8-batch, fp16, plain; .*did you mean int8"),
         ("a b --variant fp32,int2", "variant 'int2'"),
         ("--variant int2 a b", "variant 'int2'"),
         ("a b --variant FP-16", "did you mean fp16"),
@@ -137,10 +139,11 @@ def test_context_length_beyond_the_rotations(tmp_path: Path) -> None:
 def test_variants() -> None:
     assert VARIANTS == ("fp32", "int8", "int8-batch", "fp16", "plain")
     assert DEFAULTS == ("fp32",)
-    assert (runnable(), runnable(but="fp16")) == ("fp32, int8 or fp16", "fp32 or int8")
+    assert (runnable(), runnable(but="fp16")) == ("fp32, int8, int8-batch or fp16", "fp32, int8 or int8-batch")
     assert check_variants(["fp32", "fp32"]) == ("fp32",)
     assert check_variants("int8") == ("int8",)
     assert check_variants(iter(["int8", "fp32"])) == ("fp32", "int8")  # in the table's order
+    assert check_variants("int8-batch") == ("int8", "int8-batch")  # whose weights it reads
     assert check_variants(["plain", "fp16", "fp32"]) == ("fp32", "fp16", "plain")
 
 
