@@ -46,13 +46,13 @@ def _operators(names: str) -> frozenset[bytes]:
 
 # The operators of all variants together: a variant's name comes from the manifest, and promises nothing.
 _PASS = _operators("""
-    Abs Add And ArgMax Attention Cast Clip Concat ConstantOfShape Cos CumSum Div DynamicQuantizeLinear Equal Exp Expand
-    Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less LessOrEqual Log
-    MatMul MatMulInteger Max Min Mul Not Pad QuantizeLinear Range Reciprocal ReduceMax ReduceSum Reshape RotaryEmbedding
-    ScatterElements Shape Sin Size Slice Softmax Squeeze Sub Sum TopK Transpose Unsqueeze Where
+    Abs Add And Attention Cast Clip Concat ConstantOfShape Cos CumSum Div DynamicQuantizeLinear Equal Exp Expand Gather
+    GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity If LayerNormalization Less LessOrEqual Log MatMul
+    MatMulInteger Max Min Mul Not QuantizeLinear Range Reciprocal ReduceMax ReduceSum Reshape RotaryEmbedding
+    ScatterElements Shape Sin Slice Softmax Squeeze Sub Sum TopK Transpose Unsqueeze Where
 """)
 _LOOP = _operators("""
-    BitwiseAnd BitwiseXor Compress Constant Loop NonZero Or ReduceMin Round Scan
+    BitwiseAnd BitwiseXor Compress Constant Loop NonZero Or Pad ReduceMin Round Scan Size
 """)
 _OPTIMUM = _operators("""
     Abs Add Cast Concat Constant ConstantOfShape Cos Div Equal Erf Expand Gather LayerNormalization LessOrEqual MatMul

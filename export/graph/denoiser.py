@@ -55,7 +55,7 @@ class Denoiser(nn.Module):
         rows = self.rows(op, sized(at_least_one_row(op, given["rows"]), PREDICTED), given, tokens)
         line = sized(op.Reshape(given["input_ids"], [-1]), COMPUTED)
         x, computed = self.embeddings(op, ids.table_rows(op, line)), []
-        has_past = op.Greater(op.Size(given["past_position_ids"]), 0)
+        has_past = op.Greater(op.Squeeze(op.Shape(given["past_position_ids"], start=1)), 0)
         for i, layer in enumerate(self.layers):
             past = Past(given[f"past_key.{i}"], given[f"past_value.{i}"], has_past)
             x, own = layer(op, x, tokens, past, rows if i == self.shape.layers - 1 else None)

@@ -188,7 +188,7 @@ def reduce_part(op: Op, logits: ir.Value, first: int, columns: Columns, asked: A
     maxima = op.ReduceMax(grouped(op, left, columns), [2], keepdims=0)
     best, group = op.TopK(maxima, [1], _outputs=2)  # [n, 1]; the lowest of equals
     inside = row_of(op, grouped(op, left, columns), group)  # [n, GROUP]
-    at = op.ArgMax(inside, axis=1)  # [n, 1]; the lowest of equals
+    _, at = op.TopK(inside, [1], _outputs=2)  # [n, 1]; the lowest of equals
     column = op.Add(op.Mul(group, GROUP), at)
 
     def others(op: Op, logits: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
@@ -254,7 +254,8 @@ def own_logits(op: Op, found: ir.Value, asked: Asked, options: Options) -> ir.Va
     raw = op.Slice(found, [0], asked.u, [1])
     changed = op.Where(op.Greater(raw, 0.0), op.Div(raw, options.penalty), op.Mul(raw, options.penalty))
     changed = op.Where(options.barred, SUPPRESSED, changed)
-    before = op.Slice(op.Pad(options.seen, [0, 1, 0, 0], -1), [0], asked.u, [1])
+    none = op.Expand(-1, op.Concat(op.Shape(options.seen, end=1), [1], axis=0))
+    before = op.Slice(op.Concat(none, options.seen, axis=1), [0], asked.u, [1])
     counts = op.Not(op.Equal(options.seen, before))
     if asked.has is not None:
         counts = op.And(counts, op.Slice(asked.has, [0], asked.u, [1]))

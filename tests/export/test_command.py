@@ -96,7 +96,10 @@ def test_lists_do_not_eat_source_and_out(monkeypatch, arguments: str, variants: 
         ("--variant fp32", "SOURCE and OUT missing"),
         ("--variant fp32 a", "SOURCE and OUT missing"),
         ("a --variant fp32 int8", "OUT missing"),
-        ("a b --variant fp32 int2", "variant 'int2': there are fp32, int8, int8-batch, fp16, plain; .*did you mean int8"),
+        (
+            "a b --variant fp32 int2",
+            "variant 'int2': there are fp32, int8, int8-batch, fp16, plain; .*mean int8",
+        ),
         ("a b --variant fp32,int2", "variant 'int2'"),
         ("--variant int2 a b", "variant 'int2'"),
         ("a b --variant FP-16", "did you mean fp16"),
