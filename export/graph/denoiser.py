@@ -17,7 +17,7 @@ from diffutron_ort_export.graph.masking import CERTAIN, masks, rows_of_mask, seq
 from diffutron_ort_export.graph.precision import TABLE_MATRIX, Precisions
 from diffutron_ort_export.graph.products import ZERO, Norm, Rounding, Stored
 from diffutron_ort_export.graph.reductions import Options, Predictions, reduce_logits
-from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, INT64, Op, declare_shapes, sized
+from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, INT64, Op, declare_shapes, filled, sized
 from diffutron_ort_export.graph.vocabulary import Columns, Ids
 from diffutron_ort_export.graph.weights_file import WeightsFile
 
@@ -91,7 +91,7 @@ class Denoiser(nn.Module):
         """Return what the last layer needs of the tokens that leave it."""
         batch, sequence = op.Shape(given["position_ids"], end=1), sequences(op, rows, given["position_ids"])
         places, queries = queries_of(op, sequence, batch)
-        queried = op.ScatterElements(op.Expand(0, op.Mul(batch, queries)), places, rows)
+        queried = op.ScatterElements(filled(op, 0, op.Mul(batch, queries)), places, rows)
         widths = (self.shape.hidden_size, self.shape.head_size // 2)
         return Rows(
             rows,
@@ -131,7 +131,7 @@ def rotation(op: Op, positions: ir.Value, theta: float, head_size: int) -> Rotat
 
 def at_least_one_row(op: Op, x: ir.Value) -> ir.Value:
     """Return int64 x [n, ...], or a row of zeros if n is 0: Attention needs a query."""
-    zeros = op.Expand(0, op.Concat([1], op.Shape(x, start=1), axis=0))
+    zeros = filled(op, 0, op.Concat([1], op.Shape(x, start=1), axis=0))
     return op.Slice(op.Concat(x, zeros, axis=0), [0], op.Max(op.Shape(x, end=1), [1]))
 
 
@@ -151,7 +151,7 @@ def row_options(op: Op, given: Inputs, rows: Rows) -> Options:
     """Return what the caller says about each row; most of it is said about the row's sequence."""
     sequence = sequences(op, rows.rows, given["position_ids"])
     seen, suppressed = given["seen_ids"], given["suppress_ids"]
-    none = op.Expand(-1, op.Concat(op.Shape(suppressed, end=1), [1], axis=0))
+    none = filled(op, -1, op.Concat(op.Shape(suppressed, end=1), [1], axis=0))
     same = op.Equal(op.Unsqueeze(seen, [2]), op.Unsqueeze(op.Concat(suppressed, none, axis=1), [1]))
     barred = op.ReduceMax(op.Cast(same, to=INT32), [2], keepdims=0)  # [batch, u]
     return Options(

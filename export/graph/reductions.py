@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from diffutron_ort_export.graph.head import Part
 from diffutron_ort_export.graph.products import Operand
-from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, INT64, Op, choose
+from diffutron_ort_export.graph.values import BOOL, FLOAT, INT32, INT64, Op, choose, filled
 from diffutron_ort_export.graph.vocabulary import GROUP, Columns, Ids
 
 SUPPRESSED, REMOVED = -1e30, -4e30
@@ -154,7 +154,7 @@ def named(op: Op, ids: Ids, options: Options) -> Asked:
     """Return the columns of the ids that the options name."""
     column, has = ids.columns_of(op, op.Concat(options.seen, options.suppressed, options.targets, axis=1))
     levels = [
-        op.Expand(value, op.Shape(given))
+        filled(op, value, op.Shape(given))
         for value, given in ((REMOVED, options.seen), (SUPPRESSED, options.suppressed))
     ]
     removed, u = op.Concat(*levels, axis=1), op.Shape(options.seen, start=1)
@@ -254,7 +254,7 @@ def own_logits(op: Op, found: ir.Value, asked: Asked, options: Options) -> ir.Va
     raw = op.Slice(found, [0], asked.u, [1])
     changed = op.Where(op.Greater(raw, 0.0), op.Div(raw, options.penalty), op.Mul(raw, options.penalty))
     changed = op.Where(options.barred, SUPPRESSED, changed)
-    none = op.Expand(-1, op.Concat(op.Shape(options.seen, end=1), [1], axis=0))
+    none = filled(op, -1, op.Concat(op.Shape(options.seen, end=1), [1], axis=0))
     before = op.Slice(op.Concat(none, options.seen, axis=1), [0], asked.u, [1])
     counts = op.Not(op.Equal(options.seen, before))
     if asked.has is not None:

@@ -2,6 +2,7 @@
 
 from typing import Any, TypeAlias
 
+import numpy as np
 import onnx_ir as ir
 
 Op: TypeAlias = Any
@@ -34,6 +35,15 @@ def choose(op: Op, condition: ir.Value, yes: Any, no: Any, name: str, dtype: ir.
     )
     result.type = ir.TensorType(dtype)
     return result
+
+
+def filled(op: Op, number: float, shape: ir.Value) -> ir.Value:
+    """Return a tensor of a shape, int64 [rank], that holds one number everywhere, float32 or int64 as the number is.
+
+    This is no Expand, because WebGPU has none to a shape without elements.
+    """
+    dtype = np.float32 if isinstance(number, float) else np.int64
+    return op.ConstantOfShape(shape, value=ir.tensor(np.array([number], dtype)))
 
 
 def sized(value: ir.Value, *axes: int | str) -> ir.Value:
