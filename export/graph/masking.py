@@ -35,10 +35,10 @@ def masks(op: Op, queries: ir.Value, keys: ir.Value, window: int, masked: float)
         masked: Added to a masked score.
     """
     across, down = op.Unsqueeze(keys, [1, 2]), op.Unsqueeze(queries, [1, 3])
-    valid = op.GreaterOrEqual(across, 0)
-    near = op.And(op.LessOrEqual(op.Abs(op.Sub(down, across)), window // 2), valid)
-    everywhere = op.Where(valid, 0.0, masked)  # expanded as numbers: WebGPU cannot expand booleans
-    return [op.Where(near, 0.0, masked), op.Expand(everywhere, op.Shape(near))]
+    valid, distance = op.GreaterOrEqual(across, 0), op.Abs(op.Sub(down, across))
+    near = op.And(op.LessOrEqual(distance, window // 2), valid)
+    everywhere = op.And(op.GreaterOrEqual(distance, 0), valid)  # of each query; no Expand, which WebGPU fails at
+    return [op.Where(seen, 0.0, masked) for seen in (near, everywhere)]
 
 
 def rows_of_mask(op: Op, mask: ir.Value, queried: ir.Value, batch: ir.Value) -> ir.Value:

@@ -46,7 +46,11 @@ class Rounding(NamedTuple):
     @classmethod
     def of(cls, op: Op, zero: ir.Value, count: ir.Value, axis: str) -> Self:
         """Return it for a number of tokens, int64 [1], along an axis with a name."""
-        return cls(zero, sized(op.Expand(zero, count), axis), op.Cast(op.Min(count, [1]), to=FLOAT))
+        return cls(
+            zero,
+            sized(op.ConstantOfShape(count, value=ir.tensor(np.array([ZERO]))), axis),
+            op.Cast(op.Min(count, [1]), to=FLOAT),
+        )
 
 
 class Scaled(NamedTuple):
