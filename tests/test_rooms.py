@@ -24,7 +24,9 @@ ROOMS = {
         model.py
         __init__.py
         checks
-        demo
+        bulk chat demo doctor
+        serve
+        integrations
         cli
         __main__.py
     """,
@@ -56,7 +58,7 @@ IMPORTERS = {
         "tokenizers": {"text/tokenizer.py"},
         "onnxruntime": {"runtime/opening.py", "runtime/kv_cache.py"},
         "huggingface_hub": {"bundle/hub.py"},
-        "rich": {"cli"},
+        "rich": {"chat", "cli"},
         "torch": set(),
         "transformers": set(),
         "onnx": set(),
@@ -64,6 +66,12 @@ IMPORTERS = {
         "onnxscript": set(),
         "safetensors": set(),
         "filelock": {"bundle/exporting.py"},
+        "starlette": {"serve", "integrations"},
+        "uvicorn": {"serve"},
+        "msgspec": {"serve"},
+        "prometheus_client": {"serve"},
+        "prompt_toolkit": {"chat"},
+        "ray": {"integrations"},
         "diffutron_ort_export": {"cli", "bundle/exporting.py"},
     },
     "diffutron_ort_export": {

@@ -1,0 +1,1 @@
+"""Others' interfaces over ours."""
