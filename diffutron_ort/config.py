@@ -154,7 +154,7 @@ class GenerationConfig:
             OptionError: A value is out of bounds or of the wrong type, or two contradict each other.
         """
         for spec in fields(self):
-            object.__setattr__(self, spec.name, _CHECKS[spec.type](spec, getattr(self, spec.name)))
+            object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
         if self.commit != "schedule" and self.remasking == "random":
             raise OptionError(
                 f"commit={self.commit!r}: commits the most certain predictions, and remasking='random' commits others; "
@@ -306,6 +306,21 @@ _CHECKS: Mapping[Any, Callable[[Field[Any], Any], object]] = MappingProxyType(
     }
 )
 """The check for each type of field: it returns the value normalised, or raises `OptionError`."""
+
+
+def checked(spec: Field[Any], value: Any, kind: Any = None) -> object:
+    """Return the value of a field made by `option`, normalised.
+
+    Args:
+        spec: The field.
+        value: What it is to be.
+        kind: The type to check for, where it is not the field's own.
+
+    Raises:
+        OptionError: It is out of bounds or of the wrong type.
+    """
+    return _CHECKS[kind or spec.type](spec, value)
+
 
 PRESET_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
