@@ -25,7 +25,10 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "export": "convert a checkpoint to a bundle (needs the extra [export])",
     }
 )
-"""The purpose of each command; the module of its name has its `add_arguments(parser)` and its `run(arguments)`."""
+"""The purpose of each command.
+
+The module of its name has its `add_arguments(parser)` and its `run(arguments)`, which may return an exit code.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +65,7 @@ def _run(arguments: Sequence[str]) -> int:
         purpose = COMMANDS[arguments[0]]
         parser = Parser(prog=command, description=f"{purpose[0].upper()}{purpose[1:]}.")
         module.add_arguments(parser)
-        module.run(parser.parse_args(arguments[1:]))
+        code: int | None = module.run(parser.parse_args(arguments[1:]))
     except OptionError as error:
         say(f"{error}; see {command} --help")
         return WRONG_USAGE
@@ -73,7 +76,7 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         say(_message(error))
         return FAILED
-    return DONE
+    return DONE if code is None else code
 
 
 def _show_commands(arguments: Sequence[str]) -> NoReturn:
