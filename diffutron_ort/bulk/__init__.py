@@ -1,1 +1,1 @@
-"""Many prompts at once: a file in, a file out."""
+"""Answer many records: files of a million lines, by length in batches, in several processes, resumable."""
