@@ -17,10 +17,14 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what compares with torch or transformers where they are missing; CI's stage `torch` has both."""
+    """Skip what needs torch, Ray or Triton's client where they are missing; CI has a stage for each."""
     if item.get_closest_marker("torch"):
         pytest.importorskip("torch")
         pytest.importorskip("transformers")
+    if item.get_closest_marker("ray"):
+        pytest.importorskip("ray.serve")
+    if item.get_closest_marker("triton"):
+        pytest.importorskip("tritonclient.grpc")
 
 
 @pytest.fixture(autouse=True, scope="session")

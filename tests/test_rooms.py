@@ -31,7 +31,7 @@ ROOMS = {
         __main__.py
     """,
     "diffutron_ort_export": """
-        passages.py progress.py recipes.py
+        passages.py progress.py recipes.py triton.py
         request.py
         staging.py
         checkpoint

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "info": "show where a model comes from, and its variants",
         "list": "list the checkpoints that were exported into this program's cache",
         "rm": "remove them, or all that is in the cache",
+        "triton": "write a model's folder for Triton Inference Server",
         "export": "convert a checkpoint to a bundle (needs the extra [export])",
     }
 )

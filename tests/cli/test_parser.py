@@ -6,11 +6,9 @@ import sys
 import pytest
 
 from diffutron_ort import __version__
-from diffutron_ort.cli.main import main
+from diffutron_ort.cli.main import COMMANDS, main
 from diffutron_ort.cli.terminal import MOST_MESSAGE
 from tests.command import QUESTION, run
-
-COMMANDS = ["generate", "fill", "bench", "verify", "demo", "info", "list", "rm", "export"]
 
 
 def refused(line, capsys):
