@@ -278,6 +278,33 @@ class Diffutron:
         config = self.config(preset, **options)
         return self._sequence(self._prompts.canvas(prompt, template, config, index), config, template)
 
+    def raw_sequence(
+        self,
+        prompt: str | abc.Sequence[int],
+        suffix: str | abc.Sequence[int] = "",
+        *,
+        preset: str | None = None,
+        index: int = 0,
+        **options: Any,
+    ) -> Sequence:
+        """Return the sequence that continues raw text, or writes what stands between it and a suffix.
+
+        Args:
+            prompt: Text, which is not put into the chat template, or token ids [n].
+            suffix: Text or token ids that the new text comes before. It is given to the model whole, and no token of it
+                is part of the answer.
+            preset: As for `generate`.
+            index: Of the prompt in a list: it is added to `seed`.
+            **options: As for `generate`.
+
+        Raises:
+            InputError: As for `generate`; or a token id is outside the vocabulary.
+            OptionError: As for `generate`.
+        """
+        config = self.config(preset, **options)
+        canvas = self._prompts.raw(prompt, suffix, config, index, "the prompt")
+        return self._sequence(canvas, config, template=False)
+
     @overload
     def fill(self, text: str, **options: Any) -> str: ...
     @overload
@@ -344,11 +371,13 @@ class Diffutron:
         return tallies
 
     def _sequence(self, canvas: Canvas, config: GenerationConfig, template: bool) -> Sequence:
-        return Sequence(canvas, config, self.bundle.special, self._stop_rule(config, template))
+        """Return the sequence that fills the new tokens of a canvas; what follows them is given."""
+        blocks = -(-config.max_new_tokens // config.block_length)
+        return Sequence(canvas, config, self.bundle.special, self._stop_rule(config, template), blocks=blocks)
 
     def _stop_rule(self, config: GenerationConfig, template: bool) -> StopRule:
-        bundle = self.bundle
-        return StopRule(self.tokenizer, bundle.special, bundle.stop_sequences, config.stop, strip=template)
+        special, own, length = self.bundle.special, self.bundle.stop_sequences, config.max_new_tokens
+        return StopRule(self.tokenizer, special, own, config.stop, strip=template, length=length)
 
     def _infilling(self, draft: Draft, options: Mapping[str, Any]) -> Sequence:
         """Return the sequence that fills a draft."""

@@ -5,16 +5,19 @@ import sys
 import warnings
 from collections import abc
 from collections.abc import Mapping
-from typing import TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
+
+import numpy as np
 
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import ContextError, DiffutronWarning, InputError
-from diffutron_ort.sampler.canvas import Canvas, for_generation
+from diffutron_ort.sampler.canvas import Canvas, between
 from diffutron_ort.text.chat_template import composed, is_blank, least_characters, render_chat
 from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.tokenizer import MASK, Tokenizer, check_text
+from diffutron_ort.types import Ids
 
 Messages: TypeAlias = abc.Sequence[Mapping[str, str]]
 Prompt: TypeAlias = str | Messages
@@ -46,7 +49,7 @@ class Prompts:
             InputError: It is not a string or messages, is blank (with the template), or is too long for the context.
         """
         if not template:
-            return self._raw_canvas(prompt, config, index, name)
+            return self.raw(prompt, "", config, index, name)
         if is_chat(prompt):
             return self.chat(prompt, config, index)
         text = _text(prompt, name)
@@ -66,6 +69,15 @@ class Prompts:
         self._check_room(len(prompt), config.max_new_tokens)
         return self._prompt_canvas(prompt, config, index)
 
+    def raw(self, prompt: object, suffix: object, config: GenerationConfig, index: int, name: str) -> Canvas:
+        """Return the canvas of raw text, or of token ids, with the new tokens before a suffix.
+
+        Raises:
+            InputError: One of them is neither text nor token ids, or they are too long for the model's context.
+        """
+        before, after = self._ids(prompt, config, name), self._ids(suffix, config, "the suffix")
+        return self._canvas(before, after, config, index)
+
     def draft(self, text: str, name: str) -> Draft:
         """Take a text with masks apart.
 
@@ -81,16 +93,33 @@ class Prompts:
             _warn(f"{name} has no {MASK}, so there is nothing to fill in{_like_a_mask(text)}")
         return draft
 
-    def _raw_canvas(self, prompt: Prompt, config: GenerationConfig, index: int, name: str) -> Canvas:
-        text = _text(prompt, name)
+    def _prompt_canvas(self, prompt: str, config: GenerationConfig, index: int = 0) -> Canvas:
+        return self._canvas(self._tokenizer.encode(prompt), [], config, index)
+
+    def _canvas(
+        self, before: abc.Sequence[int], after: abc.Sequence[int], config: GenerationConfig, index: int
+    ) -> Canvas:
+        """Return the canvas of tokens with the new ones between them, if they fit."""
+        new, seed = config.max_new_tokens, (config.seed + index) % 2**64
+        self._check_length(len(before) + len(after), new)
+        return between(before, new, after, self._bundle.special.mask, seed)
+
+    def _ids(self, text: object, config: GenerationConfig, name: str) -> abc.Sequence[int]:
+        """Return the ids of raw text, or those that were given in its place."""
+        if _is_ids(text):
+            return self._checked_ids(text, config, name)
+        text = _text(text, name)
         self._check_room(len(text), config.max_new_tokens)
         _warn_of_form(text, name)
-        return self._prompt_canvas(text, config, index)
+        return self._tokenizer.encode(text)
 
-    def _prompt_canvas(self, prompt: str, config: GenerationConfig, index: int = 0) -> Canvas:
-        ids = self._tokenizer.encode(prompt)
+    def _checked_ids(self, ids: abc.Sequence[Any] | Ids, config: GenerationConfig, name: str) -> list[int]:
         self._check_length(len(ids), config.max_new_tokens)
-        return for_generation(ids, config.max_new_tokens, self._bundle.special.mask, (config.seed + index) % 2**64)
+        size = self._bundle.vocab_size
+        for token in ids:
+            if not isinstance(token, int | np.integer) or isinstance(token, bool) or not 0 <= token < size:
+                raise InputError(f"{name} holds {brief(token)}: token ids are integers from 0 to {size - 1}")
+        return [int(token) for token in ids]
 
     def _check_room(self, characters: int, new: int = 0, masks: int = 0) -> None:
         """Raise ContextError for a text that cannot fit, by its length alone, before any work on it.
@@ -115,6 +144,13 @@ class Prompts:
 def is_chat(prompt: object) -> TypeGuard[Messages]:
     """Return whether a prompt is messages."""
     return isinstance(prompt, abc.Sequence) and bool(prompt) and all(isinstance(item, Mapping) for item in prompt)
+
+
+def _is_ids(given: object) -> TypeGuard[abc.Sequence[Any] | Ids]:
+    """Return whether `given` stands for token ids: a list or an array of anything but messages."""
+    if isinstance(given, np.ndarray):
+        return given.ndim == 1
+    return isinstance(given, abc.Sequence) and not isinstance(given, str | bytes | bytearray) and not is_chat(given)
 
 
 def _text(prompt: object, name: str) -> str:

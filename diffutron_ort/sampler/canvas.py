@@ -86,6 +86,11 @@ def for_generation(prompt_ids: Sequence[int], max_new_tokens: int, mask: int, se
     return Canvas(ids, start=len(prompt_ids), seed=seed)
 
 
+def between(before: Sequence[int], new: int, after: Sequence[int], mask: int, seed: int = 0) -> Canvas:
+    """Return the canvas of a text that has `new` masks between the tokens `before` and `after`."""
+    return Canvas(np.array([*before, *[mask] * new, *after], np.int64), start=len(before), seed=seed)
+
+
 def for_infilling(ids: Sequence[int], seed: int = 0) -> Canvas:
     """Return the canvas of a text that holds masks."""
     return Canvas(np.array(ids, np.int64), start=0, seed=seed, infill=True)

@@ -17,6 +17,22 @@ SEEN = 16
 """Numbers of seen ids are padded to a multiple of it, so that sums over them are rounded alike in any company."""
 
 
+class Best(NamedTuple):
+    """The best tokens of n positions, best first, the lower id first among equals.
+
+    Attributes:
+        ids: int64 [n, k].
+        logprobs: float64 [n, k], the logarithms of their probabilities after penalty and guidance, at temperature 1.
+    """
+
+    ids: Ids
+    logprobs: NDArray[np.float64]
+
+    def at(self, rows: NDArray[np.intp]) -> "Best":
+        """Return those of some of the positions, in the order of `rows` [m]."""
+        return Best(self.ids[rows], self.logprobs[rows])
+
+
 class Candidates(NamedTuple):
     """What a step could commit to one canvas.
 
@@ -27,6 +43,7 @@ class Candidates(NamedTuple):
         entropies: float [n], of the distribution of each, in nats; without meaning unless its plan wants them.
         expected_misses: The number of draws expected to fall beyond the best tokens that a pass returns.
         kv: The keys and values that the pass returned, if its plan asked for them.
+        best: The best tokens of each, and their probabilities.
     """
 
     positions: Ids
@@ -35,6 +52,7 @@ class Candidates(NamedTuple):
     entropies: Floats
     expected_misses: float
     kv: KVPair | None
+    best: Best
 
 
 def predict(forward: Forward, plans: Sequence[PassPlan]) -> list[Candidates]:
@@ -114,7 +132,8 @@ def _candidates(shared: _Pass, i: int, unconditional: Floats | None, kv: KVPair 
         tokens, chosen = _drawn(shared, i, predictions, logits)
         misses = float(sampling.missing_mass(predictions, tempering(config.temperature)).sum())
     odds = sampling.odds_against(chosen, best, predictions.rest)
-    return Candidates(plan.positions, tokens, odds, predictions.entropy, misses, kv)
+    best_tokens = Best(predictions.top_ids, sampling.logprobs(predictions))
+    return Candidates(plan.positions, tokens, odds, predictions.entropy, misses, kv, best_tokens)
 
 
 def _drawn(shared: _Pass, i: int, predictions: Predictions, logits: Floats | None) -> tuple[Ids, Floats]:

@@ -110,6 +110,13 @@ def _cumulative(top_logits: Floats, temperature: float) -> NDArray[np.float64]:
     return np.cumsum(np.exp((best_first - best_first[:, :1]) / temperature), axis=1)
 
 
+def logprobs(predictions: Predictions) -> NDArray[np.float64]:
+    """Return the logarithms [n, k] of the probabilities of each row's candidates, at temperature 1."""
+    others = predictions.top_logits.astype(np.float64) - predictions.top_logits[:, :1]
+    normalised: NDArray[np.float64] = others - np.log1p(predictions.rest.astype(np.float64))[:, None]
+    return normalised
+
+
 def odds_against(chosen: Floats, best: Floats, rest: Floats) -> NDArray[np.float64]:
     """Return the odds [n] against the chosen tokens, from their logits, the best ones and `Predictions.rest`.
 

@@ -12,7 +12,7 @@ from diffutron_ort.config import GenerationConfig
 from diffutron_ort.sampler import commit, sampling
 from diffutron_ort.sampler.cache import CachePolicy, KVPair, PassPlan
 from diffutron_ort.sampler.canvas import Canvas
-from diffutron_ort.sampler.predict import Candidates
+from diffutron_ort.sampler.predict import Best, Candidates
 from diffutron_ort.sampler.schedule import commit_counts, drawn_counts
 from diffutron_ort.types import Floats, Ids, SpecialIds
 
@@ -59,6 +59,7 @@ class Step:
             guidance there are two such passes.)
         num_predicted: How many of those it predicted.
         is_last: Whether the sequence has come to its end.
+        best: For each committed position, the tokens that the model found best when it was committed.
     """
 
     index: int
@@ -71,6 +72,7 @@ class Step:
     num_computed: int
     num_predicted: int
     is_last: bool
+    best: Best = field(repr=False)
     _reader: Reader | None = field(default=None, repr=False)
 
     @property
@@ -233,6 +235,7 @@ class Sequence:
             num_computed=len(plan.computed),
             num_predicted=len(candidates.positions),
             is_last=cursor.finished,
+            best=candidates.best.at(order),
             _reader=self._reader,
         )
         expects_miss = candidates.expected_misses > LIKELY_MISS

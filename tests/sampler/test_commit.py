@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.sampler.commit import chosen, entropy_count, factor_count
-from diffutron_ort.sampler.predict import Candidates
+from diffutron_ort.sampler.predict import Best, Candidates
 from diffutron_ort.sampler.random import Stream, uniform
 
 
@@ -70,7 +70,8 @@ def test_a_larger_threshold_never_commits_less(rows, a, b):
 
 def candidates(odds, entropies):
     n = len(odds)
-    return Candidates(np.arange(10, 10 + n), np.arange(n), np.array(odds), np.array(entropies), 0.0, None)
+    best = Best(np.arange(n)[:, None], -np.log1p(np.array(odds))[:, None])
+    return Candidates(np.arange(10, 10 + n), np.arange(n), np.array(odds), np.array(entropies), 0.0, None, best)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""Answer one request: from its body to the last byte of its answer."""
+
+import asyncio
+import logging
+import time
+import uuid
+from typing import Generic
+
+import msgspec
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.types import Receive, Scope, Send
+
+from diffutron_ort.errors import ContextError, DiffutronError, InputError, OptionError
+from diffutron_ort.model import Diffutron
+from diffutron_ort.serve.choices import Choices
+from diffutron_ort.serve.errors import ApiError
+from diffutron_ort.serve.jobs import Job
+from diffutron_ort.serve.kinds import Head, Kind
+from diffutron_ort.serve.reply import Reply, unless_gone
+from diffutron_ort.serve.requests import Asked, Request, header, parse
+from diffutron_ort.serve.responses import Usage
+from diffutron_ort.serve.service import Service
+from diffutron_ort.serve.settings import Settings
+from diffutron_ort.serve.streaming import Canvases, Form, Pieces
+
+log = logging.getLogger("diffutron_ort.serve")
+
+
+class Answering(Generic[Request]):
+    """Answers the requests of one kind; an ASGI application."""
+
+    def __init__(self, kind: Kind[Request], service: Service, settings: Settings) -> None:
+        self._kind, self._service, self._settings = kind, service, settings
+        self._metrics = service.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, and count how it ended."""
+        reply, end = Reply(scope, receive, send), "gone"
+        with self._metrics.request_seconds.time():
+            try:
+                await self._answer(reply)
+                end = "ok"
+            except ClientDisconnect:
+                pass
+            except Exception as error:
+                failure = told(error, self._kind.param)
+                end = "late" if isinstance(error, TimeoutError) else "refused" if failure.status < 500 else "failed"
+                await reply.fail(failure)
+            finally:
+                self._metrics.requests.labels(end).inc()
+                reply.note(end=end)
+
+    async def _answer(self, reply: Reply) -> None:
+        with self._service.request() as model:
+            async with asyncio.timeout(self._settings.deadline):
+                body = await HttpRequest(reply.scope, reply.receive).body()
+                asked = parse(body, self._kind.request, self._settings.max_steps)
+                job = await self._begin(asked, model, reply)
+                try:
+                    await unless_gone(reply.receive, self._write(asked, model, job, reply))
+                finally:
+                    job.cancel()
+
+    async def _begin(self, asked: Asked[Request], model: Diffutron, reply: Reply) -> Job:
+        """Put the sequences of a request into the queue."""
+        request, settings = asked.request, self._settings
+        self._service.identity.check(request.model)
+        if (count := self._kind.count(request)) > settings.max_sequences:
+            message = f"{count} sequences, prompts times n: at most {settings.max_sequences}"
+            raise ApiError(400, message, code="invalid_value", param="n")
+        sequences = await asyncio.to_thread(self._kind.sequences, model, asked, settings.allow_tags)
+        job = Job(sequences, streamed=request.stream or self._kind.logprobs(request) is not None)
+        self._service.submit(job)
+        reply.headers = header(asked.ignored)
+        if settings.log_text:
+            reply.note(prompt=msgspec.to_builtins(getattr(request, self._kind.param)))
+        return job
+
+    async def _write(self, asked: Asked[Request], model: Diffutron, job: Job, reply: Reply) -> None:
+        """Write the answer once it is whole, or as it comes."""
+        request, kind, identity = asked.request, self._kind, self._service.identity
+        choices = Choices(job, model, kind.logprobs(request))
+        head = Head(kind.prefix + uuid.uuid4().hex, int(time.time()), identity.name, identity.fingerprint)
+        if request.stream:
+            form: Form = Pieces(kind, head, len(job.sequences))
+            if request.diffusing:
+                form = Canvases(kind, head, model, job.sequences)
+            await self._stream(request, job, choices, form, head, reply)
+        else:
+            async for index, step in job.steps():
+                choices.add(index, step)
+            await reply.whole(kind.whole(head, choices.in_order(), choices.usage(request.n)))
+        self._note(job, choices, choices.usage(request.n), reply)
+
+    async def _stream(self, request: Request, job: Job, choices: Choices, form: Form, head: Head, reply: Reply) -> None:
+        """Write the chunks of a stream."""
+        options = request.stream_options
+        tells_usage = options is not None and options.include_usage
+        await reply.begin()
+        for chunk in form.before():
+            await reply.event(chunk)
+        waits_for_text = True
+        async for index, step in job.steps():
+            if waits_for_text and step.settled:
+                waits_for_text = False
+                self._metrics.first_text_seconds.observe(time.monotonic() - job.queued)
+            for chunk in form.after(index, step, choices.add(index, step)):
+                await reply.event(chunk)
+        if tells_usage:
+            await reply.event(self._kind.closing(head, choices.usage(request.n)))
+        await reply.end()
+
+    def _note(self, job: Job, choices: Choices, usage: Usage, reply: Reply) -> None:
+        """Count what was done, and leave it for the access log."""
+        self._metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
+        self._metrics.tokens.labels("completion").inc(usage.completion_tokens)
+        reply.note(
+            model=self._service.identity.name,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            queue_ms=round(((job.begun or job.queued) - job.queued) * 1000, 2),
+        )
+        if self._settings.log_text:
+            reply.note(answers=[one.completion.text for one in choices.in_order()])
+
+
+def told(error: Exception, param: str) -> ApiError:
+    """Return what a client is told of an error; only what its own request has caused is told in full."""
+    match error:
+        case ApiError():
+            return error
+        case TimeoutError():
+            message = "the answer was not ready by the server's deadline: ask for fewer steps or tokens"
+            return ApiError(503, message, code="deadline_exceeded", headers={"x-should-retry": "false"})
+        case ContextError():
+            return ApiError(400, str(error), code="context_length_exceeded", param=param)
+        case OptionError():
+            return ApiError(400, str(error), code="invalid_value")
+        case InputError():
+            return ApiError(400, str(error), code="invalid_value", param=param)
+    log.error("a request failed", exc_info=error)
+    message = "the model failed on this request" if isinstance(error, DiffutronError) else "an internal error"
+    return ApiError(500, message, code="model_failure" if isinstance(error, DiffutronError) else "internal_error")

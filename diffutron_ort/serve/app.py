@@ -1,0 +1,75 @@
+"""The routes of the server."""
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from diffutron_ort.serve import page
+from diffutron_ort.serve.answering import Answering
+from diffutron_ort.serve.chat import Chat
+from diffutron_ort.serve.completions import Completions
+from diffutron_ort.serve.errors import ApiError
+from diffutron_ort.serve.metrics import CONTENT_TYPE
+from diffutron_ort.serve.openapi import document
+from diffutron_ort.serve.responses import ModelList, State
+from diffutron_ort.serve.service import Service
+from diffutron_ort.serve.settings import Settings
+
+
+def make_app(service: Service, settings: Settings) -> Starlette:
+    """Return the application: its routes alone, without what guards it."""
+    views = Views(service)
+    described = msgspec.json.encode(document(settings))
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", Answering(Chat(), service, settings), methods=["POST"]),
+            Route("/v1/completions", Answering(Completions(), service, settings), methods=["POST"]),
+            Route("/v1/models", views.models),
+            Route("/v1/models/{name:path}", views.model),
+            Route("/health", views.health),
+            Route("/ready", views.ready),
+            Route("/metrics", views.metrics),
+            Route("/openapi.json", lambda _: Response(described, media_type="application/json")),
+            *page.routes(),
+        ],
+        exception_handlers={ApiError: _told},
+    )
+
+
+class Views:
+    """What can be asked of a server besides answers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def models(self, _: Request) -> Response:
+        """Return the models: one."""
+        return _json(ModelList([self._service.identity.described()]))
+
+    def model(self, request: Request) -> Response:
+        """Return the model of a name."""
+        self._service.identity.check(request.path_params["name"])
+        return _json(self._service.identity.described())
+
+    def health(self, _: Request) -> Response:
+        """Say that the process lives."""
+        return _json(State(self._service.state))
+
+    def ready(self, _: Request) -> Response:
+        """Say whether requests are taken."""
+        return _json(State(self._service.state), 200 if self._service.state == "ready" else 503)
+
+    def metrics(self, _: Request) -> Response:
+        """Return the figures for Prometheus."""
+        return Response(self._service.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+
+def _json(content: msgspec.Struct, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()

@@ -1,0 +1,51 @@
+"""The choices of one request, from the steps of their sequences."""
+
+from collections.abc import Sequence
+
+from diffutron_ort.model import Diffutron
+from diffutron_ort.sampler.sequence import Step
+from diffutron_ort.serve.jobs import Job
+from diffutron_ort.serve.kinds import Ended
+from diffutron_ort.serve.logprobs import Record
+from diffutron_ort.serve.responses import Usage
+
+
+class Choices:
+    """Collects the choices of one request as they end.
+
+    Attributes:
+        ended: By their order of ending.
+    """
+
+    def __init__(self, job: Job, model: Diffutron, most: int | None) -> None:
+        """Set up the collection.
+
+        Args:
+            job: Whose sequences they are.
+            model: That answers.
+            most: How many of the best tokens are wanted for each token; None without log-probabilities.
+        """
+        self._job, self._tokenizer, self._most = job, model.tokenizer, most or 0
+        self._records = None if most is None else [Record() for _ in job.sequences]
+        self.ended: list[Ended] = []
+
+    def add(self, index: int, step: Step) -> Ended | None:
+        """Add a step, and return the choice if it was its last."""
+        record = self._records[index] if self._records else None
+        if record is not None:
+            record.add(step)
+        if not step.is_last:
+            return None
+        self.ended.append(Ended(index, self._job.completion(index), step, record, self._most, self._tokenizer))
+        return self.ended[-1]
+
+    def in_order(self) -> Sequence[Ended]:
+        """Return those that have ended, by their numbers."""
+        return sorted(self.ended, key=lambda one: one.index)
+
+    def usage(self, n: int) -> Usage:
+        """Return the tokens of the request, which has `n` choices for each of its prompts."""
+        sequences = self._job.sequences[::n]
+        prompt = sum(one.initial.length - one.config.max_new_tokens for one in sequences)
+        completion = sum(one.completion.completion_tokens for one in self.ended)
+        return Usage(prompt, completion, prompt + completion)

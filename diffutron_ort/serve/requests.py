@@ -1,0 +1,231 @@
+"""What a request may hold: its fields, their bounds, and which values of OpenAI's can be taken."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from diffutron_ort.brief import brief
+from diffutron_ort.config import OPTION_NAMES, PRESETS, GenerationConfig
+from diffutron_ort.errors import InputError, OptionError
+from diffutron_ort.files import Artifact, parse_object
+from diffutron_ort.serve.errors import ApiError
+
+MOST_MESSAGES = 1024
+MOST_PARTS = 64  # of a message's content
+MOST_CHOICES = 64  # prompts, and choices of a prompt
+MOST_STOPS, MOST_STOP = 16, 1000  # stop strings, and characters of one
+MOST_IDS = 4096  # in an option that lists token ids
+MOST_BEST = 20  # of `top_logprobs`
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a field that is told in a header
+MOST_NAMES = 20
+
+Name = Annotated[str, Meta(max_length=200)]
+Role = Annotated[str, Meta(max_length=20, description="system (or developer), user or assistant.")]
+Choices = Annotated[int, Meta(ge=1, le=MOST_CHOICES)]
+Best = Annotated[int, Meta(ge=0, le=MOST_BEST)]
+Tokens = Annotated[int, Meta(ge=1)]
+TokenId = Annotated[int, Meta(ge=0)]
+
+
+class Part(Struct):
+    """A part of a message's content; text is the only type that the model understands."""
+
+    type: Annotated[str, Meta(max_length=50)]
+    text: str = ""
+
+
+Parts = Annotated[list[Part], Meta(max_length=MOST_PARTS)]
+
+
+class Message(Struct):
+    """A message; its name, if it has one, is ignored."""
+
+    role: Role
+    content: str | Parts
+
+
+class StreamOptions(Struct):
+    """How a stream ends."""
+
+    include_usage: Annotated[bool, Meta(description="Whether a last chunk tells the usage.")] = False
+
+
+class Common(Struct, kw_only=True):
+    """The fields of both kinds of request. Every option of a generation is a field, too."""
+
+    model: Annotated[Name | None, Meta(description="The name in /v1/models.")] = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    diffusing: Annotated[
+        bool, Meta(description="In a stream: each chunk holds the whole text so far, in place of the one before.")
+    ] = False
+    n: Annotated[Choices, Meta(description="Choices for each prompt; choice i has the seed + i.")] = 1
+    max_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
+    preset: Annotated[str | None, Meta(description=f"One of {', '.join(PRESETS)}.")] = None
+    user: Annotated[Annotated[str, Meta(max_length=1000)] | None, Meta(description="Of no effect.")] = None
+
+
+class ChatRequest(Common, kw_only=True):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=MOST_MESSAGES)]
+    max_completion_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
+    logprobs: bool = False
+    top_logprobs: Best | None = None
+
+
+Prompts = Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
+
+
+class CompletionRequest(Common, kw_only=True):
+    """The body of POST /v1/completions."""
+
+    prompt: Annotated[
+        str | Prompts,
+        Meta(description="Raw text, which is continued; or token ids; or a list of texts and of lists of token ids."),
+    ]
+    suffix: Annotated[str | None, Meta(description="Text that the completion comes before.")] = None
+    logprobs: Best | None = None
+
+
+Request = TypeVar("Request", bound=Common)
+
+
+class Asked(NamedTuple, Generic[Request]):
+    """A request, checked.
+
+    Attributes:
+        request: Its fields.
+        options: The options of the generation that it sets.
+        ignored: The names of fields that have no meaning here.
+    """
+
+    request: Request
+    options: Mapping[str, Any]
+    ignored: Sequence[str]
+
+
+NEUTRAL: Mapping[str, Sequence[Any]] = MappingProxyType(
+    {
+        "top_p": (1,),
+        "top_k": (0, -1),
+        "min_p": (0,),
+        "frequency_penalty": (0,),
+        "presence_penalty": (0,),
+        "logit_bias": ({},),
+        "best_of": (1,),
+        "echo": (False,),
+        "tools": ([],),
+        "tool_choice": ("none", "auto"),
+        "functions": ([],),
+        "function_call": ("none", "auto"),
+        "response_format": ({"type": "text"},),
+        "modalities": (["text"],),
+        "audio": (),
+        "web_search_options": (),
+    }
+)
+"""The fields of OpenAI's that would change an answer, and the values of each that leave it as it is."""
+
+ALIASES = ("max_tokens", "max_completion_tokens")
+BODY = Artifact(InputError, InputError, "send one JSON object")
+
+
+def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
+    """Return the request in a body.
+
+    Args:
+        body: JSON in UTF-8, without a key twice, a number that is not finite or a lone surrogate.
+        kind: What is asked for.
+        most_steps: That a generation may take.
+
+    Raises:
+        ApiError: A field is missing, unknown in a way that matters, or out of bounds.
+    """
+    given = {name: value for name, value in _parsed(body).items() if value is not None}
+    _refuse(given)
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    try:
+        request = msgspec.convert({name: given[name] for name in known & given.keys()}, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise ApiError(400, _reason(error), code="invalid_value", param=_place(error)) from error
+    options = _options(given, request, most_steps)
+    ignored = sorted(given.keys() - known - OPTION_NAMES - NEUTRAL.keys())
+    return Asked(request, options, ignored)
+
+
+def header(ignored: Sequence[str]) -> dict[str, str]:
+    """Return the header that tells which fields were ignored; names that no header can hold are left out."""
+    names = [name for name in ignored if NAME.fullmatch(name)][:MOST_NAMES]
+    return {"x-ignored": ", ".join(names)} if names else {}
+
+
+def _parsed(body: bytes) -> Mapping[str, Any]:
+    try:
+        return parse_object(body, "the body", BODY).values
+    except InputError as error:
+        raise ApiError(400, str(error), code="invalid_json") from error
+
+
+def _refuse(given: Mapping[str, Any]) -> None:
+    """Refuse a field that asks for what this model cannot do."""
+    for name, values in NEUTRAL.items():
+        if name in given and given[name] not in values:
+            allowed = f"only {' or '.join(map(repr, values))} is" if values else "it is not"
+            message = f"{name}={brief(given[name])}: {allowed} supported by this model"
+            raise ApiError(400, message, code="unsupported_value", param=name)
+
+
+def _options(given: Mapping[str, Any], request: Common, most_steps: int) -> dict[str, Any]:
+    """Return the options of a request, each checked by itself."""
+    options = {name: given[name] for name in OPTION_NAMES & given.keys()}
+    lengths = {name: value for name in ALIASES if (value := getattr(request, name, None)) is not None}
+    if "max_new_tokens" in options:
+        lengths["max_new_tokens"] = options["max_new_tokens"]
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name}={brief(value)}" for name, value in lengths.items())
+        raise ApiError(400, f"{said}: these are names of one option; give one of them", param=next(iter(lengths)))
+    if lengths:
+        options["max_new_tokens"] = next(iter(lengths.values()))
+    _bound(options, most_steps)
+    for name, value in options.items():
+        try:
+            GenerationConfig(**{name: value})
+        except OptionError as error:
+            raise ApiError(400, str(error), code="invalid_value", param=name) from error
+    return options
+
+
+def _bound(options: Mapping[str, Any], most_steps: int) -> None:
+    """Refuse options that would take more work than a server does for one request."""
+    steps, stop = options.get("steps"), options.get("stop")
+    if isinstance(steps, int) and steps > most_steps:
+        raise ApiError(400, f"steps={steps}: at most {most_steps}", code="invalid_value", param="steps")
+    strings = [string for string in stop if isinstance(string, str)] if isinstance(stop, list) else []
+    if len(strings) > MOST_STOPS or any(len(string) > MOST_STOP for string in strings):
+        message = f"stop: at most {MOST_STOPS} strings of at most {MOST_STOP} characters"
+        raise ApiError(400, message, code="invalid_value", param="stop")
+    for name in LISTS:
+        if isinstance(ids := options.get(name), list) and len(ids) > MOST_IDS:
+            raise ApiError(400, f"{name} holds {len(ids)} ids: at most {MOST_IDS}", code="invalid_value", param=name)
+
+
+LISTS = tuple(spec.name for spec in fields(GenerationConfig) if spec.type == tuple[int, ...])
+
+
+def _place(error: msgspec.ValidationError) -> str | None:
+    """Return the field that an error of msgspec names: its message ends with `at `$.field``."""
+    found = re.search(r"`\$\.?([^`]*)`$", str(error))
+    missing = re.search(r"missing required field `(\w+)`", str(error))
+    inner = found[1] if found else ""
+    return ".".join(filter(None, (inner, missing[1] if missing else ""))) or None
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    """Return the message of an error of msgspec, in the words of ours."""
+    return str(error).replace("`$.", "`").replace(" - at `$`", "")
