@@ -36,7 +36,7 @@ AUTHORITY = r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?"
 PROVIDER = Form(re.compile(r"\w{1,80}", re.ASCII), "must be names of execution providers, such as cpu")
 KEY = Form(re.compile("[!-~]{1,512}"), "a key must be 1 to 512 visible ASCII characters without spaces", True)
 ORIGIN = Form(
-    re.compile(rf"\*|https?://{AUTHORITY}", re.ASCII),
+    re.compile(rf"\*|[a-z][a-z0-9+.-]*://{AUTHORITY}", re.ASCII),
     "must be a scheme, a host and perhaps a port, such as https://example.com:8443, or *",
 )
 HOST = Form(

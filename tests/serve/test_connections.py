@@ -1,0 +1,177 @@
+"""Connections: slow, silent, too many, and what is no HTTP, all by raw sockets."""
+
+import json
+import re
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from diffutron_ort.serve.settings import Settings
+from tests.serve.fakes import connected, received, seconds_until_closed, serving
+
+HEAD = b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+GET = b"GET /health HTTP/1.1\r\nhost: localhost\r\n"
+QUICK = {"port": 0, "header_timeout": 0.4, "body_timeout": 0.4, "idle_timeout": 0.8}
+IS_SOON = 3.0  # seconds: far below every default, far above the limits above
+
+
+def status_and_error(answer: bytes) -> tuple[int, str]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head.lower()
+    return int(head.split()[1]), json.loads(body)["error"]["message"]
+
+
+def next_answer(connection: socket.socket) -> bytes:
+    """Return an answer whose length its head says."""
+    answer = b""
+    while not (found := re.search(rb"content-length: (\d+)\r\n(?s:.*?)\r\n\r\n", answer)):
+        answer += connection.recv(2**16)
+    while len(answer) < found.end() + int(found[1]):
+        answer += connection.recv(2**16)
+    return answer
+
+
+def trickle(connection: socket.socket, data: bytes, seconds: float) -> float:
+    """Send a byte at a time until the other side closes; return how long that took."""
+    begun = time.monotonic()
+    try:
+        for byte in data * 1000:
+            connection.sendall(bytes([byte]))
+            time.sleep(seconds)
+            if time.monotonic() - begun > IS_SOON:
+                break
+    except OSError:
+        pass
+    return time.monotonic() - begun
+
+
+def test_a_silent_connection_is_closed():
+    with serving(Settings(**QUICK)) as port, connected(port) as connection:
+        assert 0.3 < seconds_until_closed(connection) < IS_SOON
+
+
+@pytest.mark.parametrize("is_kept_alive", [False, True])
+def test_a_slow_head_is_not_waited_for(is_kept_alive):
+    with serving(Settings(**QUICK)) as port, connected(port) as connection:
+        if is_kept_alive:
+            connection.sendall(GET + b"\r\n")
+            assert next_answer(connection).startswith(b"HTTP/1.1 200")
+        assert trickle(connection, b"GET / HTTP/1.1\r\n" + b"x-a: b\r\n" * 100, 0.05) < IS_SOON
+
+
+def test_a_slow_body_gets_408_in_time_though_it_keeps_coming():
+    with serving(Settings(**QUICK)) as port, connected(port) as connection:
+        connection.sendall(HEAD + b"content-length: 1000\r\n\r\n")
+        assert trickle(connection, b"x", 0.05) < IS_SOON
+    with serving(Settings(**QUICK)) as port, connected(port) as connection:
+        connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        status, message = status_and_error(received(connection))
+        assert (status, "within 0.4 seconds" in message) == (408, True)
+
+
+def test_an_idle_connection_is_kept_for_a_while_and_then_closed():
+    with serving(Settings(**{**QUICK, "header_timeout": 5.0})) as port, connected(port) as connection:
+        for _ in range(2):
+            connection.sendall(GET + b"\r\n")
+            assert next_answer(connection).startswith(b"HTTP/1.1 200")
+            time.sleep(0.4)
+        assert seconds_until_closed(connection) < IS_SOON
+
+
+def test_a_client_that_takes_no_answer_is_cut_off():
+    with serving(Settings(**QUICK)) as port, connected(port) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        time.sleep(2)
+        assert len(received(connection)) < 200 * 2**18
+
+
+def test_a_slow_client_that_keeps_taking_gets_everything():
+    with serving(Settings(port=0, idle_timeout=5)) as port, connected(port) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        size = 0
+        while part := connection.recv(2**19):
+            size += len(part)
+            time.sleep(0.001)
+        assert size > 200 * 2**18
+
+
+def test_connections_beyond_the_bound_are_refused_and_the_others_go_on():
+    with serving(Settings(port=0, max_connections=3)) as port, ExitStack() as stack:
+        first = [stack.enter_context(connected(port)) for _ in range(3)]
+        time.sleep(0.1)
+        with connected(port) as one_more:
+            status, message = status_and_error(received(one_more))
+            assert (status, "takes no more" in message) == (503, True)
+        for connection in first:
+            connection.sendall(GET + b"connection: close\r\n\r\n")
+            assert received(connection).startswith(b"HTTP/1.1 200")
+        time.sleep(0.1)
+        with connected(port) as another:
+            another.sendall(GET + b"connection: close\r\n\r\n")
+            assert received(another).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),  # TLS
+        (b"GET /health\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\n\r\n", 400),  # no host
+        (GET + b"host: other\r\n\r\n", 400),
+        (GET + b"bad header\r\n\r\n", 400),
+        (HEAD + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello", 400),
+        (HEAD + b"content-length: -1\r\n\r\n", 400),
+        (HEAD + b"transfer-encoding: gzip\r\n\r\n", 501),
+        (GET + b"x-long: " + b"x" * 2**17, 431),
+        (GET + b"x-long: " + b"x" * 2**14 + b"\r\n\r\n", 431),
+        (GET + b"x-many: 1\r\n" * 100 + b"\r\n", 431),
+        (b"GET /" + b"x" * 2**14 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 431),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n", 400),
+    ],
+)
+def test_what_is_no_http_gets_an_error_in_the_form_of_the_others(sent, status):
+    with serving(Settings(port=0, header_timeout=1, idle_timeout=1)) as port, connected(port) as connection:
+        connection.sendall(sent)
+        assert status_and_error(received(connection))[0] == status
+
+
+@pytest.mark.parametrize("expects", [b"", b"expect: 100-continue\r\n"])
+def test_a_body_too_long_is_refused_to_a_client_that_sends_it_all_before_it_listens(expects):
+    with serving(Settings(port=0, idle_timeout=1)) as port, connected(port) as connection:
+        connection.sendall(HEAD + expects + b"content-length: 3000000\r\n\r\n")
+        if not expects:
+            connection.sendall(b"x" * 3_000_000)
+        assert status_and_error(received(connection))[0] == 413
+
+
+def test_a_refused_request_leaves_a_connection_that_can_be_used():
+    with serving(Settings(port=0, api_keys="k")) as port, connected(port) as connection:
+        connection.sendall(HEAD + b"content-length: 2\r\n\r\n{}")
+        assert next_answer(connection).startswith(b"HTTP/1.1 401")
+        connection.sendall(HEAD + b"x-api-key: k\r\ncontent-length: 2\r\n\r\n{}")
+        assert next_answer(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_requests_in_a_row_are_answered_in_a_row():
+    request = HEAD + b"content-length: 2\r\n\r\n{}"
+    with serving(Settings(port=0, idle_timeout=1)) as port, connected(port) as connection:
+        connection.sendall(request * 3)
+        assert received(connection).count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_a_failure_after_the_beginning_of_an_answer_ends_the_connection():
+    with serving(Settings(port=0)) as port, connected(port) as connection:
+        connection.sendall(b"GET /fail-late HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        answer = received(connection)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"begun" in answer
+        assert b"0\r\n\r\n" not in answer  # the end of what comes in chunks
+
+
+def test_a_unix_socket_serves_too(tmp_path):
+    with serving(Settings(uds=str(tmp_path / "socket"))) as path, socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: any.example\r\nconnection: close\r\n\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 200")
