@@ -15,8 +15,8 @@ VARIANT = "which of the bundle's variants to run (default: the most exact; of a 
 REVISION = "commit, tag or branch of a hub id"
 
 
-def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any) -> None:
-    """Add the arguments of `from_pretrained`; the model's own is called `name`."""
+def add_model(parser: argparse.ArgumentParser, name: str = "--model", *, spin: bool = True, **how: Any) -> None:
+    """Add the arguments of `from_pretrained`; the model's own is called `name`, and idle threads `spin` by default."""
     group = parser.add_argument_group("model")
     group.add_argument(name, type=filled, help=MODEL, **how)
     group.add_argument("--revision", type=filled, help=REVISION)
@@ -25,9 +25,12 @@ def add_model(parser: argparse.ArgumentParser, name: str = "--model", **how: Any
     group.add_argument("--provider", type=_provider, action="append", metavar="NAME", help=providers)
     threads = "threads for each operator (default: all that may be used)"
     group.add_argument("--threads", type=integer, metavar="N", help=threads)
-    group.add_argument(
-        "--no-spin", dest="spin", action="store_false", help="let idle threads sleep instead of busy-waiting"
-    )
+    if spin:
+        group.add_argument(
+            "--no-spin", dest="spin", action="store_false", help="let idle threads sleep instead of busy-waiting"
+        )
+    else:
+        group.add_argument("--spin", action="store_true", help="let idle threads busy-wait instead of sleeping")
 
 
 def add_options(

@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "fill": "replace each <mask> in a text by a token",
         "bench": "measure how fast a model runs on this machine",
         "verify": "check a bundle's files, and that it generates here what it should",
+        "serve": "answer over HTTP as OpenAI's API does (needs the extra [serve])",
         "demo": "show in a browser how a model answers (npm downloads its libraries once)",
         "info": "show where a model comes from, and its variants",
         "list": "list the checkpoints that were exported into this program's cache",

@@ -2,6 +2,7 @@
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -10,6 +11,7 @@ from diffutron_ort.serve import page
 from diffutron_ort.serve.answering import Answering
 from diffutron_ort.serve.chat import Chat
 from diffutron_ort.serve.completions import Completions
+from diffutron_ort.serve.edge import failure
 from diffutron_ort.serve.errors import ApiError
 from diffutron_ort.serve.metrics import CONTENT_TYPE
 from diffutron_ort.serve.openapi import document
@@ -34,7 +36,7 @@ def make_app(service: Service, settings: Settings) -> Starlette:
             Route("/openapi.json", lambda _: Response(described, media_type="application/json")),
             *page.routes(),
         ],
-        exception_handlers={ApiError: _told},
+        exception_handlers={ApiError: _told, HTTPException: _misrouted, Exception: _failed},
     )
 
 
@@ -68,6 +70,17 @@ class Views:
 
 def _json(content: msgspec.Struct, status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+async def _misrouted(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = {404: "there is nothing at this path", 405: "this path does not take this method: see the header allow"}
+    message = said.get(error.status_code, error.detail)
+    return ApiError(error.status_code, message, headers=error.headers).response()
+
+
+async def _failed(*_: object) -> Response:
+    return failure().response()  # whoever called this app gets the exception as well, and logs it
 
 
 async def _told(_: Request, error: Exception) -> Response:

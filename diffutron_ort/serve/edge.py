@@ -49,7 +49,7 @@ class Guard:
         except Exception as error:
             trace = logs.trace(error, with_message=self._settings.log_text)
             logs.write({"level": "error", "id": scope["state"]["request_id"], "trace": trace})
-            await self._refuse(_failure(), scope, body, answer)
+            await self._refuse(failure(), scope, body, answer)
 
     async def _pass_on(self, scope: Scope, body: Body, answer: "_Answer") -> None:
         for check in self._whence:
@@ -86,7 +86,8 @@ class _Answer:
         await self._send(message)
 
 
-def _failure() -> ApiError:
+def failure() -> ApiError:
+    """Return what is told of an unforeseen error: nothing but where to look."""
     return ApiError(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "the server has failed at this request; its log tells more under the id in x-request-id",

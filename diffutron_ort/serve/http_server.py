@@ -1,9 +1,11 @@
 """uvicorn, as it is used here: HTTP/1.1 on one socket, until a watch says that it is over."""
 
 import contextlib
+import os
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -45,7 +47,10 @@ def run(app: ASGIApp, watch: Watch, settings: Settings, listener: socket.socket)
         timeout_graceful_shutdown=LAST,
         h11_max_incomplete_event_size=heads.MOST_HEAD,
     )
-    _Server(config, watch).run([listener])
+    last_resort = threading.Timer(2 * LAST, _end, [watch])
+    last_resort.daemon = True
+    _Server(config, watch, last_resort).run([listener])
+    last_resort.cancel()
     if watch.failure is not None:
         raise watch.failure
 
@@ -53,9 +58,14 @@ def run(app: ASGIApp, watch: Watch, settings: Settings, listener: socket.socket)
 class _Server(uvicorn.Server):
     """uvicorn's server, which ends when its watch is over."""
 
-    def __init__(self, config: uvicorn.Config, watch: Watch) -> None:
+    def __init__(self, config: uvicorn.Config, watch: Watch, last_resort: threading.Timer) -> None:
         super().__init__(config)
-        self._watch = watch
+        self._watch, self._last_resort = watch, last_resort
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close all connections, and then the event loop, within a time."""
+        self._last_resort.start()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to end; called ten times a second."""
@@ -76,6 +86,12 @@ class _Server(uvicorn.Server):
         finally:
             for number in mine:
                 signal.signal(number, usual[number])
+
+
+def _end(watch: Watch) -> None:
+    """End the process: a thread that parses a request may never end, and would be waited for."""
+    sys.stderr.flush()
+    os._exit(watch.code)
 
 
 def _allow_files(number: int) -> None:

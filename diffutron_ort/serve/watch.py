@@ -45,6 +45,7 @@ class Watch:
     """Looks after a service, several times a second.
 
     Attributes:
+        was_ready: Whether the service has been ready.
         code: The exit code, once the server is to end.
         failure: Why the service has failed, if it has.
         has_hung: Whether a pass hangs, so that its thread will never end.
@@ -53,7 +54,7 @@ class Watch:
     def __init__(self, service: Watched, settings: Settings, say: Callable[[str], object]) -> None:
         self._service, self._settings, self._say = service, settings, say
         self._begun = time.monotonic()
-        self._is_ready = False
+        self.was_ready = False
         self._signal: int | None = None
         self._end = 0.0  # of the grace, by the monotonic clock
         self.code = DONE
@@ -73,8 +74,8 @@ class Watch:
         return self._has_failed() or self._hangs() or (self._signal is not None and self._has_drained(self._signal))
 
     def _tell_ready(self) -> None:
-        if not self._is_ready and self._service.state == "ready":
-            self._is_ready = True
+        if not self.was_ready and self._service.state == "ready":
+            self.was_ready = True
             self._say(f"ready after {time.monotonic() - self._begun:.2f} s")
 
     def _has_failed(self) -> bool:

@@ -1,0 +1,64 @@
+"""A server from its start to its end: its socket, its service, and what it does with both."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from diffutron_ort.model import Diffutron
+from diffutron_ort.serve import logs, sockets
+from diffutron_ort.serve.app import make_app
+from diffutron_ort.serve.edge import guarded
+from diffutron_ort.serve.http_server import run
+from diffutron_ort.serve.service import Service
+from diffutron_ort.serve.settings import Settings
+from diffutron_ort.serve.watch import Watch
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal, and return the exit code: 0 after SIGTERM, 130 after SIGINT, 1 where a pass hangs.
+
+    Raises:
+        DiffutronError: The address cannot be had, or the model cannot be loaded.
+    """
+    listener = sockets.listen(settings)
+    logs.say(f"{sockets.address(listener)} (Ctrl-C to stop)")
+    try:
+        return serve_on(listener, settings)
+    finally:
+        if settings.uds:
+            Path(settings.uds).unlink(missing_ok=True)
+
+
+def serve_on(listener: socket.socket, settings: Settings, say: Callable[[str], object] = logs.say) -> int:
+    """Serve the model on a listening socket, as `serve` does."""
+    service = Service(settings, loader(settings, say))
+    watch = Watch(service, settings, say)
+    service.start()
+    run(guarded(make_app(service, settings), settings), watch, settings, listener)
+    if watch.has_hung or not watch.was_ready:
+        sys.stderr.flush()
+        os._exit(watch.code)  # the engine's thread hangs or still loads, and would be waited for
+    service.close()
+    return watch.code
+
+
+def loader(settings: Settings, say: Callable[[str], object]) -> Callable[[], Diffutron]:
+    """Return a function that loads the model, and says what takes long."""
+    said: set[str] = set()
+
+    def report(stage: str, done: float) -> None:
+        if stage not in said and done < 1:
+            said.add(stage)
+            say(stage)
+
+    return lambda: Diffutron.from_pretrained(
+        settings.model,
+        variant=settings.variant,
+        providers=settings.providers or None,
+        revision=settings.revision,
+        threads=settings.threads,
+        spin=settings.spin,
+        progress=report,
+    )
