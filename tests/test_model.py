@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from diffutron_ort import Completion, Diffutron, GenerationConfig
 from diffutron_ort.errors import BundleError, ContextError, DiffutronWarning, InputError, OptionError, ProviderError
 from diffutron_ort.sampler.canvas import Canvas
+from diffutron_ort.sampler.engine import run
 from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.tokenizer import Tokenizer
 from tests.fakes import Says, invariant, scripted
@@ -620,3 +621,59 @@ def test_the_steps_of_a_stream_make_its_completion(model):
     made, whole = Completion.of(model.stream("x", **options)), model.complete("x", **options)
     assert made.ids.tolist() == whole.ids.tolist()
     assert dataclasses.replace(made, ids=whole.ids).__dict__ == whole.__dict__
+
+
+def last_step(model, sequence):
+    """Return the last step of a sequence."""
+    [*_, (_, step)] = run(model.engine, [sequence], 1)
+    return step
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 4}, {"preset": "fast"}, {"block_length": 5}])
+def test_raw_text_without_a_suffix_is_continued_as_by_generate(model, options):
+    sizes = {"max_new_tokens": 12, "steps": 12}
+    for prompt in ("Bir", model.tokenizer.encode("Bir"), np.array(model.tokenizer.encode("Bir"))):
+        step = last_step(model, model.raw_sequence(prompt, **(sizes | options)))
+        assert step.text == model.generate("Bir", template=False, **(sizes | options))
+
+
+@pytest.mark.parametrize("block_length", [1, 3, 32])
+def test_a_suffix_stays_and_the_text_between_ends_before_it(model, block_length):
+    before, after = "Türkiye'nin başkenti", " şehridir. [/Answer]"
+    sequence = model.raw_sequence(before, after, max_new_tokens=4, steps=4, block_length=block_length)
+    step, kept = last_step(model, sequence), model.tokenizer.encode(after)
+    new = step.ids[step.start : step.start + 4].tolist()
+    assert step.ids[-len(kept) :].tolist() == kept
+    assert step.text == model.tokenizer.decode(new, int(step.ids[step.start - 1]))
+    assert step.answer.max() < step.start + 4
+    assert step.finish_reason == "length"
+
+
+def test_a_stop_string_ends_the_text_before_a_suffix(model):
+    options = {"max_new_tokens": 6, "temperature": 1.0}
+    whole = last_step(model, model.raw_sequence("Bir", " iki", **options)).text
+    stop = whole[len(whole) // 2 :][:2]
+    step = last_step(model, model.raw_sequence("Bir", " iki", stop=stop, **options))
+    assert step.text == whole[: whole.index(stop)]
+    assert step.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("prompt", [[-1], [10**6], [True], [1.5], ["x"], 5, None, b"x", np.zeros((2, 2), np.int64)])
+def test_a_raw_prompt_is_text_or_token_ids(model, prompt):
+    with pytest.raises(InputError):
+        model.raw_sequence(prompt, max_new_tokens=2)
+
+
+def test_a_suffix_counts_for_the_context(model):
+    with pytest.raises(ContextError, match="prompt and 200 new"):
+        model.raw_sequence("Bir", [5] * 60, max_new_tokens=200)
+
+
+def test_a_step_tells_the_best_tokens_of_each_place_that_it_fills(model):
+    for step in model.stream(QUESTION, temperature=1.0, **SHORT):
+        assert step.best.ids.shape == step.best.logprobs.shape == (len(step.positions), 64)
+        tokens = step.ids[step.positions]
+        for token, sure, ids, logprobs in zip(tokens, step.confidence, *step.best, strict=True):
+            assert (np.diff(logprobs) <= 0).all()
+            assert np.exp(logprobs).sum() < 1 + 1e-6
+            assert np.exp(logprobs[ids == token]) == pytest.approx([sure] * int((ids == token).sum()))

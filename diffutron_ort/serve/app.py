@@ -22,8 +22,7 @@ from diffutron_ort.serve.settings import Settings
 
 def make_app(service: Service, settings: Settings) -> Starlette:
     """Return the application: its routes alone, without what guards it."""
-    views = Views(service)
-    described = msgspec.json.encode(document(settings))
+    views = Views(service, settings)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", Answering(Chat(), service, settings), methods=["POST"]),
@@ -33,7 +32,7 @@ def make_app(service: Service, settings: Settings) -> Starlette:
             Route("/health", views.health),
             Route("/ready", views.ready),
             Route("/metrics", views.metrics),
-            Route("/openapi.json", lambda _: Response(described, media_type="application/json")),
+            Route("/openapi.json", views.openapi),
             *page.routes(),
         ],
         exception_handlers={ApiError: _told, HTTPException: _misrouted, Exception: _failed},
@@ -43,29 +42,33 @@ def make_app(service: Service, settings: Settings) -> Starlette:
 class Views:
     """What can be asked of a server besides answers."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self._service, self._described = service, msgspec.json.encode(document(settings))
 
-    def models(self, _: Request) -> Response:
+    async def models(self, _: Request) -> Response:
         """Return the models: one."""
         return _json(ModelList([self._service.identity.described()]))
 
-    def model(self, request: Request) -> Response:
+    async def model(self, request: Request) -> Response:
         """Return the model of a name."""
         self._service.identity.check(request.path_params["name"])
         return _json(self._service.identity.described())
 
-    def health(self, _: Request) -> Response:
+    async def health(self, _: Request) -> Response:
         """Say that the process lives."""
         return _json(State(self._service.state))
 
-    def ready(self, _: Request) -> Response:
+    async def ready(self, _: Request) -> Response:
         """Say whether requests are taken."""
         return _json(State(self._service.state), 200 if self._service.state == "ready" else 503)
 
-    def metrics(self, _: Request) -> Response:
+    async def metrics(self, _: Request) -> Response:
         """Return the figures for Prometheus."""
         return Response(self._service.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, _: Request) -> Response:
+        """Return the description of the server."""
+        return Response(self._described, media_type="application/json")
 
 
 def _json(content: msgspec.Struct, status: int = 200) -> Response:

@@ -1,0 +1,50 @@
+"""A server within the test's own process: no socket, and no thread but the engine's."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import httpx
+
+from diffutron_ort.serve.app import make_app
+from diffutron_ort.serve.service import Service
+from diffutron_ort.serve.settings import Settings
+
+QUESTION = "On iki artı beş kaç eder?"
+CHAT = {"messages": [{"role": "user", "content": QUESTION}]}
+
+
+@asynccontextmanager
+async def serving(model, **settings):
+    """Yield a client of a server that answers with `model`; its `service` is the server's."""
+    given = Settings(**settings)
+    service = Service(given, lambda: model)
+    app = make_app(service, given)
+    service.start()
+    while service.state == "loading":
+        await asyncio.sleep(0.001)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
+        client.service = service
+        try:
+            yield client
+        finally:
+            service.close()
+
+
+def post(model, path, body, **settings):
+    """Return the answer to one request."""
+
+    async def answered():
+        async with serving(model, **settings) as client:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            return await client.post(path, content=content, headers={"content-type": "application/json"})
+
+    return asyncio.run(answered())
+
+
+def events(response):
+    """Return the events of a stream; the last of them must be `[DONE]`."""
+    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]

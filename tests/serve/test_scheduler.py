@@ -1,0 +1,271 @@
+import asyncio
+import threading
+
+import pytest
+
+from diffutron_ort import Diffutron
+from tests.serve.serving import CHAT, serving
+
+SHORT = {"steps": 12, "max_new_tokens": 12, "block_length": 12, "early_end": False}
+
+
+class Held:
+    """A model whose passes wait until they are let go; it counts the sequences of each."""
+
+    def __init__(self, forward, batch_invariant=True):
+        self.forward, self.batch_invariant = forward, batch_invariant
+        self.passes = []
+        self._go = threading.Semaphore(0)
+
+    def __call__(self, given):
+        self.passes.append(len(given.input_ids))
+        assert self._go.acquire(timeout=20)
+        return self.forward(given)
+
+    def let_go(self, passes=10_000):
+        self._go.release(passes)
+
+    async def in_pass(self, number):
+        """Wait until the pass of a number, from 1, has begun."""
+        while len(self.passes) < number:
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def held(model):
+    found = Held(model.forward)
+    yield found, Diffutron(model.bundle, model.tokenizer, found)
+    found.let_go()
+
+
+def ask(client, **more):
+    return asyncio.ensure_future(client.post("/v1/chat/completions", json=CHAT | SHORT | more))
+
+
+def test_a_request_joins_between_two_passes_of_another_and_leaves_at_its_end(held):
+    passes, model = held
+
+    async def two():
+        async with serving(model) as client:
+            first = ask(client)
+            await passes.in_pass(1)
+            second = ask(client, steps=3)
+            await waiting(client, 1)
+            passes.let_go(1)
+            await passes.in_pass(2)
+            passes.let_go()
+            return await asyncio.gather(first, second)
+
+    answers = asyncio.run(two())
+    assert all(answer.status_code == 200 for answer in answers)
+    assert passes.passes == [1, *[2] * 3, *[1] * 8]
+
+
+async def waiting(client, count):
+    """Wait until as many sequences are in the queue."""
+    while f"diffutron_waiting_sequences {float(count)}" not in client.service.metrics.text().decode():
+        await asyncio.sleep(0.002)
+
+
+def test_requests_begin_in_the_order_in_which_they_came_and_at_most_max_batch_run(held):
+    passes, model = held
+    ended = []
+
+    async def several():
+        async with serving(model, max_batch=2) as client:
+            tasks = []
+            for number in range(5):
+                task = ask(client, steps=3)
+                task.add_done_callback(lambda _, number=number: ended.append(number))
+                tasks.append(task)
+                await passes.in_pass(1)
+                await waiting(client, max(0, number - (1 if len(passes.passes) > 1 else 0)))
+            passes.let_go()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(several())
+    assert ended == sorted(ended)
+    assert max(passes.passes) == 2
+
+
+def test_a_full_queue_refuses_with_429_until_there_is_room(held):
+    passes, model = held
+
+    async def many():
+        async with serving(model, max_batch=1, max_queue=2) as client:
+            taken = [ask(client)]
+            await passes.in_pass(1)
+            taken += [ask(client), ask(client)]
+            await waiting(client, 2)
+            refused = await ask(client)
+            several = await ask(client, n=2)
+            passes.let_go()
+            await asyncio.gather(*taken)
+            return refused, several, await ask(client, n=3), [task.result().status_code for task in taken]
+
+    refused, several, later, taken = asyncio.run(many())
+    assert refused.status_code == several.status_code == 429
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert int(refused.headers["retry-after"]) > 0
+    assert "x-should-retry" not in refused.headers
+    assert (taken, later.status_code) == ([200] * 3, 200)
+
+
+def test_without_a_queue_an_idle_server_still_answers(model):
+    async def one():
+        async with serving(model, max_batch=1, max_queue=0) as client:
+            return await ask(client)
+
+    assert asyncio.run(one()).status_code == 200
+
+
+async def asked(app, body, hang_up):
+    """Send a request to an ASGI application, and hang up once `hang_up` is set."""
+    import json
+
+    parts = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+    async def receive():
+        if parts:
+            return parts.pop()
+        await hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("more", [{}, {"stream": True}])
+def test_who_hangs_up_is_out_of_the_batch_at_the_next_pass(held, more):
+    passes, model = held
+
+    async def hanging_up():
+        async with serving(model) as client:
+            gone = asyncio.Event()
+            task = asyncio.ensure_future(asked(client._transport.app, CHAT | SHORT | more, gone))
+            await passes.in_pass(1)
+            other = ask(client, steps=2)
+            await waiting(client, 1)
+            passes.let_go(1)
+            await passes.in_pass(2)
+            gone.set()
+            await task
+            passes.let_go()
+            await other
+            return client.service.idle, client.service.metrics.text().decode()
+
+    idle, metrics = asyncio.run(hanging_up())
+    assert passes.passes[:3] == [1, 2, 1]
+    assert len(passes.passes) == 3
+    assert idle
+    assert 'diffutron_requests_total{end="gone"} 1.0' in metrics
+
+
+def test_who_hangs_up_while_waiting_leaves_room_in_the_queue(held):
+    passes, model = held
+
+    async def hanging_up():
+        async with serving(model, max_batch=1, max_queue=1) as client:
+            first, gone = ask(client), asyncio.Event()
+            await passes.in_pass(1)
+            task = asyncio.ensure_future(asked(client._transport.app, CHAT | SHORT, gone))
+            await waiting(client, 1)
+            assert (await ask(client)).status_code == 429
+            gone.set()
+            await task
+            second = ask(client)
+            await asyncio.sleep(0.05)
+            passes.let_go()
+            return [(await one).status_code for one in (first, second)]
+
+    assert asyncio.run(hanging_up()) == [200, 200]
+
+
+def test_a_model_that_is_not_batch_invariant_runs_one_sequence_after_another(model):
+    alone = Held(model.forward, batch_invariant=False)
+    alone.let_go()
+
+    async def two():
+        async with serving(Diffutron(model.bundle, model.tokenizer, alone)) as client:
+            return await asyncio.gather(*(ask(client) for _ in range(3)))
+
+    assert {answer.status_code for answer in asyncio.run(two())} == {200}
+    assert set(alone.passes) == {1}
+
+
+def test_draining_finishes_what_was_taken_and_takes_no_more(held):
+    passes, model = held
+
+    async def drained():
+        async with serving(model) as client:
+            taken = ask(client)
+            await passes.in_pass(1)
+            client.service.drain()
+            refused, ready = await ask(client), await client.get("/ready")
+            alive = await client.get("/health")
+            assert not client.service.idle
+            passes.let_go()
+            return await taken, refused, ready, alive, client.service.idle
+
+    taken, refused, ready, alive, idle = asyncio.run(drained())
+    assert (taken.status_code, refused.status_code, ready.status_code, alive.status_code) == (200, 503, 503, 200)
+    assert refused.headers["retry-after"]
+    assert ready.json() == {"status": "draining"}
+    assert idle
+
+
+def test_while_the_model_loads_the_server_says_so(model):
+    import httpx
+
+    from diffutron_ort.serve.app import make_app
+    from diffutron_ort.serve.service import Service
+    from diffutron_ort.serve.settings import Settings
+
+    go = threading.Event()
+    settings = Settings()
+    service = Service(settings, lambda: go.wait(20) and model)
+    app = make_app(service, settings)
+    service.start()
+
+    async def asking():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            early = [await client.get("/ready"), await client.post("/v1/completions", json={"prompt": "x"})]
+            early.append(await client.get("/v1/models"))
+            go.set()
+            while service.state == "loading":
+                await asyncio.sleep(0.002)
+            return early, await client.get("/ready")
+
+    early, late = asyncio.run(asking())
+    service.close()
+    assert [answer.status_code for answer in early] == [503, 503, 503]
+    assert early[1].json()["error"]["code"] == "loading"
+    assert late.json() == {"status": "ready"}
+
+
+def test_abandoned_requests_fail_at_once_though_the_pass_hangs(held):
+    passes, model = held
+
+    async def abandoned():
+        async with serving(model) as client:
+            tasks = [ask(client)]
+            await passes.in_pass(1)
+            tasks.append(ask(client))
+            await waiting(client, 1)
+            age = client.service.pass_age
+            client.service.abandon(RuntimeError("the pass hangs"))
+            answers = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+            passes.let_go()
+            return age, answers, await ask(client)
+
+    age, answers, after = asyncio.run(abandoned())
+    assert age is not None
+    assert age >= 0
+    assert [answer.status_code for answer in answers] == [500, 500]
+    assert after.status_code == 503
