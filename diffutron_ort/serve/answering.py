@@ -1,9 +1,9 @@
 """Answer one request: from its body to the last byte of its answer."""
 
 import asyncio
-import logging
 import time
 import uuid
+from http import HTTPStatus
 from typing import Generic
 
 import msgspec
@@ -13,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from diffutron_ort.errors import ContextError, DiffutronError, InputError, OptionError
 from diffutron_ort.model import Diffutron
+from diffutron_ort.serve import logs
 from diffutron_ort.serve.choices import Choices
-from diffutron_ort.serve.errors import ApiError
+from diffutron_ort.serve.errors import ApiError, failure
 from diffutron_ort.serve.jobs import Job
 from diffutron_ort.serve.kinds import Head, Kind
 from diffutron_ort.serve.reply import Reply, unless_gone
@@ -23,8 +24,6 @@ from diffutron_ort.serve.responses import Usage
 from diffutron_ort.serve.service import Service
 from diffutron_ort.serve.settings import Settings
 from diffutron_ort.serve.streaming import Canvases, Form, Pieces
-
-log = logging.getLogger("diffutron_ort.serve")
 
 
 class Answering(Generic[Request]):
@@ -44,12 +43,19 @@ class Answering(Generic[Request]):
             except ClientDisconnect:
                 pass
             except Exception as error:
-                failure = told(error, self._kind.param)
-                end = "late" if isinstance(error, TimeoutError) else "refused" if failure.status < 500 else "failed"
-                await reply.fail(failure)
+                refusal = told(error, self._kind.param)
+                end = "late" if isinstance(error, TimeoutError) else "refused" if refusal.status < 500 else "failed"
+                if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                    self._log(error, scope)
+                await reply.fail(refusal)
             finally:
                 self._metrics.requests.labels(end).inc()
                 reply.note(end=end)
+
+    def _log(self, error: Exception, scope: Scope) -> None:
+        """Log what a client is not told."""
+        trace = logs.trace(error, with_message=self._settings.log_text)
+        logs.write({"level": "error", "id": scope.get("state", {}).get("request_id"), "trace": trace})
 
     async def _answer(self, reply: Reply) -> None:
         with self._service.request() as model:
@@ -139,6 +145,6 @@ def told(error: Exception, param: str) -> ApiError:
             return ApiError(400, str(error), code="invalid_value")
         case InputError():
             return ApiError(400, str(error), code="invalid_value", param=param)
-    log.error("a request failed", exc_info=error)
-    message = "the model failed on this request" if isinstance(error, DiffutronError) else "an internal error"
-    return ApiError(500, message, code="model_failure" if isinstance(error, DiffutronError) else "internal_error")
+    if isinstance(error, DiffutronError):
+        return ApiError(500, "the model failed on this request", code="model_failure")
+    return failure()

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from diffutron_ort.serve import heads, logs
 from diffutron_ort.serve.access_log import AccessLog
 from diffutron_ort.serve.bodies import Body, HungUp
-from diffutron_ort.serve.errors import ApiError
+from diffutron_ort.serve.errors import ApiError, failure
 from diffutron_ort.serve.keys import KeyCheck
 from diffutron_ort.serve.origins import Cors, HostCheck, OriginCheck, preflight
 from diffutron_ort.serve.settings import Settings
@@ -84,12 +84,3 @@ class _Answer:
     async def send(self, message: Message) -> None:
         self.has_begun = True
         await self._send(message)
-
-
-def failure() -> ApiError:
-    """Return what is told of an unforeseen error: nothing but where to look."""
-    return ApiError(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        "the server has failed at this request; its log tells more under the id in x-request-id",
-        code="internal_error",
-    )

@@ -69,3 +69,12 @@ class ApiError(Exception):
         """Return the answer to the request."""
         content = msgspec.json.encode(self.content)
         return Response(content, self.status, self.headers, "application/json")
+
+
+def failure() -> ApiError:
+    """Return what is told of an unforeseen error: nothing but where to look."""
+    return ApiError(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "the server has failed at this request; its log tells more under the id in x-request-id",
+        code="internal_error",
+    )

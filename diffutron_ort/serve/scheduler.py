@@ -1,6 +1,5 @@
 """Continuous batching: jobs wait in a queue, join the engine between two passes, and leave when they have ended."""
 
-import logging
 import threading
 import time
 from collections import deque
@@ -12,8 +11,6 @@ from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.sampler.engine import Engine
 from diffutron_ort.serve.jobs import Job
 from diffutron_ort.serve.metrics import Metrics
-
-log = logging.getLogger("diffutron_ort.serve")
 
 
 class QueueFullError(DiffutronError):
@@ -134,7 +131,6 @@ class Scheduler:
                     if not place.job.cancelled:  # by another of its sequences
                         self._take(engine, [place])
                 return
-            log.exception("a step failed")
             places[0].job.fail(error)
             return
         for (job, choice), step in zip(places, steps, strict=True):

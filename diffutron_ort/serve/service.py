@@ -1,6 +1,5 @@
 """The model behind the server: loaded and run in a thread of its own, for as long as it takes requests."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +14,6 @@ from diffutron_ort.serve.jobs import Job
 from diffutron_ort.serve.metrics import Metrics, Observed
 from diffutron_ort.serve.scheduler import QueueFullError, Scheduler
 from diffutron_ort.serve.settings import Settings
-
-log = logging.getLogger("diffutron_ort.serve")
 
 State = Literal["loading", "ready", "draining", "failed"]
 SOON = 5  # seconds until a client may try again
