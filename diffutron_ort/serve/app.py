@@ -11,8 +11,7 @@ from diffutron_ort.serve import page
 from diffutron_ort.serve.answering import Answering
 from diffutron_ort.serve.chat import Chat
 from diffutron_ort.serve.completions import Completions
-from diffutron_ort.serve.edge import failure
-from diffutron_ort.serve.errors import ApiError
+from diffutron_ort.serve.errors import ApiError, failure
 from diffutron_ort.serve.metrics import CONTENT_TYPE
 from diffutron_ort.serve.openapi import document
 from diffutron_ort.serve.responses import ModelList, State
