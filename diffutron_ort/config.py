@@ -278,7 +278,7 @@ def _ids(spec: Field[Any], value: Any) -> tuple[int, ...]:
 def _strings(spec: Field[Any], value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = (value,)
-    if not isinstance(value, Iterable):
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
         raise OptionError(f"{spec.name}={brief(value)}: must be a list of strings")
     strings = tuple(islice(value, MOST_STOPS + 1))
     if len(strings) > MOST_STOPS or any(isinstance(item, str) and len(item) > MOST_STOP for item in strings):

@@ -1,7 +1,8 @@
 """What a request may hold: its fields, their bounds, and which values of OpenAI's can be taken."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
@@ -10,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from diffutron_ort.brief import brief
-from diffutron_ort.config import OPTION_NAMES, PRESETS, GenerationConfig
+from diffutron_ort.config import OPTION_NAMES, PRESETS, GenerationConfig, preset_options
 from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.files import Artifact, parse_object
 from diffutron_ort.serve.errors import ApiError
@@ -66,7 +67,7 @@ class Common(Struct, kw_only=True):
     ] = False
     n: Annotated[Choices, Meta(description="Choices for each prompt; choice i has the seed + i.")] = 1
     max_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
-    preset: Annotated[str | None, Meta(description=f"One of {', '.join(PRESETS)}.")] = None
+    preset: Annotated[str, Meta(extra_json_schema={"enum": [*PRESETS]})] | None = None
     user: Annotated[Annotated[str, Meta(max_length=1000)] | None, Meta(description="Of no effect.")] = None
 
 
@@ -132,7 +133,7 @@ NEUTRAL: Mapping[str, Sequence[Any]] = MappingProxyType(
 )
 """The fields of OpenAI's that would change an answer, and the values of each that leave it as it is."""
 
-ALIASES = ("max_tokens", "max_completion_tokens")
+LENGTHS = ("max_new_tokens", "max_tokens", "max_completion_tokens")  # names of one option
 BODY = Artifact(InputError, InputError, "send one JSON object")
 
 
@@ -151,7 +152,7 @@ def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
     _refuse(given)
     known = {field.encode_name for field in msgspec.structs.fields(kind)}
     try:
-        request = msgspec.convert({name: given[name] for name in known & given.keys()}, kind, strict=True)
+        request = msgspec.convert({name: _plain(given[name]) for name in known & given.keys()}, kind, strict=True)
     except msgspec.ValidationError as error:
         raise ApiError(400, _reason(error), code="invalid_value", param=_place(error)) from error
     options = _options(given, request, most_steps)
@@ -175,30 +176,57 @@ def _parsed(body: bytes) -> Mapping[str, Any]:
 def _refuse(given: Mapping[str, Any]) -> None:
     """Refuse a field that asks for what this model cannot do."""
     for name, values in NEUTRAL.items():
-        if name in given and given[name] not in values:
+        if name in given and not any(_is_same(given[name], value) for value in values):
             allowed = f"only {' or '.join(map(repr, values))} is" if values else "it is not"
             message = f"{name}={brief(given[name])}: {allowed} supported by this model"
             raise ApiError(400, message, code="unsupported_value", param=name)
 
 
+def _is_same(given: object, value: object) -> bool:
+    """Return whether two values of JSON are the same; in Python, 1 is True as well."""
+    return given == value and isinstance(given, bool) == isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with 64 in place of 64.0: JSON has one type of number."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case list():
+            return [_plain(item) for item in value]
+    return value
+
+
 def _options(given: Mapping[str, Any], request: Common, most_steps: int) -> dict[str, Any]:
     """Return the options of a request, each checked by itself."""
     options = {name: given[name] for name in OPTION_NAMES & given.keys()}
-    lengths = {name: value for name in ALIASES if (value := getattr(request, name, None)) is not None}
-    if "max_new_tokens" in options:
-        lengths["max_new_tokens"] = options["max_new_tokens"]
+    _bound(options, most_steps)
+    for name, value in options.items():
+        with _named(name):
+            GenerationConfig(**{name: value})
+    if request.preset is not None:
+        with _named("preset"):
+            preset_options(request.preset)
+    return options | _length(options, request)
+
+
+def _length(options: Mapping[str, Any], request: Common) -> dict[str, int]:
+    """Return the one option that a request may set under several names."""
+    given = {name: options.get(name, getattr(request, name, None)) for name in LENGTHS}
+    lengths = {name: value for name, value in given.items() if value is not None}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name}={brief(value)}" for name, value in lengths.items())
         raise ApiError(400, f"{said}: these are names of one option; give one of them", param=next(iter(lengths)))
-    if lengths:
-        options["max_new_tokens"] = next(iter(lengths.values()))
-    _bound(options, most_steps)
-    for name, value in options.items():
-        try:
-            GenerationConfig(**{name: value})
-        except OptionError as error:
-            raise ApiError(400, str(error), code="invalid_value", param=name) from error
-    return options
+    return dict.fromkeys(LENGTHS[:1], next(iter(lengths.values()))) if lengths else {}
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn the error of an option into an answer that names it."""
+    try:
+        yield
+    except OptionError as error:
+        raise ApiError(400, str(error), code="invalid_value", param=name) from error
 
 
 def _bound(options: Mapping[str, Any], most_steps: int) -> None:
@@ -206,7 +234,7 @@ def _bound(options: Mapping[str, Any], most_steps: int) -> None:
     steps, stop = options.get("steps"), options.get("stop")
     if isinstance(steps, int) and steps > most_steps:
         raise ApiError(400, f"steps={steps}: at most {most_steps}", code="invalid_value", param="steps")
-    strings = [string for string in stop if isinstance(string, str)] if isinstance(stop, list) else []
+    strings = [string for string in (stop if isinstance(stop, list) else [stop]) if isinstance(string, str)]
     if len(strings) > MOST_STOPS or any(len(string) > MOST_STOP for string in strings):
         message = f"stop: at most {MOST_STOPS} strings of at most {MOST_STOP} characters"
         raise ApiError(400, message, code="invalid_value", param="stop")
