@@ -1,4 +1,4 @@
-"""`diffutron-ort generate`: answer a prompt."""
+"""`diffutron-ort generate`: answer a prompt, or a file of them."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from diffutron_ort.cli.bulk_flags import add_bulk, check_bulk
 from diffutron_ort.cli.flags import add_model, add_options, given_options
 from diffutron_ort.cli.loading import load_model
 from diffutron_ort.cli.parser import Parser, filled
@@ -29,13 +30,24 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--show-steps", action="store_true", help="show the canvas at every step, on standard error")
     parser.add_argument("--svg", metavar="FILE", type=filled, help="write the steps as an animated picture")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
+    add_bulk(parser)
     add_model(parser)
     add_options(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Print the answer, or everything about it as JSON, and write its picture."""
+def run(arguments: argparse.Namespace) -> int | None:
+    """Answer a prompt or a file, and return the exit code."""
     options = given_options(arguments)
+    if check_bulk(arguments):
+        from diffutron_ort.cli.bulk import run_bulk  # which the answer to a prompt does not need
+
+        return run_bulk(arguments, options)
+    _answer(arguments, options)
+    return None
+
+
+def _answer(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
+    """Print the answer, or everything about it as JSON, and write its picture."""
     if arguments.svg:
         check_writable(arguments.svg)
     prompt = read_text(arguments.prompt, "prompt")
