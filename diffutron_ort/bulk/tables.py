@@ -74,7 +74,7 @@ def open_table(lines: Iterator[bytes | InputError], name: str, column: str) -> S
     text = _Text(lines)
     try:
         header = next(text, "").strip("\r\n")
-        split = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in DELIMITERS}
+        split = {each: next(csv.reader([header], delimiter=each, strict=True), []) for each in DELIMITERS}
     except (InputError, csv.Error) as error:
         raise InputError(f"the first line of {name} is no row of names: {error}") from error
     delimiter = next((each for each in DELIMITERS if column in split[each]), DELIMITERS[0])

@@ -43,7 +43,9 @@ def test_sequences_share_passes_throughout(model):
     twin, graph = watched(model)
     list(answer(twin, records(4 * BATCHES * BATCH_SIZE), **QUICK))
     assert max(graph.sizes) == BATCH_SIZE
-    assert sum(graph.sizes) > 0.9 * BATCH_SIZE * len(graph.sizes)  # a window's last ones run beside the next one's first
+    assert sum(graph.sizes) > 0.9 * BATCH_SIZE * len(
+        graph.sizes
+    )  # a window's last ones run beside the next one's first
 
 
 def test_a_model_that_is_not_batch_invariant_answers_one_at_a_time(model):
@@ -83,7 +85,7 @@ def test_little_is_read_ahead_however_long_a_record_takes(model):
         nonlocal taken
         for number in itertools.count():
             taken += 1
-            slow = {"max_new_tokens": 200, "steps": 200, "early_end": False}
+            slow = {"max_new_tokens": 40, "steps": 40, "early_end": False}
             yield {"prompt": "a", "options": slow} if number == 0 else {"prompt": None}
 
     answers = answer(model, endless(), **QUICK)
