@@ -145,8 +145,16 @@ def test_only_a_line_is_held(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "given", "kind"),
-    [("a.jsonl", None, JSONL), ("A.JSONL.GZ", None, JSONL), ("a.ndjson", None, JSONL), ("b.c.txt", None, TXT)]
-    + [("a.csv.gz", None, CSV), ("-", None, JSONL), ("/dev/stdin", TXT, TXT), ("-", CSV, CSV)],
+    [
+        ("a.jsonl", None, JSONL),
+        ("A.JSONL.GZ", None, JSONL),
+        ("a.ndjson", None, JSONL),
+        ("b.c.txt", None, TXT),
+        ("a.csv.gz", None, CSV),
+        ("-", None, JSONL),
+        ("/dev/stdin", TXT, TXT),
+        ("-", CSV, CSV),
+    ],
 )
 def test_a_name_says_the_format(name, given, kind):
     assert kind_of(name, given) == kind

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_a_run_that_is_ended_at_any_line_goes_on_there(do, expected, tmp_path, m
     assert state.lines == LINES
     assert state.failed == 2
     assert unpacked(path) == expected
-    assert sorted(os.listdir(tmp_path)) == ["in.jsonl", name]
+    assert {found.name for found in tmp_path.iterdir()} == {"in.jsonl", name}
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz"])
@@ -122,10 +123,9 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_once_there_is_room(do, expe
 def test_what_is_written_is_on_the_disk_before_the_journal_says_so(do, tmp_path, monkeypatch):
     monkeypatch.setattr(output, "OFTEN", 0.0)
     order, sync = [], os.fsync
-    names = {}
 
     def fsync(file):
-        name = names.setdefault(file, os.path.basename(os.readlink(f"/proc/self/fd/{file}")))
+        name = Path(f"/proc/self/fd/{file}").readlink().name
         order.append((name, os.fstat(file).st_size))
         sync(file)
 
