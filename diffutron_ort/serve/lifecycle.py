@@ -11,9 +11,11 @@ from diffutron_ort.serve import logs, sockets
 from diffutron_ort.serve.app import make_app
 from diffutron_ort.serve.edge import guarded
 from diffutron_ort.serve.http_server import run
+from diffutron_ort.serve.processes import Supervisor
 from diffutron_ort.serve.service import Service
 from diffutron_ort.serve.settings import Settings
 from diffutron_ort.serve.watch import Watch
+from diffutron_ort.serve.worker import Report
 
 
 def serve(settings: Settings) -> int:
@@ -25,16 +27,38 @@ def serve(settings: Settings) -> int:
     listener = sockets.listen(settings)
     logs.say(f"{sockets.address(listener)} (Ctrl-C to stop)")
     try:
+        if settings.processes > 1:
+            return Supervisor(listener, settings, logs.say, work).run()
         return serve_on(listener, settings)
     finally:
         if settings.uds:
             Path(settings.uds).unlink(missing_ok=True)
 
 
-def serve_on(listener: socket.socket, settings: Settings, say: Callable[[str], object] = logs.say) -> int:
-    """Serve the model on a listening socket, as `serve` does."""
+def work(listener: socket.socket, settings: Settings, report: Report) -> int:
+    """Serve as one of several processes."""
+    return serve_on(listener, settings, lambda message: logs.say(f"worker {os.getpid()}: {message}"), report)
+
+
+def serve_on(
+    listener: socket.socket,
+    settings: Settings,
+    say: Callable[[str], object] = logs.say,
+    report: Report = lambda _: None,
+) -> int:
+    """Serve the model on a listening socket until a signal, and return the exit code.
+
+    Args:
+        listener: The socket.
+        settings: What to serve, and how.
+        say: Called with what people should know.
+        report: Called with the service's state, several times a second.
+
+    Raises:
+        DiffutronError: The model cannot be loaded.
+    """
     service = Service(settings, loader(settings, say))
-    watch = Watch(service, settings, say)
+    watch = Watch(service, settings, say, report)
     service.start()
     run(guarded(make_app(service, settings), settings), watch, settings, listener)
     if watch.has_hung or not watch.was_ready:

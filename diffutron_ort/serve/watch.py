@@ -51,8 +51,22 @@ class Watch:
         has_hung: Whether a pass hangs, so that its thread will never end.
     """
 
-    def __init__(self, service: Watched, settings: Settings, say: Callable[[str], object]) -> None:
-        self._service, self._settings, self._say = service, settings, say
+    def __init__(
+        self,
+        service: Watched,
+        settings: Settings,
+        say: Callable[[str], object],
+        report: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """Set up a watch.
+
+        Args:
+            service: What it looks after.
+            settings: Its limits.
+            say: Called with what people should know.
+            report: Called with the service's state, every time.
+        """
+        self._service, self._settings, self._say, self._report = service, settings, say, report
         self._begun = time.monotonic()
         self.was_ready = False
         self._signal: int | None = None
@@ -70,6 +84,7 @@ class Watch:
 
     def is_over(self) -> bool:
         """Return whether the server is to end now."""
+        self._report(self._service.state)
         self._tell_ready()
         return self._has_failed() or self._hangs() or (self._signal is not None and self._has_drained(self._signal))
 
