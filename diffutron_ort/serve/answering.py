@@ -140,7 +140,9 @@ def told(error: Exception, param: str) -> ApiError:
             message = "the answer was not ready by the server's deadline: ask for fewer steps or tokens"
             return ApiError(503, message, code="deadline_exceeded", headers={"x-should-retry": "false"})
         case ContextError():
-            return ApiError(400, str(error), code="context_length_exceeded", param=param)
+            # litellm, for one, does not look at the code, and knows the error by these words of OpenAI's.
+            message = f"this model's maximum context length is exceeded: {error}"
+            return ApiError(400, message, code="context_length_exceeded", param=param)
         case OptionError():
             return ApiError(400, str(error), code="invalid_value")
         case InputError():

@@ -1,0 +1,16 @@
+"""Servers that the tests of one process share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.serving import Server, serving
+
+KEY = "a-key-of-these-tests"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server as it is started without flags."""
+    with serving(tmp_path_factory.mktemp("server")) as found:
+        yield found
