@@ -114,7 +114,7 @@ class Tally:
         sure = [committed[position] for position in last.answer.tolist() if position in committed]
         return Completion(
             text=last.text,
-            ids=last.ids[last.start :],
+            ids=last.ids[last.start : last.end],
             finish_reason=last.finish_reason or LENGTH,
             prompt_tokens=last.start,
             completion_tokens=last.answer.size,

@@ -371,13 +371,11 @@ class Diffutron:
         return tallies
 
     def _sequence(self, canvas: Canvas, config: GenerationConfig, template: bool) -> Sequence:
-        """Return the sequence that fills the new tokens of a canvas; what follows them is given."""
-        blocks = -(-config.max_new_tokens // config.block_length)
-        return Sequence(canvas, config, self.bundle.special, self._stop_rule(config, template), blocks=blocks)
+        return Sequence(canvas, config, self.bundle.special, self._stop_rule(config, template))
 
     def _stop_rule(self, config: GenerationConfig, template: bool) -> StopRule:
-        special, own, length = self.bundle.special, self.bundle.stop_sequences, config.max_new_tokens
-        return StopRule(self.tokenizer, special, own, config.stop, strip=template, length=length)
+        bundle = self.bundle
+        return StopRule(self.tokenizer, bundle.special, bundle.stop_sequences, config.stop, strip=template)
 
     def _infilling(self, draft: Draft, options: Mapping[str, Any]) -> Sequence:
         """Return the sequence that fills a draft."""

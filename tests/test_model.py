@@ -645,7 +645,7 @@ def test_a_suffix_stays_and_the_text_between_ends_before_it(model, block_length)
     new = step.ids[step.start : step.start + 4].tolist()
     assert step.ids[-len(kept) :].tolist() == kept
     assert step.text == model.tokenizer.decode(new, int(step.ids[step.start - 1]))
-    assert step.answer.max() < step.start + 4
+    assert step.answer.max() < step.end == step.start + 4
     assert step.finish_reason == "length"
 
 

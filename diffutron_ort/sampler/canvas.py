@@ -26,12 +26,14 @@ class Canvas:
         seed: Of this sequence's uniforms.
         infill: Whether only masks inside the active block can be committed. Otherwise masks before it can be, too:
             those left over from earlier blocks, or written in the prompt.
+        after: Number of given tokens that follow the generated span.
     """
 
     ids: Ids
     start: int
     seed: int = 0
     infill: bool = False
+    after: int = 0
 
     def __post_init__(self) -> None:
         """Copy the ids if they can be written to, so that they never change."""
@@ -45,18 +47,23 @@ class Canvas:
         return len(self.ids)
 
     @property
+    def end(self) -> int:
+        """Where the generated span ends."""
+        return self.length - self.after
+
+    @property
     def generated(self) -> Ids:
-        """The tokens from `start` on, int64 [length - start]."""
-        return self.ids[self.start :]
+        """The tokens of the generated span, int64 [end - start]."""
+        return self.ids[self.start : self.end]
 
     def block_count(self, block_length: int) -> int:
         """Return the number of blocks in the generated span."""
         return -(-len(self.generated) // block_length)
 
     def block(self, index: int, block_length: int) -> Span:
-        """Return the span of block `index`; it is empty beyond the end of the canvas."""
+        """Return the span of block `index`; it is empty beyond the end of the generated span."""
         start = self.start + index * block_length
-        return Span(min(start, self.length), min(start + block_length, self.length))
+        return Span(min(start, self.end), min(start + block_length, self.end))
 
     def candidates(self, block: Span, mask: int) -> Ids:
         """Return the positions [n] that can be committed while `block` is active, ascending."""
@@ -81,14 +88,13 @@ class Canvas:
 
 def for_generation(prompt_ids: Sequence[int], max_new_tokens: int, mask: int, seed: int = 0) -> Canvas:
     """Return the canvas of a prompt: its tokens, then `max_new_tokens` masks."""
-    ids = np.full(len(prompt_ids) + max_new_tokens, mask, np.int64)
-    ids[: len(prompt_ids)] = prompt_ids
-    return Canvas(ids, start=len(prompt_ids), seed=seed)
+    return between(prompt_ids, max_new_tokens, (), mask, seed)
 
 
 def between(before: Sequence[int], new: int, after: Sequence[int], mask: int, seed: int = 0) -> Canvas:
     """Return the canvas of a text that has `new` masks between the tokens `before` and `after`."""
-    return Canvas(np.array([*before, *[mask] * new, *after], np.int64), start=len(before), seed=seed)
+    ids = np.array([*before, *[mask] * new, *after], np.int64)
+    return Canvas(ids, start=len(before), seed=seed, after=len(after))
 
 
 def for_infilling(ids: Sequence[int], seed: int = 0) -> Canvas:

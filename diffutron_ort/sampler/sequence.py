@@ -54,6 +54,7 @@ class Step:
         confidence: float64 [m], the probability that the model gave to each committed token.
         ids: int64 [length], the canvas after the step.
         start: Where its generated span begins.
+        end: Where that span ends: at the end of the canvas, unless given tokens follow it.
         masks_left: Masks in that canvas.
         num_computed: How many of its tokens the step's pass computed: all of them, or fewer in a cached pass. (Under
             guidance there are two such passes.)
@@ -68,6 +69,7 @@ class Step:
     confidence: NDArray[np.float64]
     ids: Ids = field(repr=False)
     start: int
+    end: int
     masks_left: int
     num_computed: int
     num_predicted: int
@@ -83,7 +85,7 @@ class Step:
     @cached_property
     def text(self) -> str:
         """The whole answer so far, without what is still masked; later steps may change it."""
-        return self._reader.text(self.ids, self.start) if self._reader else ""
+        return self._reader.text(self._read, self.start) if self._reader else ""
 
     @cached_property
     def answer(self) -> Ids:
@@ -101,7 +103,12 @@ class Step:
     @cached_property
     def _ending(self) -> tuple[Ids, bool]:
         nothing = np.zeros(0, np.int64), False
-        return self._reader.ending(self.ids, self.start) if self._reader else nothing
+        return self._reader.ending(self._read, self.start) if self._reader else nothing
+
+    @property
+    def _read(self) -> Ids:
+        """The canvas up to the end of its generated span."""
+        return self.ids[: self.end]
 
     @cached_property
     def settled(self) -> str:
@@ -112,7 +119,7 @@ class Step:
         """
         if self._reader is None or self.is_last:
             return self.text
-        return self._reader.settled(self.ids, self.start)
+        return self._reader.settled(self._read, self.start)
 
 
 class Cursor(NamedTuple):
@@ -231,6 +238,7 @@ class Sequence:
             confidence=sampling.confidence(candidates.odds_against[order]),
             ids=canvas.ids,
             start=canvas.start,
+            end=canvas.end,
             masks_left=canvas.masks(self._special.mask).size,
             num_computed=len(plan.computed),
             num_predicted=len(candidates.positions),
@@ -253,7 +261,7 @@ class Sequence:
     def _finish_if_settled(self, canvas: Canvas) -> Cursor | None:
         """Return the cursor of a sequence that can end early, None for one that goes on."""
         reader = self._reader if self.config.early_end else None
-        settled = reader is not None and reader.is_settled(canvas.ids, canvas.start)
+        settled = reader is not None and reader.is_settled(canvas.ids[: canvas.end], canvas.start)
         return self.cursor._replace(finished=True) if settled else None
 
     def _next(self, canvas: Canvas, cursor: Cursor) -> Cursor:

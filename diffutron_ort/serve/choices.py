@@ -46,6 +46,6 @@ class Choices:
     def usage(self, n: int) -> Usage:
         """Return the tokens of the request, which has `n` choices for each of its prompts."""
         sequences = self._job.sequences[::n]
-        prompt = sum(one.initial.length - one.config.max_new_tokens for one in sequences)
+        prompt = sum(one.initial.length - len(one.initial.generated) for one in sequences)
         completion = sum(one.completion.completion_tokens for one in self.ended)
         return Usage(prompt, completion, prompt + completion)

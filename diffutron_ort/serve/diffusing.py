@@ -14,7 +14,7 @@ class Canvas:
 
     def __init__(self, model: Diffutron, sequence: Sequence) -> None:
         self._model, self._start = model, sequence.initial.start
-        self._length = sequence.config.max_new_tokens
+        self._length = len(sequence.initial.generated)
         self._masks = sequence.initial.masks(model.bundle.special.mask).size
         self._ends = Ends(model.bundle.special, [ids for _, ids in model.bundle.stop_sequences])
 

@@ -87,7 +87,6 @@ class StopRule:
         strings: Sequence[str] = (),
         *,
         strip: bool = False,
-        length: int | None = None,
     ) -> None:
         """Combine the bundle's stop sequences, as text and as ids, with the user's stop strings.
 
@@ -97,16 +96,14 @@ class StopRule:
             own: The bundle's stop sequences.
             strings: The user's stop strings.
             strip: Whether white space around the answer is left out.
-            length: Of the generated span; None if it goes to the end of a canvas.
         """
-        self._length = length
         self._decoder, self._mask, self._strings, self._strip = decoder, special.mask, strings, strip
         self._own = [text for text, _ in own]
         self._ends = Ends(special, [ids for _, ids in own])
 
     def text(self, ids: Ids, start: int) -> str:
         """Return the answer on a canvas [length] whose generated span begins at `start`, without its masks."""
-        text = self._raw_text(*self._generated(ids, start))
+        text = self._raw_text(*_generated(ids, start))
         return text.strip() if self._strip else text
 
     def settled(self, ids: Ids, start: int) -> str:
@@ -115,7 +112,7 @@ class StopRule:
         It only grows from step to step. It never ends within a character, with a possible beginning of a stop string,
         or with white space.
         """
-        generated, previous = self._generated(ids, start)
+        generated, previous = _generated(ids, start)
         if self.is_settled(ids, start) or not (generated == self._mask).any():
             return self.text(ids, start)
         more = np.full(MOST_BYTES, self._mask)  # whatever follows may complete or break a character
@@ -129,7 +126,7 @@ class StopRule:
 
         Masks are left out. If a stop string ends the answer, its tokens are those that it takes to spell it.
         """
-        generated, previous = self._generated(ids, start)
+        generated, previous = _generated(ids, start)
         end = self._ends.find(generated)
         complete, begin = end or End(len(generated), len(generated))
         text = self._raw_text(generated, previous)
@@ -143,16 +140,11 @@ class StopRule:
         Without stop strings, the bundle's own stop sequences count by their ids alone, so that the loop takes the same
         steps as the generation graph.
         """
-        generated, previous = self._generated(ids, start)
+        generated, previous = _generated(ids, start)
         if self._ends.has_ended(generated):
             return True
         safe = len(self._decode(self._certain(generated), previous)) if self._strings else 0
         return bool(self._strings) and self._is_cut(self._beginnings(generated, previous), safe)
-
-    def _generated(self, ids: Ids, start: int) -> tuple[Ids, int | None]:
-        """Return the tokens of the span that begins at `start` on a canvas [length], and the one before them."""
-        end = None if self._length is None else start + self._length
-        return ids[start:end], ids[start - 1].item() if start else None
 
     def _raw_text(self, generated: Ids, previous: int | None) -> str:
         """Return the answer in the generated tokens [m].
@@ -272,6 +264,11 @@ def _common_beginning(texts: Sequence[str]) -> str:
     first, last = min(texts), max(texts)  # which differ the most
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return first[:same]
+
+
+def _generated(ids: Ids, start: int) -> tuple[Ids, int | None]:
+    """Return the tokens of a canvas [length] from `start` on, and the one before them."""
+    return ids[start:], ids[start - 1].item() if start else None
 
 
 def _place(ids: Ids, sequence: Sequence[int]) -> int:
