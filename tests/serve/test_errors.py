@@ -40,7 +40,7 @@ def failed(model, path, body, **settings):
         ({"stop": ["x" * 1001]}, "invalid_value", "stop"),
         ({"suppress_tokens": [1] * 5000}, "invalid_value", "suppress_tokens"),
         ({"commit": "factor", "remasking": "random"}, "invalid_value", None),
-        ({"preset": "faster"}, "invalid_value", None),
+        ({"preset": "faster"}, "invalid_value", "preset"),
         ({"stream": 1}, "invalid_value", "stream"),
         ({"top_p": 0.9}, "unsupported_value", "top_p"),
         ({"logit_bias": {"1": 2}}, "unsupported_value", "logit_bias"),
