@@ -44,7 +44,7 @@ class Answering(Generic[Request]):
                 pass
             except Exception as error:
                 refusal = told(error, self._kind.param)
-                end = "late" if isinstance(error, TimeoutError) else "refused" if refusal.status < 500 else "failed"
+                end = _end(error, refusal)
                 if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                     self._log(error, scope)
                 await reply.fail(refusal)
@@ -129,6 +129,14 @@ class Answering(Generic[Request]):
         )
         if self._settings.log_text:
             reply.note(answers=[one.completion.text for one in choices.in_order()])
+
+
+def _end(error: Exception, refusal: ApiError) -> str:
+    """Return how a request has ended, for the metrics."""
+    if isinstance(error, TimeoutError):
+        return "late"
+    is_refused = refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR or refusal.code in ("loading", "draining")
+    return "refused" if is_refused else "failed"
 
 
 def told(error: Exception, param: str) -> ApiError:

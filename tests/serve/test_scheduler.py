@@ -211,6 +211,9 @@ def test_draining_finishes_what_was_taken_and_takes_no_more(held):
             alive = await client.get("/health")
             assert not client.service.idle
             passes.let_go()
+            metrics = client.service.metrics.text().decode()
+            assert 'diffutron_requests_total{end="refused"} 1.0' in metrics
+            assert 'end="failed"' not in metrics
             return await taken, refused, ready, alive, client.service.idle
 
     taken, refused, ready, alive, idle = asyncio.run(drained())
