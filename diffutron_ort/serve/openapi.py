@@ -65,7 +65,7 @@ def _events(kind: type[msgspec.Struct]) -> Schema:
     words = (
         f"Server-sent events. The data of each is a {kind.__name__}; or an Error, if something fails late; or [DONE]."
     )
-    return {"type": "string", "description": words}
+    return {"description": words}
 
 
 OPERATIONS = (

@@ -1,0 +1,151 @@
+"""python -m tests.serve.fuzz_http [--cases 1000] [--seed N]: fuzz a running server, over its own /openapi.json and raw.
+
+It needs the extras [cpu,serve] and schemathesis.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+
+from diffutron_ort.serve.openapi import document
+from diffutron_ort.serve.settings import Settings
+from tests.serve import odd_bodies, raw_http
+from tests.serve.running import Running, Vitals, running
+
+ROOT = Path(__file__).parents[2]
+BOUNDS = ("--max-steps=4", "--deadline=60", "--header-timeout=1", "--body-timeout=1", "--idle-timeout=1")
+MEANT = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)  # what a server may say of 500 and above
+EXCLUDED = "positive_data_acceptance,unsupported_method"
+"""What schemathesis does not check: texts can be too long for the model's context, and other content than JSON is
+refused before the method is looked at."""
+
+MOST_GROWTH = 48 * 2**20  # bytes; what is kept once, such as the allocator's arenas
+AT_ONCE = 16
+
+
+def main() -> int:
+    """Return 0 if the server took everything as it should, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.serve.fuzz_http", description=__doc__)
+    parser.add_argument("--cases", type=int, default=1000, help="about how many of each kind (default: 1000)")
+    parser.add_argument("--seed", type=int, help="of the cases (default: the time)")
+    options = parser.parse_args()
+    seed = int(time.time()) if options.seed is None else options.seed
+    print(f"seed {seed}", flush=True)
+    with running(*BOUNDS) as server:
+        wrong = [*sent(server, "odd bodies", bodies()[::3]), *sent(server, "odd requests", odd())]
+        before = at_rest(server)
+        wrong += documented(server, options.cases, seed)
+        wrong += sent(server, "mutants", raw_http.mutants(options.cases, seed))
+        wrong += hung_up(server, raw_http.mutants(options.cases // 4, seed + 1))
+        wrong += [*sent(server, "odd bodies", bodies()), *sent(server, "odd requests", odd())]
+        wrong += grown(before, at_rest(server))
+        wrong += logged(server)
+        server.terminate()
+        wrong += [f"the exit code was {code}" for code in [server.ended(10)] if code]
+    print("\n".join(["FAILED", *wrong[:20]]) if wrong else "passed")
+    return bool(wrong)
+
+
+def bodies() -> list[bytes]:
+    """Return requests with odd bodies: those made by hand, and each field with a value of each type."""
+    schemas = document(Settings())["components"]["schemas"]
+    names = {odd_bodies.CHAT: "ChatRequest", odd_bodies.COMPLETIONS: "CompletionRequest"}
+    confused = [
+        raw_http.post(path, body)
+        for path, name in names.items()
+        for body in odd_bodies.confused(path, list(schemas[name]["properties"]))
+    ]
+    return [*(raw_http.post(path, body) for path, body in odd_bodies.bodies()), *confused]
+
+
+def odd() -> list[bytes]:
+    """Return requests that are not HTTP as it should be, or end too early."""
+    return [*raw_http.odd(), *raw_http.cut()]
+
+
+def sent(server: Running, name: str, requests: Iterable[bytes]) -> list[str]:
+    """Send requests, and return what was wrong with their answers."""
+    every = list(requests)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(lambda request: raw_http.heard(server.port, request), every))
+    print(f"{len(every):>6} {name}", flush=True)
+    pairs = zip(every, answers, strict=True)
+    return [
+        f"{heard} to {brief(request)}" for request, heard in pairs if not (heard.closed and is_sound(heard.statuses))
+    ]
+
+
+def hung_up(server: Running, requests: Iterable[bytes]) -> list[str]:
+    """Send requests on connections that are reset at once."""
+    every = [*requests, *raw_http.sound() * 10]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda request: raw_http.heard(server.port, request, hang_up=True), every))
+    print(f"{len(every):>6} of which nobody read the answer", flush=True)
+    return []
+
+
+def documented(server: Running, cases: int, seed: int) -> list[str]:
+    """Let schemathesis send what the server's own document describes, and what it forbids."""
+    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{server.url}/openapi.json"]
+    command += [
+        "--phases=coverage,fuzzing",
+        f"--max-examples={cases}",
+        f"--seed={seed}",
+        f"--exclude-checks={EXCLUDED}",
+    ]
+    command += [
+        "--continue-on-failure",
+        "--request-timeout=30",
+        "--suppress-health-check=all",
+        "--workers=4",
+        "--no-color",
+    ]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.serve.fuzz_hooks", "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    print("".join(f"{line}\n" for line in done.stdout.splitlines() if "generated" in line), end="", flush=True)
+    return [done.stdout[-6000:] + done.stderr[-2000:]] if done.returncode else []
+
+
+def at_rest(server: Running) -> Vitals:
+    """Return what the server holds once it has nothing to do and its connections have been idle for too long."""
+    server.settle()
+    time.sleep(2)
+    found = server.vitals()
+    print(f"{found.memory / 2**20:.0f} MiB, {found.files} files, {found.threads} threads", flush=True)
+    return found
+
+
+def grown(before: Vitals, after: Vitals) -> list[str]:
+    """Return what the server holds more of."""
+    leaks = after.memory - before.memory > MOST_GROWTH or after.files > before.files or after.threads > before.threads
+    return [f"leaks: {before} before, {after} after"] if leaks else []
+
+
+def logged(server: Running) -> list[str]:
+    """Return the lines of the log that tell of failures."""
+    print(dict(sorted(server.statuses().items())), flush=True)
+    return [
+        f"logged: {line}"[:2000] for line in server.lines() if "trace" in line or not is_sound([line.get("status", 0)])
+    ]
+
+
+def is_sound(statuses: Iterable[object]) -> bool:
+    """Return whether a server that has not failed can answer so."""
+    return all(int(str(status)) < HTTPStatus.INTERNAL_SERVER_ERROR or status in MEANT for status in statuses)
+
+
+def brief(request: bytes) -> str:
+    """Return the beginning and the end of a request."""
+    return repr(request if len(request) < 800 else request[:400] + b" ... " + request[-300:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
