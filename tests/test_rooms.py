@@ -15,7 +15,7 @@ ROOMS = {
     "diffutron_ort": """
         _version.py errors.py types.py
         brief.py
-        config.py extras.py files.py memory.py signals.py user_cache.py
+        config.py extras.py files.py memory.py pages.py signals.py user_cache.py
         text
         bundle
         runtime

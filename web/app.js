@@ -1,64 +1,80 @@
 /** The page: a question in, the steps of its answer out, and a way back through them. */
 
-import { CanvasView } from "./canvas.js";
-import { places, summary } from "./frames.js";
-import { Model, ModelError } from "./model.js";
-import { megabytes, percent, spoken, texts } from "./strings.js";
+import { keep, recall } from "./kept.js";
+import { ModelError } from "./model.js";
+import { Player } from "./player.js";
+import { megabytes, percent, texts } from "./strings.js";
+import { Talk } from "./talk.js";
 
-const NANO = "../models/nano/";
 const EXAMPLES = [
   "Ters sırala: kitap, deniz, okul, elma",
   "Hangi ülkenin başkenti Viyana?",
   "Sokak kelimesine -de eki getir.",
 ];
-const PACE = 110; // least milliseconds that a step is shown: a small model would be done before anybody has seen a step
-const ICONS = { play: "M4 2v12l9-6z", stop: "M3 3h10v10H3z" };
+const NANO = "nano"; // the embedded model's name
+const MODELS = { browser: () => import("./browser.js"), server: () => import("./server.js") };
 
 /** @param {string} id @returns {any} */
 const get = (id) => document.getElementById(id);
 /** @type {any} */
 const form = get("form");
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const model = new Model(({ loaded, total }) => {
-  progress = { loaded, total };
-  render();
-});
-const view = new CanvasView(get("canvas"));
+const where = /** @type {keyof typeof MODELS} */ (document.documentElement.dataset.model);
+const { Model } = await MODELS[where]();
+/** @type {any} */
+const model = new Model();
+const player = new Player(() => render());
+const talk = where === "server" ? new Talk(get("turns"), get("stage"), show) : undefined;
 
-let language = remembered() ?? (/^tr\b/i.test(navigator.language) ? "tr" : "en");
-/** @type {import("../js/types/web.js").Progress} in bytes */
+let language = ["tr", "en"].find((one) => one === recall("localStorage", "language"));
+language ??= /^tr\b/i.test(navigator.language) ? "tr" : "en";
+/** in bytes */
 let progress = { loaded: 0, total: 0 };
 /** @type {import("./model.js").Loaded | undefined} */
 let loaded;
-/** @type {{ steps: import("./frames.js").Step[], config: import("../js/types/index.js").Config } | undefined} */
-let run;
 let hasFailed = false; // to load
-let count = 0; // steps that the canvas shows
-let following = true; // whether it shows each new one
-/** @type {{ kind: string, message: string } | undefined} */
+/** @type {{ kind: string, message: string, facts: object } | undefined} */
 let problem;
 let activity = new AbortController(); // of the generation or the replay
 let active = false;
 let turn = Promise.resolve();
-const ready = load();
+let ready = load();
 
-async function load() {
-  const asked = new URLSearchParams(location.search);
-  const folder = new URL(`${asked.get("model") ?? NANO}/`.replace(/\/+$/, "/"), location.href);
-  if (folder.origin !== location.origin) throw new ModelError("elsewhere", folder.href);
-  const [variant, device, threads] = ["variant", "device", "threads"].map((name) => asked.get(name) ?? undefined);
-  loaded = await model.load({ folder: folder.href, variant, device, threads: Number(threads ?? 0) });
-  form.temperature.defaultValue = loaded.presets.short.temperature; // which leaves alone what somebody has typed
-  preview();
-  render();
+/** @returns {Promise<void>} settles when the model has been loaded, or cannot be */
+function load() {
+  const loading = open();
+  hasFailed = false;
+  loading.catch((error) => {
+    hasFailed = true;
+    report(error);
+    render();
+  });
+  return loading;
 }
 
-/** Show the canvas of the chosen preset as long as nothing has been asked. */
+async function open() {
+  loaded = await model.load((/** @type {typeof progress} */ now) => {
+    progress = now;
+    render();
+  });
+  form.temperature.defaultValue = loaded.presets.short.temperature; // which leaves alone what somebody has typed
+  form.history.checked = loaded.name !== NANO; // which was trained on single questions
+  preview();
+}
+
+/** Show the canvas of the chosen preset as long as there is no answer. */
 function preview() {
-  if (run || !loaded) return;
-  const { max_new_tokens: length, block_length: width } = loaded.presets[form.preset.value];
-  view.reset(length, width);
-  render();
+  if (loaded && !player.run) player.preview(chosen());
+}
+
+/** @param {import("./player.js").Run | undefined} run */
+function show(run) {
+  if (run) player.open(run);
+  else if (loaded) player.preview(chosen());
+}
+
+/** @returns {import("./model.js").Config} the options of the preset that is chosen */
+function chosen() {
+  return loaded.presets[form.preset.value];
 }
 
 /** @param {(signal: AbortSignal) => Promise<void>} work to run when the previous one has stopped */
@@ -71,7 +87,7 @@ function start(work) {
     try {
       if (!mine.signal.aborted) await work(mine.signal);
     } catch (error) {
-      report(error);
+      if (!mine.signal.aborted) report(error);
     }
     if (mine === activity) active = false;
     render();
@@ -80,19 +96,26 @@ function start(work) {
 }
 
 function ask() {
+  if (isStopping()) return activity.abort();
   const [question, preset] = [form.question.value.trim(), form.preset.value];
   const isDefault = form.temperature.value === form.temperature.defaultValue;
-  const options = { seed: form.seed.value.trim(), temperature: Number(form.temperature.value.replace(",", ".")) };
-  start(async (signal) => {
+  const options = { preset, seed: form.seed.value.trim(), temperature: Number(form.temperature.value.replace(",", ".")) };
+  return start(async (signal) => {
     check(form.question, question !== "", "empty");
     check(form.seed, /^\d+$/.test(options.seed) && BigInt(options.seed) < 2n ** 64n, "seed");
     const { temperature: t } = options;
     check(form.temperature, form.temperature.value.trim() !== "" && (t === 0 || (t >= 0.01 && t <= 1000)), "temperature");
+    if (hasFailed) ready = load();
     await Promise.race([ready, aborted(signal)]);
     if (signal.aborted) return; // another question replaced this one while it waited for the model
     if (isDefault) options.temperature = Number(form.temperature.defaultValue); // the model's own, if it has only just been loaded
-    await generate(signal, await model.begin(question, preset, options));
+    await (talk ? converse(question, options, signal) : generate([{ role: "user", content: question }], options, signal));
   });
+}
+
+/** In a conversation the button stops what runs, as long as there is nothing else to ask. */
+function isStopping() {
+  return talk && active && !form.question.value.trim();
 }
 
 /** @param {AbortSignal} signal @returns {Promise<unknown>} settles when it is aborted */
@@ -108,48 +131,41 @@ function check(field, isRight, kind) {
   throw new ModelError(kind);
 }
 
-/** @param {AbortSignal} signal @param {import("../js/types/index.js").Config} config */
-async function generate(signal, config) {
-  run = { steps: [], config };
-  following = true;
-  view.reset(config.max_new_tokens, config.block_length);
-  show(0);
-  for await (const step of model.steps()) {
-    run.steps.push(step);
-    show(following ? run.steps.length : count);
-    await pause(PACE - step.seconds * 1000, signal);
-    if (signal.aborted) break;
-  }
-  if (!signal.aborted) say(texts(language).done(run.steps.at(-1).text, run.steps.length));
-}
-
-/** @param {AbortSignal} signal */
-async function replay(signal) {
-  for (let next = 0; next <= run.steps.length && !signal.aborted; next++) {
-    if (next && count !== next - 1) return; // somebody has moved the slider
-    show(next);
-    await pause(PACE, signal);
+/**
+ * Answer as the conversation's next turn. A question that gets no answer goes back to where it was typed.
+ *
+ * @param {string} question @param {import("./model.js").Options} options @param {AbortSignal} signal
+ */
+async function converse(question, options, signal) {
+  const messages = talk.messages(question, form.system.value, form.history.checked);
+  const asked = talk.begin(question);
+  form.question.value = "";
+  /** @type {"done" | "stopped" | "cut"} */
+  let state = "cut";
+  try {
+    await generate(messages, options, signal);
+    state = "done";
+  } finally {
+    const stays = talk.end(asked, player.run, signal.aborted ? "stopped" : state);
+    if (!stays && !form.question.value) form.question.value = question;
   }
 }
 
-/** @param {number} milliseconds @param {AbortSignal} signal ends it at once */
-function pause(milliseconds, signal) {
-  if (calm.matches || signal.aborted) return undefined;
-  return new Promise((resolve) => {
-    setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", resolve, { once: true });
-  });
+function clear() {
+  talk.clear();
+  form.question.focus();
 }
 
-/** @param {number} steps how many the canvas shows */
-function show(steps) {
-  count = steps;
-  render();
+/** @param {import("./model.js").Message[]} messages @param {import("./model.js").Options} options @param {AbortSignal} signal */
+async function generate(messages, options, signal) {
+  await player.follow(await model.ask(messages, options, signal), signal);
+  const { steps } = player.run;
+  if (!signal.aborted) say(texts(language).done(steps.at(-1).text, steps.length));
 }
 
 /** @param {any} error */
-function report({ kind = "failed", message }) {
-  problem = { kind, message };
+function report({ kind = "failed", message, facts = {} }) {
+  problem = { kind, message, facts };
 }
 
 /** Announce a text to screen readers. @param {string} text */
@@ -167,19 +183,21 @@ function render() {
   const words = texts(language);
   renderProblem(words);
   renderLoading(words);
+  if (talk) renderTalk(words);
   if (!loaded) return;
-  const { bundle, device, threads } = loaded;
-  const { steps, config } = run ?? { steps: [], config: loaded.presets[form.preset.value] };
-  const { name } = bundle.source;
-  setText("runs", words[device](threads));
-  get("model").textContent = name === "nano" ? words.nano : name;
-  get("examples").hidden = name !== "nano";
-  get("answer").textContent = steps[count - 1]?.text ?? "";
-  view.show(places(steps, count, config.max_new_tokens, bundle), language, words);
-  get("canvas").ariaBusy = String(active);
-  get("summary").hidden = get("play").disabled = get("step").disabled = !run;
-  renderSteps(words, steps);
-  if (run) renderSummary(words, steps, config);
+  setText("runs", loaded.runs(words));
+  const isNano = loaded.name === NANO;
+  const about = talk ? `${words.nano} ${words.nanoTalk}` : words.nano;
+  get("model").textContent = isNano ? about : loaded.name;
+  get("examples").hidden = !isNano || talk?.isEmpty === false;
+  player.render(language, active, loaded, chosen());
+}
+
+/** @param {import("./strings.js").Texts} words */
+function renderTalk(words) {
+  talk.render(words);
+  get("talk").hidden = talk.isEmpty;
+  get("ask").textContent = isStopping() ? words.stop : words.ask;
 }
 
 /** @param {import("./strings.js").Texts} words */
@@ -196,38 +214,24 @@ function renderLoading(words) {
   }
 }
 
-/** @param {import("./strings.js").Texts} words @param {import("./frames.js").Step[]} steps */
-function renderSteps(words, steps) {
-  const where = steps.length ? words.stepOf(count, steps.length) : "";
-  Object.assign(get("step"), { max: steps.length, value: count, ariaValueText: where });
-  get("step-number").textContent = where;
-  get("play").ariaLabel = get("play").title = active ? words.stop : words.play;
-  get("play").querySelector("path").setAttribute("d", active ? ICONS.stop : ICONS.play);
-}
-
-/**
- * @param {import("./strings.js").Texts} words @param {import("./frames.js").Step[]} steps
- * @param {import("../js/types/index.js").Config} config
- */
-function renderSummary(words, steps, config) {
-  const { taken, saved, speed } = summary(steps, config);
-  const number = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
-  get("saved-label").textContent = config.commit === "schedule" ? words.savedByEnd : words.savedByBoth;
-  get("taken").textContent = number.format(taken);
-  get("saved").textContent = taken && !active ? percent(saved, language, 0) : "…";
-  const span = places(steps, steps.length, config.max_new_tokens, loaded.bundle);
-  get("spared").textContent = taken && !active ? number.format(span.filter(({ state }) => state === "beyond").length) : "…";
-  get("speed").textContent = taken ? number.format(speed) : "…";
-}
-
 /** @param {import("./strings.js").Texts} words */
 function renderProblem(words) {
-  const lines = problem ? [words.errors[problem.kind](loaded?.bundle.context_length), problem.message] : [];
+  const facts = { context: loaded?.context, ...problem?.facts };
+  const lines = problem ? [words.errors[problem.kind](facts), problem.message] : [];
   const paragraphs = lines.filter(Boolean).map((text, i) => {
     return Object.assign(document.createElement("p"), { textContent: text, lang: i ? "en" : language });
   });
   const said = (/** @type {Element[]} */ elements) => elements.map(({ textContent }) => textContent).join("\n");
   if (said(paragraphs) !== said([...get("notice").children])) get("notice").replaceChildren(...paragraphs);
+  renderLock(["locked", "wrongKey"].includes(problem?.kind));
+}
+
+/** @param {boolean} isLocked whether the server asks for a key, which takes the question's place */
+function renderLock(isLocked) {
+  if (get("unlock").hidden !== isLocked) return;
+  get("unlock").hidden = !isLocked;
+  form.hidden = isLocked;
+  (isLocked ? get("key") : form.question).focus();
 }
 
 /** @param {string} chosen `tr` or `en` */
@@ -236,19 +240,11 @@ function translate(chosen) {
   const words = /** @type {any} */ (texts(chosen));
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = words[element.dataset.text];
   for (const element of document.querySelectorAll("[data-label]")) element.ariaLabel = words[element.dataset.label];
+  form.question.placeholder = words.placeholder;
   for (const button of document.querySelectorAll(".languages button")) {
     button.ariaPressed = String(button.value === chosen);
   }
   render();
-}
-
-/** @returns {string | undefined} the language that was chosen last, where the browser keeps it */
-function remembered() {
-  try {
-    return ["tr", "en"].find((one) => one === localStorage.getItem("language"));
-  } catch {
-    return undefined;
-  }
 }
 
 function listen() {
@@ -258,23 +254,12 @@ function listen() {
   });
   form.addEventListener("change", preview);
   get("ask").disabled = false; // sent before this, the form would reload the page
-  get("play").addEventListener("click", () => (active ? activity.abort() : start(replay)));
-  get("step").addEventListener("input", () => {
-    const value = Number(get("step").value);
-    following = value === run.steps.length;
-    show(value);
-    const words = texts(language);
-    const pieces = run.steps[value - 1]?.pieces.map((piece) => spoken(piece, words));
-    say(pieces ? words.newOnes(pieces.join(", ")) : words.allMasked);
-  });
+  get("play").addEventListener("click", () => (active ? activity.abort() : start((signal) => player.replay(signal))));
+  get("step").addEventListener("input", () => say(player.seek(texts(language))));
   for (const button of document.querySelectorAll(".languages button")) {
     button.addEventListener("click", () => {
       translate(button.value);
-      try {
-        localStorage.setItem("language", language);
-      } catch {
-        // the browser keeps nothing, so the next visit begins in its own language
-      }
+      keep("localStorage", "language", language);
     });
   }
   for (const question of EXAMPLES) {
@@ -289,10 +274,22 @@ function listen() {
   }
 }
 
+/** What only a page has that a server answers. */
+function listenToTalk() {
+  get("talk").after(get("stage"), get("composer"));
+  get("settings").open = false;
+  form.question.value = "";
+  form.question.addEventListener("input", () => renderTalk(texts(language)));
+  get("new").addEventListener("click", () => start(async () => clear()));
+  get("unlock").addEventListener("submit", (/** @type {Event} */ event) => {
+    event.preventDefault();
+    model.unlock(get("key").value.trim());
+    problem = undefined;
+    ready = load();
+    render();
+  });
+}
+
+if (talk) listenToTalk();
 translate(language);
 listen();
-ready.catch((error) => {
-  hasFailed = true;
-  report(error);
-  render();
-});

@@ -1,78 +1,41 @@
-/** The model, which runs in a worker, so that the page stays responsive while a pass computes. */
-
-/** An error from the worker; its `kind` is a key of the messages in `strings.js`. */
-export class ModelError extends Error {
-  /** @param {string} kind @param {string} [message] */
-  constructor(kind, message = "") {
-    super(message);
-    this.kind = kind;
-  }
-}
+/** What a model is to the page, whether it runs in this browser (`browser.js`) or on the page's server (`server.js`). */
 
 /**
- * @typedef {import("../js/types/index.js").Config} Config
+ * @typedef {{ role: "system" | "user" | "assistant", content: string }} Message
+ *
+ * @typedef {object} Config the options of a generation that the page shows something of, under the library's names
+ * @property {number} steps
+ * @property {number} max_new_tokens
+ * @property {number} block_length
+ * @property {number} temperature
+ * @property {string} commit
+ *
+ * @typedef {{ preset: string, seed: string, temperature: number }} Options the seed in digits, since it may have 64 bits
+ *
  * @typedef {object} Loaded
- * @property {import("../js/types/index.js").Bundle} bundle
+ * @property {string} name of the model
+ * @property {number} context how many tokens a question and its answer can have together
  * @property {Record<string, Config>} presets
- * @property {"webgpu" | "wasm"} device
- * @property {number} threads of WebAssembly
+ * @property {(words: import("./strings.js").Texts) => string} runs says where it runs
+ *
+ * @typedef {object} Answer
+ * @property {Config} config with the length that the generated span really has
+ * @property {AsyncGenerator<import("./frames.js").Step>} steps leaving the loop ends the generation
+ * @property {Ending} [ending] is there when the steps have been taken, where the model tells
+ *
+ * @typedef {{ isFull: boolean, tokens: number }} Ending whether the answer has all the tokens that it could have, and how
+ *   many it and its prompt have together
+ *
+ * @typedef {object} Model
+ * @property {(report: (progress: { loaded: number, total: number }) => void) => Promise<Loaded>} load in bytes
+ * @property {(messages: Message[], options: Options, signal: AbortSignal) => Promise<Answer>} ask
  */
 
-export class Model {
-  #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-  /** @type {{ resolve: (value: any) => void, reject: (error: Error) => void }[]} the calls that wait for an answer, in order */
-  #waiting = [];
-
-  /** @param {(progress: import("../js/types/web.js").Progress) => void} report is called while the model loads */
-  constructor(report) {
-    this.#worker.onmessage = ({ data: { value, error, progress } }) => {
-      if (progress) return report(progress);
-      const { resolve, reject } = this.#waiting.shift();
-      if (error) reject(new ModelError(error.kind, error.message));
-      else resolve(value);
-      return undefined;
-    };
-    this.#worker.onerror = ({ message }) => {
-      for (const { reject } of this.#waiting.splice(0)) reject(new ModelError("failed", message));
-    };
-  }
-
-  /**
-   * @param {{ folder: string, variant?: string, device?: string, threads: number }} where `threads` 0 is the host's choice
-   * @returns {Promise<Loaded>}
-   */
-  load(where) {
-    return this.#call("load", where);
-  }
-
-  /**
-   * Check a question and its options, without answering it yet.
-   *
-   * @param {string} prompt @param {string} preset @param {object} options
-   * @returns {Promise<Config>} every option
-   */
-  begin(prompt, preset, options) {
-    return this.#call("begin", prompt, preset, options);
-  }
-
-  /**
-   * Answer the question that `begin` has checked; leaving the loop ends the generation.
-   *
-   * @returns {AsyncGenerator<import("./frames.js").Step>}
-   */
-  async *steps() {
-    try {
-      for (let step; (step = await this.#call("next")); ) yield step;
-    } finally {
-      await this.#call("end");
-    }
-  }
-
-  /** @param {string} name @param {unknown[]} given @returns {Promise<any>} */
-  #call(name, ...given) {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      this.#worker.postMessage({ name, given });
-    });
+/** An error of a model; its `kind` is a key of the messages in `strings.js`, which are told its `facts`. */
+export class ModelError extends Error {
+  /** @param {string} kind @param {string} [message] @param {{ seconds?: number }} [facts] */
+  constructor(kind, message = "", facts = {}) {
+    super(message);
+    Object.assign(this, { kind, facts });
   }
 }

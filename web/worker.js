@@ -3,6 +3,7 @@
 import { findVariant } from "../js/src/bundle.js";
 import { DEFAULTS, hasOptions } from "../js/src/config.js";
 import { BundleError, Diffutron, PRESETS } from "../js/src/diffutron.js";
+import { endOf } from "./ending.js";
 import { HostError, devices, openHost } from "./host.js";
 
 const KINDS = {
@@ -31,7 +32,7 @@ const calls = {
         model = await Diffutron.load(host, { variant });
         if (candidate === "webgpu") await replay(host, variant);
         const presets = Object.fromEntries(Object.keys(PRESETS).map((name) => [name, model.config(name)]));
-        return { bundle: model.bundle, presets, device: candidate, threads: host.ort.env.wasm.numThreads };
+        return { bundle: model.bundle, presets, runsOn: { device: candidate, threads: host.ort.env.wasm.numThreads } };
       } catch (error) {
         if (candidate === candidates.at(-1)) throw error;
         console.warn(`${candidate}: ${error.message}`);
@@ -39,7 +40,7 @@ const calls = {
     }
   },
 
-  begin(prompt, preset, options) {
+  begin(prompt, { preset, ...options }) {
     steps = model.stream(prompt, { preset, ...options });
     return model.config(preset, options);
   },
@@ -47,14 +48,24 @@ const calls = {
   async next() {
     const begun = performance.now();
     const { value: step } = await steps.next();
-    const seconds = (performance.now() - begun) / 1000;
-    return step && { ...step, pieces: step.tokens.map((/** @type {number} */ id) => model.piece(id)), seconds };
+    return step && { ...onPage(step), seconds: (performance.now() - begun) / 1000 };
   },
 
   async end() {
     await steps.return(undefined);
   },
 };
+
+/** @param {import("../js/types/index.js").Step} step @returns {Omit<import("./frames.js").Step, "seconds">} */
+function onPage({ positions, tokens, confidence, ids, start, text }) {
+  return {
+    positions: positions.map((position) => position - start),
+    pieces: tokens.map((id) => model.piece(id)),
+    confidence,
+    beyond: endOf(ids.slice(start), model.bundle),
+    text,
+  };
+}
 
 /**
  * Repeat generations that the bundle recorded, because a graphics card may compute wrongly without an error. An exact

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from diffutron_ort.demo.files import PAGE, Served
+from diffutron_ort.demo.files import PAGE
+from diffutron_ort.pages import Served, has, headers
 
 if TYPE_CHECKING:
     from diffutron_ort.demo.server import Server
@@ -18,29 +19,11 @@ if TYPE_CHECKING:
 SECONDS = 10  # that a connection may take for its request, and for each part of its answer
 CHUNK = 2**18  # bytes of an answer that are sent at once
 TARGET = re.compile(r"(/(?:[\w\-.~!$&'()*+,;=:@/]|%[0-9a-fA-F]{2})*)(?:\?[^#]*)?", re.ASCII)
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self' 'wasm-unsafe-eval'",
-        "worker-src 'self' blob:",  # ONNX Runtime's threads
-        "connect-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
 HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Content-Security-Policy": POLICY,
-        "Cross-Origin-Opener-Policy": "same-origin",  # with the next: threads of WebAssembly share memory
-        "Cross-Origin-Embedder-Policy": "require-corp",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-cache",
-    }
+    headers(
+        script_src="'self' 'wasm-unsafe-eval'",
+        worker_src="'self' blob:",  # ONNX Runtime's threads
+    )
 )
 
 
@@ -80,19 +63,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, file: io.BufferedReader, served: Served) -> None:
         tag = served.etag(file)
-        if self._has(tag):
+        if has(tag, self.headers.get_all("If-None-Match", [])):
             self._send_head(HTTPStatus.NOT_MODIFIED, {"ETag": tag})
             return
         size = os.fstat(file.fileno()).st_size
-        headers = {"Content-Type": served.content_type, "Content-Length": str(size), "ETag": tag}
-        self._send_head(HTTPStatus.OK, headers)
+        self._send_head(HTTPStatus.OK, {"Content-Type": served.content_type, "Content-Length": str(size), "ETag": tag})
         if self.command == "GET":
             self._send_content(file, size)
-
-    def _has(self, tag: str) -> bool:
-        """Return whether the browser has this very content."""
-        tags = ",".join(self.headers.get_all("If-None-Match", [])).split(",")
-        return any(one.strip().removeprefix("W/") in (tag, "*") for one in tags)
 
     def _send_content(self, file: io.BufferedReader, size: int) -> None:
         """Send as many bytes as the head promised; the browser must take each chunk in time."""

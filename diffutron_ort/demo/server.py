@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 from diffutron_ort.bundle.load import load_bundle
-from diffutron_ort.demo.files import PAGE, Served, find_pages, listed
+from diffutron_ort.demo.files import PAGE, listed
 from diffutron_ort.demo.handler import SECONDS, Handler
 from diffutron_ort.demo.libraries import find_libraries
 from diffutron_ort.errors import DiffutronError
+from diffutron_ort.pages import Served, find_pages
 
 ADDRESS = "127.0.0.1"
 NAMES = (ADDRESS, "localhost", "[::1]")  # of this machine; a page from elsewhere cannot have one of them

@@ -14,7 +14,7 @@ import pytest
 
 from diffutron_ort import user_cache as cache
 from diffutron_ort.cli import main as cli
-from diffutron_ort.demo import files
+from diffutron_ort import pages
 from diffutron_ort.demo.libraries import PACKAGES, find_libraries
 from diffutron_ort.errors import DiffutronError
 
@@ -101,7 +101,7 @@ def test_another_lock_file_fetches_again_and_rm_removes_both(web, npm, capsys):
 )
 def test_what_was_filled_by_half_is_not_used(web, npm, end, packages, monkeypatch, capsys):
     npm(end, packages)
-    monkeypatch.setattr(files, "PAGES", (files.Pages(web, web.parent / "js"),))
+    monkeypatch.setattr(pages, "PAGES", (pages.Pages(web, web.parent / "js"),))
     assert cli.main(["demo", "--no-open"]) == 1
     *_, line = capsys.readouterr().err.splitlines()
     assert "npm could not fetch the page's libraries" in line
@@ -152,7 +152,7 @@ def test_being_told_to_end_leaves_nothing(web, npm):
 
 def test_a_missing_npm_is_one_line_that_says_what_to_do(web, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(files, "PAGES", (files.Pages(web, web.parent / "js"),))
+    monkeypatch.setattr(pages, "PAGES", (pages.Pages(web, web.parent / "js"),))
     assert cli.main(["demo", "--no-open"]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert "install Node.js, or give a node_modules that has them with --libraries DIR" in line

@@ -18,15 +18,17 @@ from urllib.parse import urljoin
 
 import pytest
 
+from diffutron_ort import pages as installed
 from diffutron_ort.bundle.load import load_bundle
 from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.cli import main as cli
-from diffutron_ort.demo import files, handler
+from diffutron_ort.demo import handler
 from diffutron_ort.demo import server as demo
-from diffutron_ort.demo.files import MODEL, PAGE, SCRIPTS, Pages, listed
+from diffutron_ort.demo.files import MODEL, PAGE, SCRIPTS, listed
 from diffutron_ort.demo.libraries import PACKAGES
 from diffutron_ort.demo.server import Server
 from diffutron_ort.errors import DiffutronError
+from diffutron_ort.pages import Pages, find_pages
 
 IMPORT = re.compile(r"""^(?:import|export)[^;"]* from "([^"]+)";""", re.MULTILINE)
 RUNTIME, TOKENIZERS = (f"node_modules/{package}/dist/" for package in PACKAGES)
@@ -375,7 +377,7 @@ def test_a_body_is_not_read(server):
 
 
 def test_a_model_that_is_not_there_or_a_taken_port_is_an_error(server, pages, monkeypatch, capsys):
-    monkeypatch.setattr(files, "PAGES", (pages,))
+    monkeypatch.setattr(installed, "PAGES", (pages,))
     assert cli.main(["demo", "nowhere", "--no-open"]) == 1
     assert "nowhere is not a folder" in capsys.readouterr().err
     assert cli.main(["demo", "--no-open", "--port", str(server.server_port)]) == 1
@@ -383,10 +385,10 @@ def test_a_model_that_is_not_there_or_a_taken_port_is_an_error(server, pages, mo
 
 
 def test_the_page_is_part_of_what_is_installed(monkeypatch, tmp_path):
-    pages = files.find_pages()
+    pages = find_pages()
     assert (pages.web / "package-lock.json").is_file()
     assert (pages.scripts / "web.js").is_file()
-    monkeypatch.setattr(files, "PAGES", (Pages(tmp_path, tmp_path),))
+    monkeypatch.setattr(installed, "PAGES", (Pages(tmp_path, tmp_path),))
     with pytest.raises(DiffutronError, match="reinstall"):
         demo.serve()
 
@@ -394,7 +396,7 @@ def test_the_page_is_part_of_what_is_installed(monkeypatch, tmp_path):
 def test_everything_that_the_page_imports_is_served(tmp_path):
     for package in PACKAGES:
         (tmp_path / package / "dist").mkdir(parents=True)
-    served = listed(files.find_pages(), tmp_path, load_bundle())
+    served = listed(find_pages(), tmp_path, load_bundle())
     reached, new = set(), {PAGE + "app.js", PAGE + "worker.js"}
     while new:
         reached |= new
@@ -405,7 +407,7 @@ def test_everything_that_the_page_imports_is_served(tmp_path):
 
 
 def test_the_page_is_told_the_variant_that_is_there(pages, broken, monkeypatch):
-    monkeypatch.setattr(files, "PAGES", (pages,))
+    monkeypatch.setattr(installed, "PAGES", (pages,))
     with demo.serve(broken) as server:
         assert server.address.endswith(PAGE)
     for name in load_bundle(broken).variants["fp32"].files:
@@ -418,8 +420,8 @@ STARTED = """
 import pathlib, sys, webbrowser
 from urllib.request import urlopen
 from diffutron_ort.cli import main as cli
-from diffutron_ort.demo import files
-files.PAGES = (files.Pages(pathlib.Path({web!r}), pathlib.Path({scripts!r})),)
+from diffutron_ort import pages
+pages.PAGES = (pages.Pages(pathlib.Path({web!r}), pathlib.Path({scripts!r})),)
 def browse(address):
     print('opened', address, urlopen(address, timeout=10).status, file=sys.stderr, flush=True)
 webbrowser.open = browse

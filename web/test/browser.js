@@ -1,7 +1,9 @@
 /** What the tests of the page need: a server, a browser, and the page's own ways of saying that it is done. */
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -9,15 +11,22 @@ import { chromium } from "playwright-core";
 const CHECKOUT = fileURLToPath(new URL("../..", import.meta.url));
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
-/** @returns {Promise<{ address: string, process: import("node:child_process").ChildProcess }>} */
-export async function serve() {
-  const command = ["-m", "diffutron_ort.cli", "demo", "--no-open", "--port", "0"];
-  const server = spawn("python", command, { cwd: CHECKOUT }); // so that it is this checkout's page, whatever is installed
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+
+/**
+ * @param {string[]} args of the command line, which are a server's
+ * @returns {Promise<{ address: string, process: import("node:child_process").ChildProcess }>}
+ */
+export async function serve(...args) {
+  const server = spawn("python", ["-m", "diffutron_ort.cli", ...args], { cwd: CHECKOUT }); // this checkout's, whatever is installed
   const said = [];
   for await (const line of createInterface(server.stderr)) {
     said.push(line);
-    const found = /http:\S+/.exec(line);
-    if (found) return { address: found[0], process: server };
+    const found = /http:[^\s"]+/.exec(line);
+    if (found) {
+      server.stderr.resume();
+      return { address: found[0], process: server };
+    }
   }
   throw new Error(`the server did not start; python on PATH must have diffutron-ort:\n${said.join("\n")}`);
 }
@@ -30,9 +39,51 @@ export async function launch(...args) {
   return chromium.launch({ executablePath: EXECUTABLE, args: ["--no-sandbox", ...args] });
 }
 
+/**
+ * A page of its own, with what it asked for and what it complained of.
+ *
+ * @param {import("playwright-core").Browser} browser @param {string} address
+ * @param {import("playwright-core").BrowserContextOptions} [options]
+ * @param {(page: import("playwright-core").Page) => Promise<unknown>} [prepare] before it opens
+ */
+export async function open(browser, address, options = {}, prepare = async () => {}) {
+  const context = await browser.newContext({ reducedMotion: "reduce", locale: "tr-TR", ...options });
+  const page = await context.newPage();
+  const [requests, complaints] = [[], []];
+  context.on("request", (request) => requests.push(request.url()));
+  page.on("pageerror", (error) => complaints.push(error.message));
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
+  await prepare(page);
+  await page.goto(address);
+  return { page, context, requests, complaints };
+}
+
+/**
+ * What assistive technology would stumble over, which must be nothing. The page must bypass its policy.
+ *
+ * @param {import("playwright-core").Page} page @param {string} when
+ */
+export async function assertAccessible(page, when) {
+  if (!(await page.evaluate(() => "axe" in globalThis))) await page.addScriptTag({ path: AXE });
+  const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
+  assert.deepEqual(violations.map(({ id, nodes }) => `${when}: ${id} ${nodes.map((node) => node.html)}`), []);
+  assert.ok(passes.some(({ id }) => id === "color-contrast"));
+}
+
+/** @param {import("playwright-core").Page} page @returns {Promise<number>} buttons that are too small for a finger */
+export async function smallButtons(page) {
+  return page.evaluate(
+    () =>
+      [...document.querySelectorAll("button:not([hidden], [data-state=beyond])")].filter((button) => {
+        const { width, height } = button.getBoundingClientRect();
+        return width && (width < 24 || height < 24);
+      }).length,
+  );
+}
+
 /** @param {import("playwright-core").Page} page waits until the model has been loaded */
 export async function loaded(page) {
-  await page.locator("#runs", { hasText: "Web" }).waitFor({ timeout: 120_000 });
+  await page.locator("#runs", { hasText: /Web|sunucuda|on this server/ }).waitFor({ timeout: 120_000 });
 }
 
 /** @param {import("playwright-core").Page} page waits until nothing runs */

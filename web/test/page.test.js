@@ -2,22 +2,20 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { expected } from "../../js/test/python.js";
-import { ask, idle, launch, loaded, serve } from "./browser.js";
+import { ask, assertAccessible, idle, launch, loaded, open as opened, serve, smallButtons } from "./browser.js";
 
 const QUESTION = "On iki artı beş kaç eder?";
 const LIST = "Ters sırala: kitap, deniz, okul, elma";
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const SCREENSHOTS = process.env.SCREENSHOTS ?? fileURLToPath(new URL("screenshots", import.meta.url));
 
 let server;
 let browser;
 before(async () => {
-  server = await serve();
+  server = await serve("demo", "--no-open", "--port", "0");
   browser = await launch();
 });
 after(async () => {
@@ -25,23 +23,9 @@ after(async () => {
   server?.process.kill("SIGINT");
 });
 
-/**
- * A page of its own, with what it asked for and what it complained of.
- *
- * @param {import("playwright-core").BrowserContextOptions & { query?: string }} [options]
- * @param {(page: import("playwright-core").Page) => Promise<unknown>} [prepare] before it opens
- */
-async function open({ query = "", ...options } = {}, prepare = async () => {}) {
-  const context = await browser.newContext({ reducedMotion: "reduce", locale: "tr-TR", ...options });
-  const page = await context.newPage();
-  const [requests, complaints] = [[], []];
-  context.on("request", (request) => requests.push(request.url()));
-  page.on("pageerror", (error) => complaints.push(error.message));
-  page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
-  await prepare(page);
-  await page.goto(server.address + query);
-  return { page, context, requests, complaints };
-}
+/** @param {import("playwright-core").BrowserContextOptions & { query?: string }} [options] */
+const open = ({ query = "", ...options } = {}, prepare = async () => {}) =>
+  opened(browser, server.address + query, options, prepare);
 
 /**
  * Let a page find other generations in the bundle, with their place in the manifest.
@@ -450,13 +434,7 @@ describe("the page", () => {
       assert.ok(await page.locator("#notice").isVisible());
       assert.equal(await width(), 320);
     }
-    const narrow = await page.evaluate(() =>
-      [...document.querySelectorAll("button:not([hidden], [data-state=beyond])")].filter((button) => {
-        const { width, height } = button.getBoundingClientRect();
-        return width && (width < 24 || height < 24);
-      }).length,
-    );
-    assert.equal(narrow, 0); // what a finger can hit
+    assert.equal(await smallButtons(page), 0);
     await context.close();
   });
 
@@ -464,23 +442,17 @@ describe("the page", () => {
     test(`is accessible: ${colorScheme}`, async () => {
       const { page, context } = await open({ colorScheme, bypassCSP: true }); // for the script that looks
       await loaded(page);
-      await page.addScriptTag({ path: AXE });
-      const check = async (when) => {
-        const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
-        assert.deepEqual(violations.map(({ id, nodes }) => `${when}: ${id} ${nodes.map((node) => node.html)}`), []);
-        assert.ok(passes.some(({ id }) => id === "color-contrast"));
-      };
-      await check("at first");
+      await assertAccessible(page, "at first");
       await ask(page, QUESTION);
       await page.hover("#canvas button >> nth=1");
-      await check("answered");
+      await assertAccessible(page, "answered");
       await page.focus("#step");
       await page.keyboard.press("ArrowLeft");
-      await check("a step back");
+      await assertAccessible(page, "a step back");
       await ask(page, "");
-      await check("refused");
+      await assertAccessible(page, "refused");
       await page.evaluate(() => (document.querySelector("footer").style.opacity = "0.5"));
-      await assert.rejects(check("spoiled"), /color-contrast/);
+      await assert.rejects(assertAccessible(page, "spoiled"), /color-contrast/);
       await context.close();
     });
   }
