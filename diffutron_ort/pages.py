@@ -43,7 +43,7 @@ def headers(**more: str) -> dict[str, str]:
     Args:
         **more: Directives of the policy in addition to `SOURCES` or instead of them, with `_` for `-`.
     """
-    sources = SOURCES | {name.replace("_", "-"): allowed for name, allowed in more.items()}
+    sources = {**SOURCES, **{name.replace("_", "-"): allowed for name, allowed in more.items()}}
     return {
         "Content-Security-Policy": "; ".join(f"{name} {allowed}" for name, allowed in sources.items()),
         "Cross-Origin-Opener-Policy": "same-origin",  # with the next: threads of WebAssembly share memory

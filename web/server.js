@@ -66,6 +66,7 @@ export class Model {
   /** @param {string} path @param {RequestInit} [init] @returns {Promise<Response>} @throws {ModelError} unless it is OK */
   async #fetch(path, init = {}) {
     const headers = { ...init.headers, ...(this.#key && { Authorization: `Bearer ${this.#key}` }) };
+    if (/[^ -~]/.test(this.#key ?? "")) throw new ModelError("wrongKey"); // no header can have it
     let response;
     try {
       response = await fetch(new URL(path, location.href), { ...init, headers });

@@ -62,7 +62,7 @@ export class Talk {
 
   /** Begin a new conversation, and forget this one. */
   clear() {
-    this.#list.after(this.#stage);
+    this.#putAway();
     for (const item of this.#items.values()) item.remove();
     [this.#turns, this.#shown, this.#items] = [[], undefined, new Map()];
     this.#show(undefined);
@@ -122,7 +122,7 @@ export class Talk {
 
   /** @param {Turn} turn the last one */
   #remove(turn) {
-    this.#list.after(this.#stage);
+    this.#putAway();
     this.#items.get(turn).remove();
     this.#items.delete(turn);
     this.#turns.pop();
@@ -130,6 +130,11 @@ export class Talk {
     const before = this.#turns.at(-1);
     if (before?.run) this.#open(before);
     else this.#show(undefined);
+  }
+
+  /** Put the stage behind the conversation, where it is before the first question. */
+  #putAway() {
+    this.#list.closest("section").after(this.#stage);
   }
 
   #keep() {

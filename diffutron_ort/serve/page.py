@@ -42,7 +42,8 @@ def routes() -> list[BaseRoute]:
     """
     try:
         files = of_folder(find_pages().web)
-        answers = {"/": _sending(files[PAGE], for_server=True), **{path: _sending(files[path[1:]]) for path in PATHS - {"/"}}}
+        answers = {path: _sending(files[path[1:]]) for path in PATHS - {"/"}}
+        answers["/"] = _sending(files[PAGE], for_server=True)
     except (DiffutronError, KeyError, OSError):
         answers = {"/": _missing}
     return [Route(path, answer) for path, answer in answers.items()]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from diffutron_ort import pages
 from diffutron_ort import user_cache as cache
 from diffutron_ort.cli import main as cli
-from diffutron_ort import pages
 from diffutron_ort.demo.libraries import PACKAGES, find_libraries
 from diffutron_ort.errors import DiffutronError
 

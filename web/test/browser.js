@@ -18,16 +18,17 @@ const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
  * @returns {Promise<{ address: string, process: import("node:child_process").ChildProcess }>}
  */
 export async function serve(...args) {
-  const server = spawn("python", ["-m", "diffutron_ort.cli", ...args], { cwd: CHECKOUT }); // this checkout's, whatever is installed
+  const command = ["-m", "diffutron_ort.cli", ...args];
+  const server = spawn("python", command, { cwd: CHECKOUT, stdio: ["ignore", "ignore", "pipe"] }); // this checkout's, whatever is installed
   const said = [];
+  let address;
   for await (const line of createInterface(server.stderr)) {
     said.push(line);
-    const found = /http:[^\s"]+/.exec(line);
-    if (found) {
-      server.stderr.resume();
-      return { address: found[0], process: server };
-    }
+    [address] = /http:[^\s"]+/.exec(line) ?? [];
+    if (address) break;
   }
+  server.stderr.resume(); // a pipe that nobody empties would stop the server
+  if (address) return { address, process: server };
   throw new Error(`the server did not start; python on PATH must have diffutron-ort:\n${said.join("\n")}`);
 }
 

@@ -278,6 +278,7 @@ describe("the conversation", () => {
     await page.click("#new");
     assert.equal(await turns(page).count(), 0);
     assert.equal(await page.evaluate(() => localStorage.getItem("talk")), null);
+    assert.ok(await page.locator("#canvas").isVisible());
     assert.equal(await page.locator("#canvas [data-state=mask]").count(), 64);
     await say(page, LIST);
     assert.equal(bodies[2].messages.length, 1);
@@ -368,7 +369,9 @@ describe("the page", () => {
       await page.click("#settings summary");
     }
     await page.focus("#step");
-    for (let i = 0; i < 2; i++) await page.keyboard.press("Tab");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("End");
+    assert.match(await page.evaluate(() => document.activeElement.ariaLabel), /^Place 64/);
     const [cell, composer] = await page.evaluate(() =>
       [document.activeElement, document.querySelector("#composer")].map((element) => element.getBoundingClientRect()),
     );
