@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from diffutron_ort.serve import heads, logs
+from diffutron_ort.serve import heads, logs, page
 from diffutron_ort.serve.access_log import AccessLog
 from diffutron_ort.serve.bodies import Body, HungUp
 from diffutron_ort.serve.errors import ApiError, failure
@@ -15,7 +15,7 @@ from diffutron_ort.serve.settings import Settings
 
 Check = Callable[[Scope], None]  # raises ApiError
 
-PUBLIC = frozenset({"/", "/health", "/ready", "/openapi.json"})
+PUBLIC = page.PATHS | {"/health", "/ready", "/openapi.json"}
 """The paths that need no key."""
 
 
