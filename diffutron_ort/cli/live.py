@@ -76,6 +76,18 @@ def _live(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[S
         live.update(_panel(taken[-1], model, *ending(taken, mask), unneeded(taken, mask)), refresh=True)
 
 
+def show_answer(steps: Iterator[Step], model: Diffutron, stream: TextIO) -> Iterator[Step]:
+    """Yield `steps`, and show the generated span of each on a terminal, by rich; in the end nothing is left of it."""
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(file=drawing(stream)), auto_refresh=False, transient=True) as live:
+        for step in steps:
+            title = f"step {step.index + 1} · {step.masks_left} masks left"
+            live.update(_panel(step, model, title, left_out=range(step.start)), refresh=True)
+            yield step
+
+
 def _panel(step: Step, model: Diffutron, title: str, below: str = "", left_out: Collection[int] = ()) -> "Panel":
     """Return the canvas: the prompt and masks dim, new tokens bright, earlier ones plain."""
     from rich.panel import Panel

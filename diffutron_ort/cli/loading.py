@@ -12,10 +12,9 @@ from diffutron_ort.cli.terminal import say
 from diffutron_ort.model import Diffutron
 from diffutron_ort.types import Progress
 
-DEMONSTRATION = (
-    "no model given, so the embedded demonstration answers; it knows thirteen kinds of exercises and nothing else. "
-    "The real model: --model diffutron/DiffutronLM-0.3B-Instruct"
-)
+REAL = "diffutron/DiffutronLM-0.3B-Instruct"
+KNOWS = "no model given, so the embedded demonstration answers; it knows thirteen kinds of exercises and nothing else"
+DEMONSTRATION = f"{KNOWS}. The real model: --model {REAL}"
 
 
 def load_model(arguments: argparse.Namespace, preset: str | None = None, **options: Any) -> Diffutron:

@@ -15,6 +15,7 @@ PROGRAM = "diffutron-ort"
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "generate": "answer a prompt",
+        "chat": "talk with a model, in a terminal or from a script",
         "fill": "replace each <mask> in a text by a token",
         "bench": "measure how fast a model runs on this machine",
         "verify": "check a bundle's files, and that it generates here what it should",

@@ -3,6 +3,7 @@
 import codecs
 import os
 import sys
+from collections.abc import Callable
 
 from diffutron_ort.cli.terminal import say
 from diffutron_ort.errors import InputError
@@ -34,6 +35,34 @@ def read_text(given: str, name: str) -> str:
     return text
 
 
+def line_reader(prompt: str = "") -> Callable[[], str]:
+    """Return a function that returns the next line of standard input, without its newline.
+
+    It raises EOFError at the end, and InputError for a line that is too long, or if the input is UTF-16 or UTF-32. What
+    is not UTF-8 becomes lone surrogates.
+
+    Args:
+        prompt: What to write on standard error before each line.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise InputError("standard input is closed, so there is nothing to read: write one question on each line")
+    stream = getattr(sys.stdin, "buffer", sys.stdin)
+
+    def read() -> str:
+        print(prompt, end="", file=sys.stderr, flush=True)
+        line = stream.readline(MOST_BYTES + 1)
+        if not line:
+            raise EOFError
+        if len(line) > MOST_BYTES:
+            raise InputError(f"standard input has a line of more than {MOST_BYTES} bytes, the limit: shorten it")
+        if isinstance(line, bytes):
+            _check_encoding(line)
+            line = line.decode("utf-8", "surrogateescape")
+        return str(line).removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+
+    return read
+
+
 def _standard_input(name: str) -> str:
     stream = sys.stdin
     if stream is None or stream.closed:
@@ -47,9 +76,13 @@ def _standard_input(name: str) -> str:
     return text.removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
 
 
-def _decoded(content: bytes) -> str:
+def _check_encoding(content: bytes) -> None:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or b"\0" in content:
         raise InputError(WIDE)
+
+
+def _decoded(content: bytes) -> str:
+    _check_encoding(content)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
