@@ -10,6 +10,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from diffutron_ort.chat import commands as chat_commands
 from diffutron_ort.cli.main import COMMANDS
 from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
 from diffutron_ort.runtime import contract
@@ -40,6 +41,11 @@ def presets() -> str:
 def commands() -> str:
     """Return a row for each command: name, and what it is for."""
     return _table(("command", "purpose"), ((f"`{name}`", _text(purpose)) for name, purpose in COMMANDS.items()))
+
+
+def chat() -> str:
+    """Return a row for each command of a conversation: how it is written, and what it does."""
+    return _table(("command", "what it does"), ((f"`{each.usage}`", each.help) for each in chat_commands.COMMANDS))
 
 
 def variants() -> str:
@@ -110,6 +116,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "options": options,
     "presets": presets,
     "commands": commands,
+    "chat": chat,
     "variants": variants,
     "denoiser-inputs": lambda: values("input", contract.DENOISER_INPUTS),
     "denoiser-outputs": lambda: values("output", contract.DENOISER_OUTPUTS),

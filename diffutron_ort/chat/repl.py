@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from diffutron_ort.chat.commands import SLASH, execute, is_command
+from diffutron_ort.chat.echo import hidden
 from diffutron_ort.chat.session import Session
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort.sampler.sequence import Step
@@ -31,8 +32,6 @@ def converse(session: Session, read: Callable[[], str]) -> None:
         while True:
             try:
                 line = read()
-                leaving = False
-                respond(session, line)
             except EOFError:
                 return
             except KeyboardInterrupt:
@@ -40,6 +39,22 @@ def converse(session: Session, read: Callable[[], str]) -> None:
                     return
                 leaving = True
                 session.screen.note(LEAVING)
+                continue
+            leaving = False
+            if not _goes_on(session, line):
+                return
+
+
+def _goes_on(session: Session, line: str) -> bool:
+    """Do what a line says, and return whether the talk goes on; Ctrl-C ends no more than this line."""
+    with hidden():
+        try:
+            respond(session, line)
+        except EOFError:
+            return False
+        except KeyboardInterrupt:
+            session.screen.note(STOPPED)
+    return True
 
 
 def follow(session: Session, read: Callable[[], str]) -> int:

@@ -16,7 +16,7 @@ class Screen(Protocol):
     """Where a session shows what happens."""
 
     def shown(self, steps: Iterator[Step], model: Diffutron) -> Iterator[Step]:
-        """Yield the steps of an answer, and show them."""
+        """Return the steps of an answer, which show themselves as they are taken."""
 
     def answered(self, question: str, completion: Completion) -> None:
         """Show an answer."""

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib.util import find_spec
 from typing import Any
 
-from diffutron_ort.chat.echo import hidden
 from diffutron_ort.chat.history import History
 from diffutron_ort.chat.repl import converse, follow, until_interrupted
 from diffutron_ort.chat.session import Session
@@ -106,17 +105,12 @@ class Screen:
         self._printed = ""
 
     def shown(self, steps: Iterator[Step], model: Diffutron) -> Iterator[Step]:
-        """Yield steps, and show them on a terminal."""
-        if not self._terminal:
-            yield from steps
-        elif sys.stderr.isatty() and find_spec("rich"):
+        """Return steps, which show themselves on a terminal."""
+        if self._terminal and sys.stderr.isatty() and find_spec("rich"):
             from diffutron_ort.cli.live import show_answer
 
-            with hidden():
-                yield from show_answer(steps, model, sys.stderr)
-        else:
-            with hidden():
-                yield from self._streamed(steps)
+            return show_answer(steps, model, sys.stderr)
+        return self._streamed(steps) if self._terminal and sys.stdout.isatty() and not self._as_json else steps
 
     def answered(self, question: str, completion: Completion) -> None:
         """Print an answer, or what is missing of it."""
@@ -144,9 +138,8 @@ class Screen:
                 say(line)
 
     def _streamed(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """Yield steps, and print what each settles if standard output is a terminal."""
+        """Yield steps, and print what each settles."""
         for step in steps:
-            if sys.stdout.isatty() and not self._as_json:
-                print(step.settled[len(self._printed) :], end="", flush=True)
-                self._printed = step.settled
+            print(step.settled[len(self._printed) :], end="", flush=True)
+            self._printed = step.settled
             yield step

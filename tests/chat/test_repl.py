@@ -101,4 +101,4 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pass(model):
 
     talk, _ = session(model, until=lambda steps: until_interrupted(hanging(steps)))
     converse(talk, typed(QUESTION, "/seed 3"))
-    assert talk.screen.notes == [LEAVING, "seed 3"]
+    assert talk.screen.notes == [STOPPED, "seed 3"]

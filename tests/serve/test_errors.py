@@ -62,7 +62,9 @@ def test_a_request_that_cannot_be_answered_is_told_why(model, more, code, param)
 def test_a_context_error_has_the_figures(model):
     *_, message, _ = failed(model, "/v1/chat/completions", CHAT | {"max_tokens": 250})
     assert message.startswith("this model's maximum context length is exceeded: ")
-    assert message.partition(": ")[2].startswith("14 tokens of prompt and 250 new ones are 264, the model's context is 256")
+    assert message.partition(": ")[2].startswith(
+        "14 tokens of prompt and 250 new ones are 264, the model's context is 256"
+    )
 
 
 @pytest.mark.parametrize(
