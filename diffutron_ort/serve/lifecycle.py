@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from diffutron_ort.serve.service import Service
 from diffutron_ort.serve.settings import Settings
 from diffutron_ort.serve.watch import Watch
 from diffutron_ort.serve.worker import Report
+
+TICK = 0.1  # seconds
 
 
 def serve(settings: Settings) -> int:
@@ -35,9 +38,13 @@ def serve(settings: Settings) -> int:
             Path(settings.uds).unlink(missing_ok=True)
 
 
-def work(listener: socket.socket, settings: Settings, report: Report) -> int:
+def work(listener: socket.socket, settings: Settings, report: Report, *, loads_first: bool) -> int:
     """Serve as one of several processes."""
-    return serve_on(listener, settings, lambda message: logs.say(f"worker {os.getpid()}: {message}"), report)
+
+    def say(message: str) -> None:
+        logs.say(f"worker {os.getpid()}: {message}")
+
+    return serve_on(listener, settings, say, report, loads_first=loads_first)
 
 
 def serve_on(
@@ -45,6 +52,8 @@ def serve_on(
     settings: Settings,
     say: Callable[[str], object] = logs.say,
     report: Report = lambda _: None,
+    *,
+    loads_first: bool = False,
 ) -> int:
     """Serve the model on a listening socket until a signal, and return the exit code.
 
@@ -53,6 +62,7 @@ def serve_on(
         settings: What to serve, and how.
         say: Called with what people should know.
         report: Called with the service's state, several times a second.
+        loads_first: Whether to take no connection until the model is loaded, since others take them meanwhile.
 
     Raises:
         DiffutronError: The model cannot be loaded.
@@ -60,6 +70,9 @@ def serve_on(
     service = Service(settings, loader(settings, say))
     watch = Watch(service, settings, say, report)
     service.start()
+    while loads_first and service.state == "loading":
+        report(service.state)
+        time.sleep(TICK)
     run(guarded(make_app(service, settings), settings), watch, settings, listener)
     if watch.has_hung or not watch.was_ready:
         sys.stderr.flush()

@@ -39,10 +39,11 @@ class Process:
         failure: What it failed with, if it has told.
     """
 
-    def __init__(self, work: Work, listener: socket.socket, settings: Settings) -> None:
+    def __init__(self, work: Work, listener: socket.socket, settings: Settings, *, loads_first: bool) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(target=worker.start, args=(work, listener, settings, theirs), daemon=True)
+        given = (work, listener, settings, theirs, loads_first)
+        self._process = context.Process(target=worker.start, args=given, daemon=True)
         with _holding_back(worker.IGNORED):
             self._process.start()
         theirs.close()
@@ -121,14 +122,14 @@ class Supervisor:
         with _metrics_folder(), self._handling_signals():
             try:
                 for _ in range(self._settings.processes):
-                    self._processes.append(self._start())
+                    self._processes.append(self._start(loads_first=False))
                 code = self._watch()
             finally:
                 at_once = self._end()
         return at_once or code
 
-    def _start(self) -> Process:
-        return Process(self._work, self._listener, self._settings)
+    def _start(self, *, loads_first: bool) -> Process:
+        return Process(self._work, self._listener, self._settings, loads_first=loads_first)
 
     def _watch(self) -> int:
         """Replace processes that end or hang, until a signal; return the exit code that it asks for."""
@@ -159,7 +160,7 @@ class Supervisor:
                 f"{DEATHS} workers in a row have ended before they could serve, the last {process.end}"
             )
         self._say(f"worker {process.id} has ended {process.end}: starting another")
-        return self._start()
+        return self._start(loads_first=any(one.was_ready for one in self._processes if one is not process))
 
     def _end(self) -> int:
         """Let all finish what they have accepted; kill what takes too long.

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Protocol
 
 from diffutron_ort.brief import in_brief
 from diffutron_ort.errors import DiffutronError
@@ -17,10 +18,16 @@ SECONDS = 1.0  # between two signs of life
 IGNORED = (signal.SIGINT, signal.SIGHUP)  # a terminal sends them to all, and the supervisor acts on its own
 
 Report = Callable[[str], object]
-Work = Callable[[socket.socket, Settings, Report], int]
 
 
-def start(work: Work, listener: socket.socket, settings: Settings, pipe: Connection) -> None:
+class Work(Protocol):
+    """What each of several processes runs."""
+
+    def __call__(self, listener: socket.socket, settings: Settings, report: Report, *, loads_first: bool) -> int:
+        """Serve on a socket until a signal, and return the exit code; `report` is told the service's state."""
+
+
+def start(work: Work, listener: socket.socket, settings: Settings, pipe: Connection, loads_first: bool) -> None:
     """Do the work of this process, and exit with its code.
 
     The pipe gets pairs: the state of the service at each sign of life, and in the end what it failed with, if it did.
@@ -30,7 +37,7 @@ def start(work: Work, listener: socket.socket, settings: Settings, pipe: Connect
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     sys.stdout = sys.stderr
     try:
-        code = work(listener, settings, _Pulse(pipe))
+        code = work(listener, settings, _Pulse(pipe), loads_first=loads_first)
     except Exception as error:
         if not isinstance(error, DiffutronError):
             logs.write({"level": "error", "trace": logs.trace(error, with_message=settings.log_text)})

@@ -16,7 +16,8 @@ import httpx
 QUESTION = "On iki artı beş kaç eder?"
 ANSWER = "on yedi"
 SLOW = {"n": 4, "early_end": False, "steps": 16}  # takes a while even with the embedded model
-CLIENT = httpx.Client(verify=False, trust_env=False, timeout=120)  # what would be verified takes long to load
+CLIENT = httpx.Client(verify=False, trust_env=False, timeout=120, headers={"connection": "close"})  # quick to make, and
+# every request has a connection of its own, lest one of a killed process is used again
 
 
 class Program:
