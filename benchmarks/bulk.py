@@ -44,7 +44,11 @@ def command(source: Path, target: Path, flags: Sequence[str]) -> list[str]:
 
 def kills(folder: Path, lines: int, times: int, processes: int, seed: int) -> None:
     """Kill a run at random moments, let it go on, and compare what it writes with a run that is left alone."""
-    source, flags, chance = write(folder / "in.jsonl", lines), (*QUICK, "--processes", str(processes)), random.Random(seed)
+    source, flags, chance = (
+        write(folder / "in.jsonl", lines),
+        (*QUICK, "--processes", str(processes)),
+        random.Random(seed),
+    )
     begun = time.perf_counter()
     subprocess.run(command(source, folder / "whole.jsonl", flags), check=False, stderr=subprocess.DEVNULL)
     seconds = time.perf_counter() - begun
@@ -83,9 +87,7 @@ def speed(folder: Path, lines: int, processes: Sequence[int], flags: Sequence[st
 
 
 def _options(flags: Sequence[str]) -> dict[str, float]:
-    return {
-        name[2:].replace("-", "_"): json.loads(value) for name, value in zip(flags[::2], flags[1::2], strict=True)
-    }
+    return {name[2:].replace("-", "_"): json.loads(value) for name, value in zip(flags[::2], flags[1::2], strict=True)}
 
 
 def memory(folder: Path, lines: Sequence[int]) -> None:

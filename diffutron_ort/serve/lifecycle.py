@@ -51,7 +51,7 @@ def serve_on(
     listener: socket.socket,
     settings: Settings,
     say: Callable[[str], object] = logs.say,
-    report: Report = lambda _: None,
+    report: Report | None = None,
     *,
     loads_first: bool = False,
 ) -> int:
@@ -61,7 +61,7 @@ def serve_on(
         listener: The socket.
         settings: What to serve, and how.
         say: Called with what people should know.
-        report: Called with the service's state, several times a second.
+        report: Called with the service's state, several times a second, where another process supervises this one.
         loads_first: Whether to take no connection until the model is loaded, since others take them meanwhile.
 
     Raises:
@@ -70,7 +70,7 @@ def serve_on(
     service = Service(settings, loader(settings, say))
     watch = Watch(service, settings, say, report)
     service.start()
-    while loads_first and service.state == "loading":
+    while report and loads_first and service.state == "loading":
         report(service.state)
         time.sleep(TICK)
     run(guarded(make_app(service, settings), settings), watch, settings, listener)

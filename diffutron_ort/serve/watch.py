@@ -56,7 +56,7 @@ class Watch:
         service: Watched,
         settings: Settings,
         say: Callable[[str], object],
-        report: Callable[[str], object] = lambda _: None,
+        report: Callable[[str], object] | None = None,
     ) -> None:
         """Set up a watch.
 
@@ -64,7 +64,7 @@ class Watch:
             service: What it looks after.
             settings: Its limits.
             say: Called with what people should know.
-            report: Called with the service's state, every time.
+            report: Called with the service's state, every time, where another process supervises this one.
         """
         self._service, self._settings, self._say, self._report = service, settings, say, report
         self._begun = time.monotonic()
@@ -76,15 +76,19 @@ class Watch:
         self.has_hung = False
 
     def told(self, number: int, frame: object = None) -> None:  # noqa: ARG002 - as handlers of signals are called
-        """End as a signal asks: after what was accepted is answered, and at once when told again."""
-        if self._signal is not None:
+        """End as a signal asks: after what was accepted is answered, and at once when told again.
+
+        A supervisor kills when it is told again; what it passes on may have come from its own supervisor as well.
+        """
+        if self._signal is not None and self._report is None:
             sys.stderr.flush()
             os._exit(128 + number)
         self._signal = number
 
     def is_over(self) -> bool:
         """Return whether the server is to end now."""
-        self._report(self._service.state)
+        if self._report is not None:
+            self._report(self._service.state)
         self._tell_ready()
         return self._has_failed() or self._hangs() or (self._signal is not None and self._has_drained(self._signal))
 

@@ -49,9 +49,12 @@ def test_a_killed_worker_is_replaced_and_the_figures_are_added_up():
 
 def test_told_to_end_they_lose_nothing_that_they_have_accepted():
     with started("--processes", "2", "--grace", "200", "--max-batch", "4") as program:
-        workers(program)
+        pids = workers(program)
         url = program.url
         asking = asked_slowly(url)
+        for pid in pids:  # as systemd does to all of a service, and a terminal by another signal
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
         program.process.send_signal(signal.SIGINT)
         assert program.ended() == 130
         for thread in asking:
