@@ -24,7 +24,13 @@ if not SECURITY.exists():
 
 DOCUMENTS = sorted(path for folder in (".", "docs", "examples", "models") for path in ROOT.glob(f"{folder}/*.md"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
-OTHERS = ["js/README.md", "examples/node/README.md", "models/nano/README.md", "benchmarks/RESULTS.md"]
+OTHERS = [
+    "js/README.md",
+    "examples/node/README.md",
+    "examples/ray/README.md",
+    "models/nano/README.md",
+    "benchmarks/RESULTS.md",
+]
 REAL, STAND_IN = "diffutron/DiffutronLM-0.3B-Instruct", "tests/golden/tiny/checkpoint"
 
 NOT_RUN = {
@@ -37,6 +43,9 @@ NOT_RUN = {
     "diffutron-ort export models/nano/checkpoint nano --variant fp32 plain": "needs [optimum]; the stage `plain`",
     "diffutron-ort verify --against": "too long; the stage `verify`",
     "node examples": "needs what npm brings; the stages `node` and `plain`",
+    "import ray": "needs the extra [ray]; the stage `ray` has the example",
+    "from diffutron_ort.integrations.ray_serve": "needs ray[serve]; tests/integrations/test_ray_serve.py",
+    "split --number": "needs a file of questions",
     "g++": "needs the headers of ONNX Runtime",
     "python3 -m venv": "makes an environment",
     ". .venv/bin/activate": "enters that environment",
