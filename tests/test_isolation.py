@@ -30,6 +30,7 @@ FOREIGN = {
     "huggingface_hub",
     "safetensors",
     "rich",
+    "prompt_toolkit",
 }
 
 

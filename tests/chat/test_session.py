@@ -40,6 +40,7 @@ def test_the_oldest_turns_make_way_and_the_system_message_never(model):
         talk.ask(question)
     dropped, seen = talk.conversation.forgotten, asked[-1]
     assert 6 < dropped < 11
+    assert len(asked) == 12 + dropped  # what was dropped once is not tried again
     assert [each["content"] for each in seen if each["role"] != "assistant"] == ["Kısa.", *questions[dropped:]]
     before = talk.conversation.messages(dropped - 1)[:-2]
     with pytest.raises(ContextError):  # one more turn would not have fitted
