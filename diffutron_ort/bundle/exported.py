@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -18,7 +19,8 @@ from diffutron_ort import user_cache
 from diffutron_ort._version import __version__
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.fingerprint import fingerprint
-from diffutron_ort.bundle.manifest import FORMAT, MANIFEST, VARIANT_NAME
+from diffutron_ort.bundle.integrity import check_file
+from diffutron_ort.bundle.manifest import FORMAT, MANIFEST, VARIANT_NAME, read_manifest
 from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.files import read_object
 
@@ -80,7 +82,8 @@ class Export(NamedTuple):
         source: A hub id, or the path of a folder.
         commit: Of a hub id.
         variant: The exported variant.
-        is_complete: Whether it can be used; otherwise it is being exported, or the export was killed.
+        is_complete: Whether it has a manifest; otherwise it is being exported, or the export was killed.
+        release: The release of the exporter, and its format: `0.1.0-2`; this one's if unknown.
         size: In bytes.
         used: When it was last used, in seconds since 1970.
         folder: Its own.
@@ -90,6 +93,7 @@ class Export(NamedTuple):
     commit: str | None
     variant: str
     is_complete: bool
+    release: str
     size: int
     used: float
     folder: Path
@@ -98,6 +102,30 @@ class Export(NamedTuple):
     def name(self) -> str:
         """The source, with the beginning of its commit: `owner/name@0123456`."""
         return f"{self.source}@{self.commit[:7]}" if self.commit else self.source
+
+    @property
+    def state(self) -> "State":
+        """Whether this release finds it and, if so, can use it."""
+        if _numbers(self.release) != _numbers(RELEASE):
+            return State.OLDER if _numbers(self.release) < _numbers(RELEASE) else State.NEWER
+        if not self.is_complete:
+            return State.UNFINISHED
+        return State.READY if _is_whole(self.folder / BUNDLE) else State.DAMAGED
+
+    @property
+    def is_useless(self) -> bool:
+        """Whether neither this release nor a newer one can use it."""
+        return self.state in (State.UNFINISHED, State.DAMAGED, State.OLDER)
+
+
+class State(StrEnum):
+    """What can be done with an export."""
+
+    READY = "ready"
+    UNFINISHED = "unfinished"
+    DAMAGED = "damaged"
+    OLDER = "of an older release"
+    NEWER = "of a newer release"
 
 
 def variant_name(variant: str | None) -> str:
@@ -159,26 +187,56 @@ def exports() -> Iterator[Export]:
         raise DiffutronError(f"{place} cannot be listed: {error}") from error
 
 
+def leftovers() -> list[Path]:
+    """Return the folders that interrupted removals of exports have left.
+
+    Raises:
+        DiffutronError: The cache cannot be listed.
+    """
+    place = user_cache.folder() / EXPORTED
+    try:
+        return sorted(place.glob(f"{user_cache.REMOVED}*")) if user_cache.is_ours(place) else []
+    except OSError as error:
+        raise DiffutronError(f"{place} cannot be listed: {error}") from error
+
+
+def _is_whole(bundle: Path) -> bool:
+    """Return whether a bundle's files are there and have the right sizes."""
+    try:
+        manifest = read_manifest(bundle)
+        for name in manifest.files:
+            check_file(manifest, name, hashed=False)
+    except DiffutronError:
+        return False
+    return True
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", release)]
+
+
 def _read(entry: Path) -> Export:
-    source, commit, variant = _said(entry)
+    source, commit, variant, release = _said(entry)
     return Export(
         source=source,
         commit=commit,
         variant=variant,
         is_complete=(entry / BUNDLE / MANIFEST).is_file(),
+        release=release,
         size=user_cache.size(entry),
         used=entry.stat().st_mtime,
         folder=entry,
     )
 
 
-def _said(entry: Path) -> tuple[str, str | None, str]:
-    """Return source, commit and variant of an entry; its folder's name where it does not say them."""
+def _said(entry: Path) -> tuple[str, str | None, str, str]:
+    """Return source, commit, variant and release of an entry; its folder's name where it does not say them."""
     try:
         said = read_object(entry / SOURCE)
-        return said.text("source"), said.text("commit") if "commit" in said else None, said.text("variant")
+        commit = said.text("commit") if "commit" in said else None
+        return said.text("source"), commit, said.text("variant"), said.text("exporter")
     except DiffutronError:
-        return entry.name, None, "?"
+        return entry.name, None, "?", RELEASE
 
 
 def _revisions(hub_id: str) -> dict[str, str]:

@@ -50,7 +50,7 @@ def exported(
     found = checkpoint.find(name)
     if found is not None:
         return found
-    _check_kind(checkpoint, config)
+    check_kind(checkpoint, config)
     request = _request(checkpoint, name)
 
     def report(stage: str, done: float) -> None:
@@ -69,8 +69,12 @@ def exported(
         return checkpoint.find(name) or _export(checkpoint, name, write)  # found, if another process was waited for
 
 
-def _check_kind(checkpoint: Checkpoint, config: Path) -> None:
-    """Refuse other networks before anything is installed or downloaded for them."""
+def check_kind(checkpoint: Checkpoint, config: Path) -> None:
+    """Refuse other networks, before anything is installed or downloaded for them.
+
+    Raises:
+        CheckpointError: It is another network, or config.json is malformed.
+    """
     if config.exists() and (kind := read_object(config, CHECKPOINT).values.get("model_type")) != KIND:
         raise CheckpointError(
             f"{checkpoint.source} cannot be exported: its {CONFIG} says model_type {brief(kind)}, "
@@ -117,6 +121,22 @@ def _alone(entry: Path, report: Progress) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_being_exported(entry: Path) -> bool:
+    """Return whether a process holds the lock of an entry; True if that cannot be told, for lack of filelock."""
+    path = user_cache.folder() / LOCKS / f"{entry.name}.lock"
+    if not path.exists():
+        return False
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:
+        return True
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 def _export(checkpoint: Checkpoint, variant: str, write: Callable[[], object]) -> Path:

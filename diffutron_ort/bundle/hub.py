@@ -24,9 +24,7 @@ from diffutron_ort.types import Progress
 STAMPS = "hashed"  # folder in the user's cache
 
 
-def download(
-    hub_id: str, revision: str | None, variant: str | None, progress: Progress | None = None, *, whole: bool = True
-) -> Path:
+def download(hub_id: str, revision: str | None, variant: str | None, progress: Progress | None = None) -> Path:
     """Download what a variant needs, unless it is here, and return the bundle's folder; export a checkpoint.
 
     Args:
@@ -34,7 +32,6 @@ def download(
         revision: A commit, tag or branch; None is the default branch.
         variant: The variant that will run; None is a bundle's first, and `int8` of a checkpoint.
         progress: Called while files are downloaded, and while a checkpoint is exported.
-        whole: Whether to download a bundle's files; otherwise the manifest alone.
 
     Raises:
         BundleFileError: The repository, or a file, cannot be downloaded.
@@ -42,22 +39,43 @@ def download(
         OptionError: The bundle has no such variant.
         DiffutronError: A checkpoint cannot be exported; `exporting.exported` lists the errors.
     """
-    if is_commit(revision) and (found := recall(hub_id, revision, variant)):
-        return found
+    folder, is_export = peek(hub_id, revision, variant)
+    if is_export:
+        return folder
+    if (folder / MANIFEST).is_file():
+        return _bundle(hub_id, folder, variant, progress)
+    return _exported(hub_id, revision, folder, variant, progress)
+
+
+def peek(hub_id: str, revision: str | None, variant: str | None, *, ask: bool = True) -> tuple[Path, bool]:
+    """Return a folder with a repository's manifest, or its config.json if it holds a checkpoint.
+
+    Args:
+        hub_id: A repository, such as `owner/name`.
+        revision: A commit, tag or branch; None is the default branch.
+        variant: The variant that will run.
+        ask: Whether to ask the Hub; otherwise, what it last gave counts.
+
+    Returns:
+        The folder, and whether it is a bundle that was exported into the cache: then nothing is looked up.
+
+    Raises:
+        BundleFileError: The repository cannot be reached, or is neither a bundle nor a checkpoint.
+    """
+    if (is_commit(revision) or not ask) and (found := recall(hub_id, revision, variant)):
+        return found, True
     try:
-        folder = _fetch(hub_id, revision, [MANIFEST, CONFIG], None)
+        folder = _fetch(hub_id, revision, [MANIFEST, CONFIG], None, ask=ask)
     except BundleFileError:
         if found := recall(hub_id, revision, variant):  # the Hub cannot be reached, or no longer has it
-            return found
+            return found, True
         raise
-    if (folder / MANIFEST).is_file():
-        return _bundle(hub_id, folder, variant, progress) if whole else folder
-    if not (folder / CONFIG).is_file():
+    if not any((folder / name).is_file() for name in (MANIFEST, CONFIG)):
         raise BundleFileError(
             f"{hub_id} on the Hub has neither {MANIFEST}, so it is not a bundle, nor {CONFIG}, so it is not a "
             "checkpoint; give another hub id"
         )
-    return _exported(hub_id, revision, folder, variant, progress)
+    return folder, False
 
 
 def _bundle(hub_id: str, folder: Path, variant: str | None, progress: Progress | None) -> Path:
@@ -85,8 +103,10 @@ def _exported(hub_id: str, revision: str | None, folder: Path, variant: str | No
     return bundle
 
 
-def _fetch(hub_id: str, revision: str | None, names: Sequence[str], progress: Progress | None) -> Path:
-    """Return a snapshot's folder, with the files in `names` that the repository has."""
+def _fetch(
+    hub_id: str, revision: str | None, names: Sequence[str], progress: Progress | None, *, ask: bool = True
+) -> Path:
+    """Return a snapshot's folder, with the files in `names` that the repository has; without `ask`, that are here."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -94,9 +114,11 @@ def _fetch(hub_id: str, revision: str | None, names: Sequence[str], progress: Pr
             f"{hub_id} is not a folder here, and downloading it needs huggingface_hub: pip install 'diffutron-ort[hub]'"
         ) from error
     bar = _bar(f"downloading {hub_id}", progress)
+    here: dict[str, Any] = {} if ask else {"local_files_only": True}
     try:
         with _without_bars():
-            return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(names), tqdm_class=bar))
+            found = snapshot_download(hub_id, revision=revision, allow_patterns=list(names), tqdm_class=bar, **here)
+            return Path(found)
     except Exception as error:  # the library raises dozens of types, from OSError to its own
         raise BundleFileError(f"{hub_id} is not a folder here, and cannot be downloaded: {in_brief(error)}") from error
 

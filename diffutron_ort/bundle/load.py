@@ -9,7 +9,7 @@ from diffutron_ort.bundle.locate import locate
 from diffutron_ort.bundle.manifest import Bundle, read_manifest
 from diffutron_ort.config import OPTION_NAMES, GenerationConfig
 from diffutron_ort.errors import OptionError
-from diffutron_ort.files import Fields, parse_object
+from diffutron_ort.files import parse_object
 from diffutron_ort.types import Progress
 
 OPTIONS, TOKENIZER = "generation_config.json", "tokenizer.json"
@@ -54,12 +54,17 @@ def load_with_tokenizer(
     for name in bundle.needed([bundle.default_variant if variant is None else variant]):
         if name not in (OPTIONS, TOKENIZER):
             check_file(bundle, name, hashed=name not in bundle.weights)
-    options = _options(parse_object(read_checked(bundle, OPTIONS), str(bundle.folder / OPTIONS)))
-    return replace(bundle, options=options), read_checked(bundle, TOKENIZER)
+    return replace(bundle, options=read_options(bundle)), read_checked(bundle, TOKENIZER)
 
 
-def _options(content: Fields) -> dict[str, Any]:
-    """Return our options from a generation_config.json; it may hold others, for other libraries."""
+def read_options(bundle: Bundle) -> dict[str, Any]:
+    """Return our options from a bundle's generation_config.json; it may hold others, for other libraries.
+
+    Raises:
+        BundleFileError: The file is missing.
+        BundleError: It does not match the manifest, or a value is not allowed.
+    """
+    content = parse_object(read_checked(bundle, OPTIONS), str(bundle.folder / OPTIONS))
     options = {name: content.values[name] for name in sorted(OPTION_NAMES) if name in content}
     try:
         GenerationConfig(**options)

@@ -19,12 +19,7 @@ CHECKPOINTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin"
 
 
 def locate(
-    model: str | Path | None,
-    revision: str | None,
-    variant: str | None,
-    progress: Progress | None = None,
-    *,
-    whole: bool = True,
+    model: str | Path | None, revision: str | None, variant: str | None, progress: Progress | None = None
 ) -> Path:
     """Return the folder of a bundle; download the files that `variant` needs if `model` is a hub id.
 
@@ -33,7 +28,6 @@ def locate(
         revision: A commit, tag or branch of a hub id.
         variant: The variant to download; None is the bundle's first, and `int8` of a checkpoint.
         progress: Called while files are downloaded or a checkpoint is exported.
-        whole: Whether to download a bundle's files; otherwise the manifest alone.
 
     Raises:
         BundleFileError: There is no such bundle, or it cannot be downloaded.
@@ -43,6 +37,26 @@ def locate(
         OptionError: An argument is not allowed.
         DiffutronError: A checkpoint needs the extra `[export]`, or the user's cache cannot be written.
     """
+    folder = folder_of(model, revision)
+    if folder is None:
+        from diffutron_ort.bundle.hub import download  # not needed for a local folder
+
+        return download(str(model), revision, variant, progress)
+    if is_bundle(folder):
+        return folder
+    from diffutron_ort.bundle.exported import Checkpoint
+    from diffutron_ort.bundle.exporting import CONFIG, exported  # neither is needed for a bundle
+
+    return exported(Checkpoint.of_folder(folder), folder / CONFIG, variant, progress)
+
+
+def folder_of(model: str | Path | None, revision: str | None) -> Path | None:
+    """Return the folder of a model, or None for a hub id.
+
+    Raises:
+        BundleFileError: It is neither.
+        OptionError: An argument is not allowed.
+    """
     if not isinstance(model, str | Path | None):
         raise OptionError(f"model={brief(model)}: must be a folder or a hub id")
     if not isinstance(revision, str | None):
@@ -51,15 +65,29 @@ def locate(
     if _is_folder(folder) and str(model):  # Path("") is the current folder
         if revision is not None:
             raise OptionError(f"revision={revision!r}: {folder} is a folder; only a hub id has revisions")
-        return _bundle_in(folder, variant, progress)
+        return folder
     if isinstance(model, str) and HUB_ID.fullmatch(model):
-        from diffutron_ort.bundle.hub import download  # not needed for a local folder
-
-        return download(model, revision, variant, progress, whole=whole)
+        return None
     shown = str(model)[:200] or "an empty name"
     raise BundleFileError(
         f"{shown} is not a folder: give a bundle (a folder with a {MANIFEST}), a checkpoint's folder, or a hub id such "
         "as owner/name"
+    )
+
+
+def is_bundle(folder: Path) -> bool:
+    """Return whether a folder has a manifest; if not, it is a checkpoint.
+
+    Raises:
+        BundleFileError: It is neither.
+    """
+    if os.path.lexists(folder / MANIFEST):
+        return True
+    if any(True for pattern in CHECKPOINTS for _ in folder.glob(pattern)):
+        return False
+    raise BundleFileError(
+        f"{folder / MANIFEST} is missing: a bundle is a folder that `diffutron-ort export` wrote; nor is it a "
+        "checkpoint, which has a config.json and a model.safetensors"
     )
 
 
@@ -75,18 +103,3 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):  # the name is too long, or contains a NUL
         return False
-
-
-def _bundle_in(folder: Path, variant: str | None, progress: Progress | None) -> Path:
-    """Return `folder` if it has a manifest, or the folder of its export if it is a checkpoint."""
-    if os.path.lexists(folder / MANIFEST):
-        return folder
-    if any(True for pattern in CHECKPOINTS for _ in folder.glob(pattern)):
-        from diffutron_ort.bundle.exported import Checkpoint
-        from diffutron_ort.bundle.exporting import CONFIG, exported  # neither is needed for a bundle
-
-        return exported(Checkpoint.of_folder(folder), folder / CONFIG, variant, progress)
-    raise BundleFileError(
-        f"{folder / MANIFEST} is missing: a bundle is a folder that `diffutron-ort export` wrote; nor is it a "
-        "checkpoint, which has a config.json and a model.safetensors"
-    )

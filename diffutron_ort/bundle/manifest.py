@@ -105,6 +105,7 @@ class Bundle:
         output_vocabulary: The ids that the graphs can predict, ascending, one for each column of their `logits`; None
             if they can predict all.
         plain: The graph for other programs, which nothing here runs; None if there is none.
+        tools: The versions of the packages that exported it, by name.
     """
 
     folder: Path
@@ -122,6 +123,7 @@ class Bundle:
     options: Mapping[str, Any] = field(default_factory=dict)
     output_vocabulary: tuple[int, ...] | None = None
     plain: Variant | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weights(self) -> set[str]:
@@ -205,6 +207,7 @@ def read_manifest(folder: Path) -> Bundle:
         variants=_variants(manifest, files),
         output_vocabulary=_output_vocabulary(manifest, vocab_size, special),
         plain=_variant(manifest.fields(PLAIN), files) if PLAIN in manifest else None,
+        tools=_tools(manifest.fields("tools")) if "tools" in manifest else {},
     )
     for name in files.keys() - bundle.weights:
         if files[name].size > MOST_BYTES:
@@ -264,6 +267,10 @@ def _matching(said: Fields, name: str, pattern: re.Pattern[str], what: str) -> s
     if not pattern.fullmatch(value):
         raise said.wrong(name, what)
     return value
+
+
+def _tools(said: Fields) -> dict[str, str]:
+    return {name: said.text(name, most=100) for name in said}
 
 
 def _source(said: Fields) -> dict[str, str | None]:

@@ -1,7 +1,6 @@
 """How fast a model runs on the machine at hand, and in how much memory."""
 
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from diffutron_ort.completion import Completion
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.runtime.contract import PassInput, Past
+from diffutron_ort.runtime.processor import processor_name
 from diffutron_ort.runtime.session import Session
 
 QUESTION = "On iki artı beş kaç eder?"
@@ -48,7 +48,7 @@ def bench(
     """
     return {
         "machine": _machine(model, loading),
-        "start": _median([_started(loading) for _ in range(starts)]),
+        "start": _median([started(loading) for _ in range(starts)]),
         "passes": _passes(model, rounds),
         "answers": _answers(model, answers),
     }
@@ -90,7 +90,7 @@ def start(begun: float) -> None:
     sys.stdout.write(json.dumps(figures))
 
 
-def _started(loading: Mapping[str, Any]) -> dict[str, float | None]:
+def started(loading: Mapping[str, Any]) -> dict[str, float | None]:
     """Return what `start` prints in a new process."""
     command = [sys.executable, "-c", CHILD, json.dumps(loading)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
@@ -118,11 +118,11 @@ def _memory(name: str, status: Path = Path("/proc/self/status")) -> int | None:
 
 def _machine(model: Diffutron, loading: Mapping[str, Any]) -> dict[str, Any]:
     """Return the environment of the measurements."""
-    session = _session(model)
+    session = session_of(model)
     return {
         "model": str(model.bundle.source.get("name", "unknown")),
         "variant": loading.get("variant") or model.bundle.default_variant,
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": session.threads,
         "spin": session.spin,
         "provider": session.providers[0],
@@ -130,25 +130,17 @@ def _machine(model: Diffutron, loading: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    try:
-        lines = cpuinfo.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _session(model: Diffutron) -> Session:
+def session_of(model: Diffutron) -> Session:
+    """Return the session in which a loaded model runs."""
     assert isinstance(model.forward, Session), "a model that was loaded runs in a session"
     return model.forward
 
 
 def _passes(model: Diffutron, rounds: int) -> list[dict[str, Any]]:
     """Time a full and a cached pass at several lengths."""
-    session, context = _session(model), model.bundle.context_length
+    session, context = session_of(model), model.bundle.context_length
     lengths = [*(length for length in LENGTHS if length < context), context]
-    pairs = [_pair(session, _full(model, length)) for length in lengths]
+    pairs = [pass_pair(session, full_pass(model, length)) for length in lengths]
     calls = [partial(session, batch) for pair in pairs for batch in pair]
     taken = _turns(calls, rounds)
     return [
@@ -157,7 +149,7 @@ def _passes(model: Diffutron, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def _full(model: Diffutron, length: int) -> PassInput:
+def full_pass(model: Diffutron, length: int) -> PassInput:
     """Return the batch of a canvas of `length` tokens that ends in a block of masks."""
     text, rows = model.tokenizer.encode(QUESTION), min(BLOCK, length)
     ids = np.resize(np.array(text, np.int64), length)
@@ -175,7 +167,7 @@ def _full(model: Diffutron, length: int) -> PassInput:
     )
 
 
-def _pair(session: Session, full: PassInput) -> tuple[PassInput, PassInput]:
+def pass_pair(session: Session, full: PassInput) -> tuple[PassInput, PassInput]:
     """Return a full pass, and a cached pass for the same rows."""
     rows, places = full.rows, full.position_ids.copy()
     places[:, rows] = -1

@@ -1,5 +1,6 @@
 """Replay the cases of a conformance.json on this machine."""
 
+import time
 from collections import abc
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -87,6 +88,17 @@ def wrong_steps(case: Case, model: Diffutron) -> tuple[list[str], float]:
     mask = model.bundle.special.mask
     same = (found.canvas(mask) == case.canvas(mask))[len(case.prompt_ids) :]
     return [f"{case.prompt[:40]!r}: {text}" for text in wrong], float(same.mean())
+
+
+def wrong_start(case: Case, model: Diffutron, seconds: float) -> tuple[list[str], int]:
+    """Return messages on how the loop differs from a case in the steps that it takes within `seconds`, and how many."""
+    end, taken = time.monotonic() + seconds, []
+    for _, step in run(model.engine, [sequence(case, model)], 1):
+        taken.append(step)
+        if time.monotonic() > end:
+            break
+    found = completed(case, taken)
+    return _different_steps(found.steps, case.steps[: len(taken)]), len(taken)
 
 
 def _different_steps(found: abc.Sequence[Mapping[str, Any]], expected: abc.Sequence[Mapping[str, Any]]) -> list[str]:

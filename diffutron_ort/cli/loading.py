@@ -27,10 +27,10 @@ def load_model(arguments: argparse.Namespace, preset: str | None = None, **optio
     return model
 
 
-def located(model: str | None, revision: str | None = None, variant: str | None = None, *, whole: bool = True) -> Path:
+def located(model: str | None, revision: str | None = None, variant: str | None = None) -> Path:
     """Return the folder of a bundle as `locate` does, and show its progress."""
     with shown_if_slow() as progress:
-        return locate(model, revision, variant, progress, whole=whole)
+        return locate(model, revision, variant, progress)
 
 
 def loading_arguments(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "verify": "check a bundle's files, and that it generates here what it should",
         "serve": "answer over HTTP as OpenAI's API does (needs the extra [serve])",
         "demo": "show in a browser how a model answers (npm downloads its libraries once)",
+        "doctor": "say what is wrong with this machine or this installation, and what to do",
         "info": "show where a model comes from, and its variants",
         "list": "list the checkpoints that were exported into this program's cache",
         "rm": "remove them, or all that is in the cache",

@@ -40,8 +40,12 @@ def choose_threads(asked: int | None, weights: int) -> int:
 
 def usable_threads() -> int:
     """Return how many processors this process may use: the least of its affinity, its quotas and MOST_THREADS."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(affinity, MOST_THREADS, *cgroup_quotas()))
+    return max(1, min(affinity(), MOST_THREADS, *cgroup_quotas()))
+
+
+def affinity() -> int:
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_busy(load: Path = LOAD) -> bool:
@@ -59,22 +63,29 @@ def is_busy(load: Path = LOAD) -> bool:
 
 def cgroup_quotas(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> list[int]:
     """Return the number of whole processors that each readable cgroup of this process grants."""
-    quotas = [_quota(folder) for folder in _cgroups(root, own)]
+    quotas = [_quota(folder) for folder in cgroups("cpu", root, own)]
     return [quota for quota in quotas if quota is not None]
 
 
-def _cgroups(root: Path, own: Path) -> Iterator[Path]:
-    """Yield the folders of this process's cgroups that can limit processors, up to the root of each hierarchy.
+def cgroups(controller: str, root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> Iterator[Path]:
+    """Yield the folders of this process's cgroups in which a controller can set limits, up to each hierarchy's root.
 
     In a container the paths can be the host's; then only the roots exist.
+
+    Args:
+        controller: `cpu` or `memory`.
+        root: Where the hierarchies are.
+        own: The file that says which cgroups are this process's.
     """
-    yield from (root, root / "cpu")
+    yield from (root, root / controller)
     with suppress(OSError, ValueError):
         for line in own.read_text().splitlines():
             controllers, _, path = line.partition(":")[2].partition(":")
-            if controllers and "cpu" not in controllers.split(","):
+            if controllers and controller not in controllers.split(","):
                 continue
-            names = (controllers, "cpu") if controllers else ("", "unified")  # version 1; version 2, with or without 1
+            names = (
+                (controllers, controller) if controllers else ("", "unified")
+            )  # version 1; version 2, with or without 1
             for group in (PurePosixPath(path), *PurePosixPath(path).parents):
                 yield from (root / name / str(group).lstrip("/") for name in names)
 

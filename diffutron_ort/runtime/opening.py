@@ -1,7 +1,5 @@
 """Import ONNX Runtime, and open graphs with it: the only importer of onnxruntime, beside `kv_cache`."""
 
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,11 +12,11 @@ from diffutron_ort.bundle.manifest import Bundle, Variant
 from diffutron_ort.errors import BundleError, DiffutronError, ProviderError
 from diffutron_ort.runtime.forks import keep_in_children
 from diffutron_ort.runtime.graph_guard import Kind, checked_graph
+from diffutron_ort.runtime.processor import CPUINFO, VNNI, is_x86, processor_flags
 from diffutron_ort.runtime.providers import PROVIDERS, Provider, broken_installation, how_to_install
+from diffutron_ort.runtime.telemetry import turn_telemetry_off
 
 LEAST_ONNXRUNTIME = "1.24.2"  # older releases let a graph read any file of the user; pyproject.toml has it too
-X86 = ("x86_64", "amd64", "i386", "i686", "x86")  # names that `platform.machine` gives, in lower case
-VNNI = {"avx512_vnni", "avx_vnni"}  # flags of processors that sum products of bytes in 32 bits
 
 
 def open_graph(
@@ -95,7 +93,7 @@ def import_onnxruntime(least: str) -> ModuleType:
     Raises:
         ProviderError: It is missing, broken or too old.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default from 1.29 on Linux and macOS
+    turn_telemetry_off()
     try:
         import onnxruntime as ort
     except ImportError as error:
@@ -113,14 +111,9 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
 
 
-def _may_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def _may_saturate(cpuinfo: Path = CPUINFO) -> bool:
     """Return whether the sum of two products of an unsigned and a signed byte can saturate at 16 bits.
 
     It can on x86 without VNNI. If the processor's flags cannot be read, assume that it can.
     """
-    if platform.machine().lower() not in X86:
-        return False
-    try:
-        return not VNNI & set(cpuinfo.read_text("utf-8").split())
-    except (OSError, UnicodeDecodeError):
-        return True
+    return is_x86() and not VNNI & processor_flags(cpuinfo)

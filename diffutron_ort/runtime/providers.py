@@ -43,6 +43,11 @@ _ROWS = (  # in order of preference
     Provider("cpu", "CPUExecutionProvider", is_automatic=True, package="onnxruntime", extra="cpu"),
 )
 PROVIDERS: Mapping[str, Provider] = {provider.name: provider for provider in _ROWS}
+PACKAGES = (  # of ONNX Runtime: each installs a module onnxruntime, over that of another
+    *sorted({provider.package for provider in _ROWS if provider.package}),
+    *(f"onnxruntime-{name}" for name in ("directml", "migraphx", "openvino", "qnn", "rocm", "training", "webgpu")),
+    *("ort-nightly", "ort-nightly-gpu"),
+)
 _BY_FULL_NAME = {provider.full_name: provider for provider in _ROWS}
 
 
@@ -97,7 +102,7 @@ def automatic_providers(bundle: Bundle, name: str, available: Sequence[str]) -> 
 def unavailable(provider: Provider, available: Sequence[str]) -> str:
     """Return the message that a provider is not among those `available`, and what to install."""
     said = f"provider {brief(provider.full_name)} is not available: ONNX Runtime has {', '.join(available)} here"
-    installed = _installed()
+    installed = installed_runtimes()
     if len(installed) > 1:
         return f"{said}. {_conflict(installed)}"
     if provider.package and provider.package not in installed:
@@ -113,7 +118,7 @@ def how_to_install() -> str:
 
 def broken_installation() -> str:
     """Return the message that ONNX Runtime can be imported but not used."""
-    installed = _installed()
+    installed = installed_runtimes()
     remedy = _conflict(installed) if len(installed) > 1 else "Uninstall it, then install it again"
     return f"the installed ONNX Runtime is broken. {remedy}"
 
@@ -126,9 +131,14 @@ def _conflict(installed: Sequence[str]) -> str:
     return f"{' and '.join(installed)} are both installed, and overwrite each other: uninstall both, then install one"
 
 
-def _installed() -> list[str]:
-    """Return the installed packages of ONNX Runtime."""
+def installed_runtimes() -> list[str]:
+    """Return the installed packages of ONNX Runtime; more than one is a mistake."""
     from importlib import metadata  # takes 10 ms to import, and only an error needs it
 
-    packages = sorted({provider.package for provider in _ROWS if provider.package})
-    return [package for package in packages if any(True for _ in metadata.distributions(name=package))]
+    return [package for package in PACKAGES if any(True for _ in metadata.distributions(name=package))]
+
+
+def mend_conflict(installed: Sequence[str], wanted: Provider | None = None) -> str:
+    """Return the commands that leave one package of ONNX Runtime: that of `wanted`, or of the user's choice."""
+    again = f"pip install 'diffutron-ort[{wanted.extra}]'" if wanted else how_to_install()
+    return f"pip uninstall -y {' '.join(installed)}, then {again}"

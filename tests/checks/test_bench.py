@@ -44,7 +44,7 @@ def test_answers_are_counted(report, model):
 
 @pytest.mark.parametrize("length", [16, 64])
 def test_the_cached_pass_computes_the_predicted_rows_alone_and_says_the_same(model, length):
-    full, cached = bench._pair(model.forward, bench._full(model, length))
+    full, cached = bench.pass_pair(model.forward, bench.full_pass(model, length))
     rows = min(32, length)
     assert full.input_ids.shape == (1, length)
     assert len(full.rows) == len(cached.rows) == cached.input_ids.shape[1] == rows
@@ -73,7 +73,7 @@ def test_memory_is_read_from_proc_or_asked_for(tmp_path):
 
 def test_a_process_that_fails_is_an_error_that_says_why(tmp_path):
     with pytest.raises(DiffutronError, match="cannot load the model: .*nowhere"):
-        bench._started({"model": str(tmp_path / "nowhere")})
+        bench.started({"model": str(tmp_path / "nowhere")})
 
 
 def few(monkeypatch):

@@ -1,3 +1,4 @@
+import platform
 import threading
 import tomllib
 import tracemalloc
@@ -194,7 +195,7 @@ def test_spin_is_yes_or_no(spin):
     ],
 )
 def test_byte_products_can_saturate_on_x86_without_vnni(machine, cpuinfo, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(opening.platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     if cpuinfo is not None:
         (tmp_path / "cpuinfo").write_text(cpuinfo)
     assert opening._may_saturate(tmp_path / "cpuinfo") is expected

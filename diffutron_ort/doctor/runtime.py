@@ -1,0 +1,126 @@
+"""ONNX Runtime: that only one package of it is installed, and which of its providers really load."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from diffutron_ort.doctor.findings import ERROR, NOTE, OK, WARNING, Finding, Status
+from diffutron_ort.doctor.probe import Probe, Probed
+from diffutron_ort.doctor.subject import Subject
+from diffutron_ort.runtime.providers import PROVIDERS, installed_runtimes, mend_conflict, provider_of
+
+TOPIC = "runtime"
+REMOTE = "AzureExecutionProvider"  # sends passes to a service; nothing here uses it
+GPU = Path("/dev/nvidiactl")  # there while NVIDIA's driver is loaded
+MISSING = re.compile(
+    r"(?:([\w+-]+\.so[\w.]*): cannot open shared object file|[\"'](\w[\w.-]*\.dll)[\"'] which is missing)"
+)
+
+
+class Library(NamedTuple):
+    """The libraries whose names begin alike.
+
+    Attributes:
+        start: How they begin.
+        package: The package on PyPI that has them, for CUDA 13; empty if there is none.
+        remedy: What installs them.
+    """
+
+    start: str
+    package: str
+    remedy: str
+
+
+CUDA = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+LIBRARIES = (
+    Library("libcudnn", "nvidia-cudnn-cu13", CUDA),
+    Library("libcublas", "nvidia-cublas", CUDA),
+    Library("libcudart", "nvidia-cuda-runtime", CUDA),
+    Library("libcufft", "nvidia-cufft", CUDA),
+    Library("libcurand", "nvidia-curand", CUDA),
+    Library("libnvrtc", "nvidia-cuda-nvrtc", CUDA),
+    Library("libcuda.", "", "install NVIDIA's driver"),
+    Library("libnvinfer", "tensorrt", "pip install tensorrt"),
+    Library("libopenvino", "openvino", "pip install openvino"),
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Report the installed packages of ONNX Runtime, and try each provider that it lists."""
+    installed = installed_runtimes()
+    if len(installed) > 1:
+        text = f"{' and '.join(installed)} are all installed, and overwrite each other"
+        yield Finding(TOPIC, ERROR, text, mend_conflict(installed), {"installed": installed})
+    listed = _listed(subject)
+    probes = {name: Probe("provider", name) for name in listed}
+    for name, probe in probes.items():
+        yield _tried(name, probe.result())
+    cuda = PROVIDERS["cuda"]
+    if GPU.exists() and cuda.full_name not in listed:
+        remedy = f"{mend_conflict(installed or ['onnxruntime'], cuda)}"
+        yield Finding(TOPIC, NOTE, "NVIDIA's driver is here, but this ONNX Runtime has no CUDA", remedy)
+
+
+def _listed(subject: Subject) -> list[str]:
+    facts: Mapping[str, list[str]] = subject.packages["onnxruntime"].facts or {}
+    return [name for name in facts["providers"] if name != REMOTE]
+
+
+def _tried(name: str, probed: Probed) -> Finding:
+    """Return the finding on a provider that was tried in a process of its own."""
+    facts = {"provider": name, "loads": bool(probed.facts and probed.facts["loads"])}
+    if facts["loads"]:
+        return Finding(TOPIC, OK, f"{name} loads", facts=facts)
+    library = missing_library(f"{probed.error}\n{probed.log}")
+    why = f"{library}{_package(library)} is missing" if library else probed.error or _reason(probed.log)
+    text = f"{name} is listed, but does not load: {why}{_instead(name)}"
+    return Finding(TOPIC, _gravity(name), text, _remedy(library), facts | {"library": library})
+
+
+def _gravity(name: str) -> Status:
+    """Return how grave it is that a provider does not load: one that is never chosen unless asked for is a note."""
+    if name == PROVIDERS["cpu"].full_name:
+        return ERROR
+    return WARNING if provider_of(name).is_automatic else NOTE
+
+
+def _instead(name: str) -> str:
+    return "; models run on the CPU instead" if _gravity(name) is WARNING else ""
+
+
+def missing_library(log: str) -> str:
+    """Return the name of the first library that a log says is missing; empty if it names none."""
+    found = MISSING.search(log)
+    return next(filter(None, found.groups()), "") if found else ""
+
+
+def _row(library: str) -> Library | None:
+    return next((row for row in LIBRARIES if library.startswith(row.start)), None)
+
+
+def _package(library: str) -> str:
+    row = _row(library)
+    return f" (of {row.package})" if row and row.package else ""
+
+
+def _remedy(library: str) -> str:
+    """Return what installs a library, or what lets the loader find it where pip has put it."""
+    if folder := _pip_folder(library):
+        return f'it is installed; let the loader find it: export LD_LIBRARY_PATH="{folder}:$LD_LIBRARY_PATH"'
+    row = _row(library)
+    return row.remedy if row else "run diffutron-ort with --provider cpu, or install what the provider needs"
+
+
+def _pip_folder(library: str) -> Path | None:
+    """Return the folder of a library that NVIDIA's packages have installed, where the loader does not look."""
+    places = (Path(path, "nvidia") for path in sys.path) if library else ()
+    found = (file.parent for place in places for file in sorted(place.glob(f"*/lib/{library}*")))
+    return next(found, None)
+
+
+def _reason(log: str) -> str:
+    """Return the last line of a log, without colours."""
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in log.splitlines()]
+    return next((line for line in reversed(lines) if line), "ONNX Runtime does not say why")[:300]
