@@ -91,7 +91,7 @@ def _physical() -> int | None:
 
 def cgroup(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> list[Room]:
     """Return what each cgroup of this process that limits memory grants; unreadable ones say nothing."""
-    rooms = [_granted(folder) for folder in cgroups("memory", root, own)]
+    rooms = [_granted(folder) for folder in dict.fromkeys(cgroups("memory", root, own))]
     return [room for room in rooms if room is not None]
 
 

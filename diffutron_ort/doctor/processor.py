@@ -35,7 +35,9 @@ def check(subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
 def _int8(flags: frozenset[str]) -> Finding:
     """Return what the flags mean for 8-bit products."""
     if not flags:
-        return Finding(TOPIC, NOTE, "whether int8 is fast here is not known", "compare: diffutron-ort bench --variant")
+        return Finding(
+            TOPIC, NOTE, "whether int8 is fast here is not known", "measure: diffutron-ort bench --variant int8"
+        )
     if flags & VNNI:
         ratio = FIGURES[REAL, "int8"].full / FIGURES[REAL, "fp32"].full
         how = "VNNI and AMX" if "amx_int8" in flags else "VNNI"
@@ -46,6 +48,7 @@ def _int8(flags: frozenset[str]) -> Finding:
         return Finding(
             TOPIC, NOTE, text, "use fp32 if it fits in memory: diffutron-ort export SOURCE OUT --variant fp32"
         )
-    if {"asimddp", "i8mm"} & flags:
-        return Finding(TOPIC, OK, "int8 has products of its own here (dotprod or i8mm); they have not been measured")
+    if own := [NAMES[flag] for flag in ("asimddp", "i8mm") if flag in flags]:
+        text = f"int8 has products of its own here ({' and '.join(own)}); they have not been measured"
+        return Finding(TOPIC, OK, text)
     return Finding(TOPIC, NOTE, "int8 saves memory, probably not time: no dotprod, no i8mm")

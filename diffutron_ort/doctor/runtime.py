@@ -14,6 +14,7 @@ from diffutron_ort.runtime.providers import PROVIDERS, installed_runtimes, mend_
 TOPIC = "runtime"
 REMOTE = "AzureExecutionProvider"  # sends passes to a service; nothing here uses it
 GPU = Path("/dev/nvidiactl")  # there while NVIDIA's driver is loaded
+FILES = Path("/proc/self/fd")  # through which ONNX Runtime 1.32 opens weights on Linux
 MISSING = re.compile(
     r"(?:([\w+-]+\.so[\w.]*): cannot open shared object file|[\"'](\w[\w.-]*\.dll)[\"'] which is missing)"
 )
@@ -54,6 +55,9 @@ def check(subject: Subject) -> Iterator[Finding]:
         text = f"{' and '.join(installed)} are all installed, and overwrite each other"
         yield Finding(TOPIC, ERROR, text, mend_conflict(installed), {"installed": installed})
     listed = _listed(subject)
+    if sys.platform == "linux" and not FILES.exists():
+        text = "there is no /proc here, through which ONNX Runtime opens the weights"
+        yield Finding(TOPIC, ERROR, text, "mount it: mount -t proc proc /proc")
     probes = {name: Probe("provider", name) for name in listed}
     for name, probe in probes.items():
         yield _tried(name, probe.result())

@@ -16,7 +16,7 @@ from diffutron_ort.runtime.cpu import is_busy
 
 TOPIC = "speed"
 LENGTH = 256  # positions of the canvas, or the context if that is shorter
-SECONDS, LEAST, MOST = 3.0, 3, 50  # how long to measure, and how many rounds
+SECONDS, LEAST, MOST = 3.0, 3, 30  # how long to measure, and how many rounds
 SLOW = 3.0  # times the figure, from which on it is worth a warning
 
 

@@ -17,20 +17,13 @@ def check(subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
     if allowed < present:
         limits.append(f"affinity allows {allowed}")
     limits.append(f"the cgroup's quota is {min(quotas)} whole" if quotas else "no quota")
-    facts = {
-        "processors": present,
-        "affinity": allowed,
-        "quota": min(quotas, default=None),
-        "threads": usable_threads(),
-    }
-    yield Finding(TOPIC, OK, f"{_count(usable_threads(), 'thread')}: {', '.join(limits)}", facts=facts)
-    if 0 in quotas:
-        yield Finding(
-            TOPIC,
-            WARNING,
-            "the cgroup grants less than one processor, so every pass is stopped now and then",
-            "raise the quota: docker run --cpus 1, or CPUQuota=100% of a systemd unit",
-        )
+    threads, quota = usable_threads(), min(quotas, default=None)
+    facts = {"processors": present, "affinity": allowed, "quota": quota, "threads": threads}
+    yield Finding(TOPIC, OK, f"{_count(threads, 'thread')}: {', '.join(limits)}", facts=facts)
+    if quota == 0:
+        text = "the cgroup grants less than one processor, so every pass is stopped now and then"
+        remedy = "raise the quota: docker run --cpus 1, or CPUQuota=100% of a systemd unit"
+        yield Finding(TOPIC, WARNING, text, remedy)
     yield _load()
 
 

@@ -83,9 +83,8 @@ def cgroups(controller: str, root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> I
             controllers, _, path = line.partition(":")[2].partition(":")
             if controllers and controller not in controllers.split(","):
                 continue
-            names = (
-                (controllers, controller) if controllers else ("", "unified")
-            )  # version 1; version 2, with or without 1
+            # Version 1; or version 2, with or without 1 beside it.
+            names = (controllers, controller) if controllers else ("", "unified")
             for group in (PurePosixPath(path), *PurePosixPath(path).parents):
                 yield from (root / name / str(group).lstrip("/") for name in names)
 

@@ -502,6 +502,49 @@ def test_a_folder_of_another_program_is_neither_written_nor_listed_nor_removed(e
     assert (entry / "source.json").exists()
 
 
+def test_what_is_of_no_use_is_marked_and_removed_together(exporter, hub, checkpoint, cache, capsys, monkeypatch):
+    """An export of an older release, a damaged one and what an interrupt left go; a used and a newer one stay."""
+    for variant in ("int8", "fp32"):
+        load_bundle("owner/name", variant=variant)
+    load_bundle(checkpoint)
+    monkeypatch.setattr("diffutron_ort.bundle.exported.RELEASE", "0.0.9-2")
+    load_bundle("owner/name", variant="int8")
+    monkeypatch.setattr("diffutron_ort.bundle.exported.RELEASE", "99.1.0-3")
+    load_bundle("owner/name", variant="int8")
+    monkeypatch.undo()
+    monkeypatch.setenv(user_cache.VARIABLE, str(cache))
+    [damaged] = [export for export in exports() if export.variant == "fp32"]
+    (damaged.folder / "bundle" / "tokenizer.json").write_bytes(b"")
+    (cache / EXPORTED / f"{user_cache.REMOVED}x").mkdir()
+    (cache / EXPORTED / f"{user_cache.REMOVED}x" / "weights").write_bytes(b"0" * 1_000_000)
+    capsys.readouterr()
+    assert main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["exports"]
+    states = ["damaged", "of a newer release", "of an older release", "ready", "ready"]
+    assert sorted(one["state"] for one in listed) == states
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["rm", "--old"]) == 0
+    captured = capsys.readouterr()
+    assert "damaged" in captured.out
+    assert "of an older release, 0.0.9-2" in captured.out
+    freed = sum(one["size"] for one in listed if one["state"] in ("damaged", "of an older release")) + 1_000_000
+    assert f"removed {freed / 1e6:,.1f} MB" in captured.err
+    assert sorted(export.state for export in exports()) == ["of a newer release", "ready", "ready"]
+    assert list((cache / EXPORTED).glob(f"{user_cache.REMOVED}*")) == []
+    assert main(["rm", "--old"]) == 0
+    assert "there is no older, damaged or unfinished export" in capsys.readouterr().err
+    assert main(["rm", "owner/name", "--old"]) == 2
+
+
+def test_an_export_that_is_going_on_is_not_removed(exporter, checkpoint, capsys):
+    codes = []
+    exporter.before.append(lambda: codes.append(main(["rm", "--old"])))
+    assert load_bundle(checkpoint).folder.is_dir()
+    assert codes == [0]
+    assert "there is no older" in capsys.readouterr().err
+    assert [export.state for export in exports()] == ["ready"]
+
+
 def test_rm_asks_before_it_removes_an_export(exporter, checkpoint, capsys, monkeypatch):
     load_bundle(checkpoint)
     monkeypatch.setattr(sys, "stdin", None)
@@ -510,7 +553,24 @@ def test_rm_asks_before_it_removes_an_export(exporter, checkpoint, capsys, monke
     assert len(list(exports())) == 1
 
 
+def test_info_tells_what_would_be_exported_and_exports_nothing(exporter, hub, cache, capsys):
+    load_bundle("owner/name", variant="fp32")
+    assert main(["info", "owner/name"]) == 0
+    said = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert said["checkpoint"] == "owner/name"
+    assert said["revision"] == COMMIT
+    assert said["exported"] == "fp32"
+    assert said["would"] == "be    int8, about 0.3 MB, exported when it is first used"
+    assert Path(said["to"]).parent == cache / EXPORTED
+    assert [request.variants for request in exporter.requests] == [("fp32",)]
+    (hub.repository / "config.json").write_text('{"model_type": "llama"}')
+    hub.commit = LATER
+    assert main(["info", "owner/name"]) == 1
+    assert "says model_type 'llama'" in capsys.readouterr().err
+
+
 def test_info_shows_where_a_model_comes_from(exporter, hub, capsys):
+    load_bundle("owner/name")
     assert main(["info", "owner/name"]) == 0
     out = capsys.readouterr().out
     for words in ("model       owner/name\n", f"revision    {COMMIT}\n", "context     256 tokens\n", "int8     4.3 MB"):
