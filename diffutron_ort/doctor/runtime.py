@@ -9,7 +9,7 @@ from typing import NamedTuple
 from diffutron_ort.doctor.findings import ERROR, NOTE, OK, WARNING, Finding, Status
 from diffutron_ort.doctor.probe import Probe, Probed
 from diffutron_ort.doctor.subject import Subject
-from diffutron_ort.runtime.providers import PROVIDERS, installed_runtimes, mend_conflict, provider_of
+from diffutron_ort.runtime.providers import PROVIDERS, conflict, installed_runtimes, mend_conflict, provider_of
 
 TOPIC = "runtime"
 REMOTE = "AzureExecutionProvider"  # sends passes to a service; nothing here uses it
@@ -52,8 +52,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Report the installed packages of ONNX Runtime, and try each provider that it lists."""
     installed = installed_runtimes()
     if len(installed) > 1:
-        text = f"{' and '.join(installed)} are all installed, and overwrite each other"
-        yield Finding(TOPIC, ERROR, text, mend_conflict(installed), {"installed": installed})
+        yield Finding(TOPIC, ERROR, conflict(installed), mend_conflict(installed), {"installed": installed})
     listed = _listed(subject)
     if sys.platform == "linux" and not FILES.exists():
         text = "there is no /proc here, through which ONNX Runtime opens the weights"
@@ -63,7 +62,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield _tried(name, probe.result())
     cuda = PROVIDERS["cuda"]
     if GPU.exists() and cuda.full_name not in listed:
-        remedy = f"{mend_conflict(installed or ['onnxruntime'], cuda)}"
+        remedy = mend_conflict(installed or ["onnxruntime"], cuda)
         yield Finding(TOPIC, NOTE, "NVIDIA's driver is here, but this ONNX Runtime has no CUDA", remedy)
 
 

@@ -127,8 +127,15 @@ def _wanted(provider: Provider) -> str:
     return f"'diffutron-ort[{provider.extra}]' for {provider.name}"
 
 
+def conflict(installed: Sequence[str]) -> str:
+    """Return the message that several packages of ONNX Runtime are installed."""
+    return (
+        f"{' and '.join(installed)} are {'both' if len(installed) == 2 else 'all'} installed, and overwrite each other"
+    )
+
+
 def _conflict(installed: Sequence[str]) -> str:
-    return f"{' and '.join(installed)} are both installed, and overwrite each other: uninstall both, then install one"
+    return f"{conflict(installed)}: uninstall {'both' if len(installed) == 2 else 'all'}, then install one"
 
 
 def installed_runtimes() -> list[str]:

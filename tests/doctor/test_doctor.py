@@ -81,7 +81,7 @@ def test_both_runtimes_are_named_with_the_commands_that_mend_it(tmp_path):
     code, found, _ = doctor(path=distribution(distribution(tmp_path, "onnxruntime"), "onnxruntime-gpu"))
     assert code == 1
     [said] = errors(found)
-    assert "onnxruntime and onnxruntime-gpu are all installed, and overwrite each other" in said
+    assert "onnxruntime and onnxruntime-gpu are both installed, and overwrite each other" in said
     assert "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'diffutron-ort[cpu]'" in said
 
 

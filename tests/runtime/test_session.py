@@ -379,6 +379,7 @@ def test_an_onnxruntime_that_is_too_old_is_named():
 
 
 def test_two_onnxruntimes_that_overwrite_each_other_are_named(monkeypatch):
-    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter([name]))
+    both = ("onnxruntime", "onnxruntime-gpu")
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter([name] if name in both else []))
     with pytest.raises(ProviderError, match="onnxruntime and onnxruntime-gpu are both installed"):
         Session(load_bundle(), providers=["cuda"])
