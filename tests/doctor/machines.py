@@ -35,6 +35,7 @@ def doctor(*arguments, path=None, **environment):
     paths = os.pathsep.join(map(str, filter(None, [path, os.environ.get("PYTHONPATH")])))
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = run("doctor", "--json", *arguments, env=variables | {"PYTHONPATH": paths} | environment)
+    assert done.stdout, done.stderr.decode()
     found = {}
     for finding in json.loads(done.stdout)["findings"]:
         found.setdefault(finding["topic"], []).append(finding)

@@ -17,6 +17,7 @@ from diffutron_ort.doctor.figures import FIGURES, NANO, REAL
 from diffutron_ort.doctor.findings import ERROR, NOTE, OK, WARNING, Finding, worst
 from diffutron_ort.doctor.probe import Probed, _read
 from diffutron_ort.doctor.subject import Subject
+from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import EXTRAS
 from tests.doctor.machines import without
 
@@ -284,6 +285,21 @@ def test_how_grave_it_is_hangs_on_who_would_use_it(name, status):
     assert "does not load: CUDA failure 35" in found.text
 
 
+@pytest.mark.parametrize(
+    ("library", "said", "remedy"),
+    [
+        ("libcublasLt.so.13", "libcublasLt.so.13 (of nvidia-cublas) is missing", "onnxruntime-gpu[cuda,cudnn]"),
+        ("libcuda.so.1", "libcuda.so.1 is missing", "install NVIDIA's driver"),
+        ("libnvinfer.so.10", "libnvinfer.so.10 (of tensorrt) is missing", "pip install tensorrt"),
+    ],
+)
+def test_a_missing_library_comes_with_what_brings_it(library, said, remedy):
+    log = f"{library}: cannot open shared object file: No such file or directory"
+    found = runtime._tried("CUDAExecutionProvider", Probed({"loads": False}, "", log))
+    assert said in found.text
+    assert remedy in found.remedy
+
+
 def test_a_card_without_a_runtime_for_it_is_named(tmp_path, monkeypatch):
     (tmp_path / "nvidiactl").touch()
     monkeypatch.setattr(runtime, "GPU", tmp_path / "nvidiactl")
@@ -324,6 +340,12 @@ def test_little_room_on_the_disk_is_a_warning(tmp_path, monkeypatch):
     assert space.status is WARNING
     assert "100.0 MB of the disk are free, less than" in space.text
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_that_is_refused_is_an_error(monkeypatch):
+    monkeypatch.setenv("DIFFUTRON_CACHE", "/")
+    with pytest.raises(OptionError, match="must be a folder of its own"):
+        list(cache.check(Subject()))
 
 
 def test_a_hub_id_needs_a_network_once(monkeypatch):
