@@ -17,11 +17,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from diffutron_ort import Diffutron
+from diffutron_ort.bulk.answering import Terms
+from diffutron_ort.bulk.job import Job, run
+from diffutron_ort.bundle.load import load_bundle
+from diffutron_ort.runtime.contract import PassInput, Predictions
 
 PROGRAM = (sys.executable, "-m", "diffutron_ort", "generate", "--threads", "1")
 QUICK = ("--steps", "2", "--max-new-tokens", "8", "--temperature", "0.9")
-LEAST = ("--steps", "1", "--max-new-tokens", "1")
 
 
 def prompts(count: int) -> list[str]:
@@ -44,11 +49,8 @@ def command(source: Path, target: Path, flags: Sequence[str]) -> list[str]:
 
 def kills(folder: Path, lines: int, times: int, processes: int, seed: int) -> None:
     """Kill a run at random moments, let it go on, and compare what it writes with a run that is left alone."""
-    source, flags, chance = (
-        write(folder / "in.jsonl", lines),
-        (*QUICK, "--processes", str(processes)),
-        random.Random(seed),
-    )
+    source, flags = write(folder / "in.jsonl", lines), (*QUICK, "--processes", str(processes))
+    chance = random.Random(seed)
     begun = time.perf_counter()
     subprocess.run(command(source, folder / "whole.jsonl", flags), check=False, stderr=subprocess.DEVNULL)
     seconds = time.perf_counter() - begun
@@ -90,15 +92,47 @@ def _options(flags: Sequence[str]) -> dict[str, float]:
     return {name[2:].replace("-", "_"): json.loads(value) for name, value in zip(flags[::2], flags[1::2], strict=True)}
 
 
+class Constant:
+    """A graph that takes no time: it predicts the same for every row."""
+
+    batch_invariant = True
+
+    def __call__(self, batch: PassInput) -> Predictions:
+        """Return the ids from 100 on as the best ones of each row."""
+        rows, best = len(batch.rows), np.arange(64)
+        return Predictions(
+            top_ids=np.tile(100 + best, (rows, 1)),
+            top_logits=np.tile((64 - best).astype(np.float32), (rows, 1)),
+            rest=np.full(rows, 0.5, np.float32),
+            rest_tempered=np.full(rows, 0.5, np.float32),
+            entropy=np.zeros(rows, np.float32),
+            target_logits=np.zeros((rows, 0), np.float32),
+            logits=None,
+        )
+
+
+def run_constant(source: str, target: str) -> None:
+    """Answer a file with `Constant`."""
+    loaded = Diffutron.from_pretrained(threads=1)
+    model = Diffutron(loaded.bundle, loaded.tokenizer, Constant())
+    Diffutron.from_pretrained = lambda *_, **__: model  # type: ignore[method-assign, assignment]
+    terms = Terms(options={"steps": 2, "max_new_tokens": 8})
+    run(Job(source=source, target=target, terms=terms), lambda: load_bundle().folder, lambda _: None)
+
+
 def memory(folder: Path, lines: Sequence[int]) -> None:
-    """Print the largest memory of runs over files of several lengths."""
+    """Print the largest memory of runs over files of several lengths, with a graph that takes no time."""
     for count in lines:
-        source = write(folder / f"{count}.jsonl", count)
+        source, target = write(folder / f"{count}.jsonl", count), folder / f"{count}.out.jsonl"
+        code = f"from benchmarks.bulk import run_constant; run_constant({str(source)!r}, {str(target)!r})"
         begun = time.perf_counter()
-        process = subprocess.Popen(command(source, folder / f"{count}.out.jsonl", LEAST), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-c", code])
         _, _, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begun
-        print(f"{count} lines: {usage.ru_maxrss / 1024:.0f} MiB, {seconds:.0f} s, {usage.ru_utime:.0f} s of processor")
+        seconds, written = time.perf_counter() - begun, target.read_bytes().count(b"\n")
+        print(
+            f"{written} of {count} lines: {usage.ru_maxrss / 1024:.0f} MiB, {seconds:.0f} s "
+            f"({usage.ru_utime:.0f} s of processor)"
+        )
 
 
 def main() -> None:
