@@ -120,6 +120,20 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_once_there_is_room(do, expe
     assert unpacked(tmp_path / name) == expected
 
 
+def test_an_output_without_a_first_checkpoint_is_not_taken_for_a_complete_one(do, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "OFTEN", 0.0)
+    with monkeypatch.context() as full:
+
+        def note(*_):
+            raise OSError(28, "No space left on device")
+
+        full.setattr(journal.Journal, "note", note)
+        with pytest.raises(OSError, match="No space left"):
+            do()
+    assert do().resumed == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == expected
+
+
 def test_what_is_written_is_on_the_disk_before_the_journal_says_so(do, tmp_path, monkeypatch):
     monkeypatch.setattr(output, "OFTEN", 0.0)
     order, sync = [], os.fsync
