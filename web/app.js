@@ -12,6 +12,7 @@ const EXAMPLES = [
   "Sokak kelimesine -de eki getir.",
 ];
 const NANO = "nano"; // the embedded model's name
+const LOCKED = ["locked", "wrongKey"]; // errors that a key mends
 const MODELS = { browser: () => import("./browser.js"), server: () => import("./server.js") };
 
 /** @param {string} id @returns {any} */
@@ -223,14 +224,14 @@ function renderProblem(words) {
   });
   const said = (/** @type {Element[]} */ elements) => elements.map(({ textContent }) => textContent).join("\n");
   if (said(paragraphs) !== said([...get("notice").children])) get("notice").replaceChildren(...paragraphs);
-  renderLock(["locked", "wrongKey"].includes(problem?.kind));
+  renderLock(LOCKED.includes(problem?.kind));
 }
 
 /** @param {boolean} isLocked whether the server asks for a key, which takes the question's place */
 function renderLock(isLocked) {
   if (get("unlock").hidden !== isLocked) return;
   get("unlock").hidden = !isLocked;
-  form.hidden = isLocked;
+  form.hidden = get("stage").hidden = isLocked;
   (isLocked ? get("key") : form.question).focus();
 }
 
@@ -241,6 +242,7 @@ function translate(chosen) {
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = words[element.dataset.text];
   for (const element of document.querySelectorAll("[data-label]")) element.ariaLabel = words[element.dataset.label];
   form.question.placeholder = words.placeholder;
+  get("key").placeholder = words.key;
   for (const button of document.querySelectorAll(".languages button")) {
     button.ariaPressed = String(button.value === chosen);
   }

@@ -5,8 +5,8 @@ import { keep, recall } from "./kept.js";
 import { ModelError } from "./model.js";
 
 const PAUSE = 1000; // milliseconds between two questions whether the server has loaded its model
-const CODES = { context_length_exceeded: "tooLong", deadline_exceeded: "late" };
-const KINDS = { 401: "locked", 403: "locked", 404: "elsewhereNow", 413: "tooLarge", 429: "busy", 503: "unready" };
+const CODES = { context_length_exceeded: "talkTooLong", deadline_exceeded: "late" };
+const KINDS = { 401: "locked", 404: "elsewhereNow", 413: "tooLarge", 429: "busy", 503: "unready" };
 
 /** @implements {import("./model.js").Model} */
 export class Model {
@@ -83,7 +83,8 @@ async function refusal(response, hasKey) {
   const { error = {}, status: state } = await response.json().catch(() => ({})); // a proxy may have answered
   const seconds = Number(response.headers.get("retry-after")) || undefined;
   const kind = kindOf(response.status, error.code, hasKey);
-  return Object.assign(new ModelError(kind, error.message, { seconds }), { status: response.status, state });
+  const message = response.status === 401 ? "" : error.message; // which is for programs: the page asks for the key
+  return Object.assign(new ModelError(kind, message, { seconds }), { status: response.status, state });
 }
 
 /** @param {number} status @param {string | null} [code] @param {boolean} [hasKey] */

@@ -87,6 +87,8 @@ const TEXTS = {
         "Bu model ekran kartında denetlenemiyor. Adresteki device=webgpu yerine device=wasm yazın.",
       broken: () => "Model bozuk ya da bu sayfadan yeni. Yeniden indirin veya dışa aktarın.",
       gone: () => "Sunucuya ulaşılamıyor. diffutron-ort serve hâlâ çalışıyor mu?",
+      talkTooLong: ({ context }) =>
+        `Bu sohbet modele sığmıyor: geçmiş, soru ve yanıt birlikte en çok ${context} token olabilir. Soruyu kısaltın, kısa ön ayarı seçin ya da yeni bir sohbete başlayın.`,
       cut: () => "Bağlantı yanıtın ortasında koptu. Yeniden sorun.",
       late: () => "Sunucu yanıtı bitiremedi. Yeniden sorun.",
       busy: ({ seconds }) => `Sunucu dolu. ${seconds ? `${seconds} saniye` : "Biraz"} sonra yeniden sorun.`,
@@ -184,6 +186,8 @@ const TEXTS = {
         "This model cannot be checked on the graphics card. In the address, write device=wasm for device=webgpu.",
       broken: () => "The model is broken, or newer than this page. Download or export it again.",
       gone: () => "The server cannot be reached. Is diffutron-ort serve still running?",
+      talkTooLong: ({ context }) =>
+        `This chat does not fit the model: history, question and answer together can have ${context} tokens. Shorten the question, choose the preset short, or start a new chat.`,
       cut: () => "The connection broke in the middle of the answer. Ask again.",
       late: () => "The server could not finish the answer. Ask again.",
       busy: ({ seconds }) => `The server is busy. Ask again in ${seconds ? `${seconds} seconds` : "a moment"}.`,
