@@ -39,6 +39,7 @@ class Prompt:
             completer=_Completer(),
             complete_while_typing=Condition(lambda: is_command(self._session.default_buffer.text)),
             reserve_space_for_menu=MENU,
+            enable_suspend=True,
             output=create_output(terminal),
         )
 

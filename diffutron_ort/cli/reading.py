@@ -52,6 +52,8 @@ def line_reader(prompt: str = "") -> Callable[[], str]:
         print(prompt, end="", file=sys.stderr, flush=True)
         line = stream.readline(MOST_BYTES + 1)
         if not line:
+            if prompt:
+                print(file=sys.stderr, flush=True)  # what follows does not stand beside it
             raise EOFError
         if len(line) > MOST_BYTES:
             raise InputError(f"standard input has a line of more than {MOST_BYTES} bytes, the limit: shorten it")
