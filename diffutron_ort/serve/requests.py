@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
@@ -150,7 +151,7 @@ def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
     """
     given = {name: value for name, value in _parsed(body).items() if value is not None}
     _refuse(given)
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    known = _names(kind)
     try:
         request = msgspec.convert({name: _plain(given[name]) for name in known & given.keys()}, kind, strict=True)
     except msgspec.ValidationError as error:
@@ -158,6 +159,12 @@ def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
     options = _options(given, request, most_steps)
     ignored = sorted(given.keys() - known - OPTION_NAMES - NEUTRAL.keys())
     return Asked(request, options, ignored)
+
+
+@cache
+def _names(kind: type[Common]) -> frozenset[str]:
+    """Return the names of a kind's own fields."""
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
 
 
 def header(ignored: Sequence[str]) -> dict[str, str]:
