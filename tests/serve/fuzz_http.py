@@ -4,28 +4,19 @@ It needs the extras [cpu,serve] and schemathesis.
 """
 
 import argparse
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from pathlib import Path
 
 from diffutron_ort.serve.openapi import document
 from diffutron_ort.serve.settings import Settings
-from tests.serve import odd_bodies, raw_http
+from tests.serve import documented, odd_bodies, raw_http
 from tests.serve.running import Running, Vitals, running
 
-ROOT = Path(__file__).parents[2]
 BOUNDS = ("--max-steps=4", "--deadline=60", "--header-timeout=1", "--body-timeout=1", "--idle-timeout=1")
 MEANT = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)  # what a server may say of 500 and above
-EXCLUDED = "positive_data_acceptance,unsupported_method"
-"""What schemathesis does not check: texts can be too long for the model's context, and other content than JSON is
-refused before the method is looked at."""
-
 MOST_GROWTH = 48 * 2**20  # bytes; what is kept once, such as the allocator's arenas
 AT_ONCE = 16
 
@@ -41,7 +32,7 @@ def main() -> int:
     with running(*BOUNDS) as server:
         wrong = [*sent(server, "odd bodies", bodies()[::3]), *sent(server, "odd requests", odd())]
         before = at_rest(server)
-        wrong += documented(server, options.cases, seed)
+        wrong += [*documented.covered(server, seed), *documented.tried(server, options.cases, seed)]
         wrong += sent(server, "mutants", raw_http.mutants(options.cases, seed))
         wrong += hung_up(server, raw_http.mutants(options.cases // 4, seed + 1))
         wrong += [*sent(server, "odd bodies", bodies()), *sent(server, "odd requests", odd())]
@@ -89,29 +80,6 @@ def hung_up(server: Running, requests: Iterable[bytes]) -> list[str]:
         list(pool.map(lambda request: raw_http.heard(server.port, request, hang_up=True), every))
     print(f"{len(every):>6} of which nobody read the answer", flush=True)
     return []
-
-
-def documented(server: Running, cases: int, seed: int) -> list[str]:
-    """Let schemathesis send what the server's own document describes, and what it forbids."""
-    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{server.url}/openapi.json"]
-    command += [
-        "--phases=coverage,fuzzing",
-        f"--max-examples={cases}",
-        f"--seed={seed}",
-        f"--exclude-checks={EXCLUDED}",
-    ]
-    command += [
-        "--continue-on-failure",
-        "--request-timeout=30",
-        "--suppress-health-check=all",
-        "--workers=4",
-        "--no-color",
-    ]
-    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.serve.fuzz_hooks", "PYTHONPATH": str(ROOT)}
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    print("".join(f"{line}\n" for line in done.stdout.splitlines() if "generated" in line), end="", flush=True)
-    return [done.stdout[-6000:] + done.stderr[-2000:]] if done.returncode else []
 
 
 def at_rest(server: Running) -> Vitals:

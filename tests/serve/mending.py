@@ -1,24 +1,10 @@
-"""Lets requests that keep to the document mean something, so that many of them reach the model.
-
-Schemathesis loads it by SCHEMATHESIS_HOOKS. What breaks the document's rules on purpose stays as it is.
-"""
+"""Requests that keep to the server's document, made to mean something, so that many of them reach the model."""
 
 from typing import Any
-
-import schemathesis
-from schemathesis import Case, GenerationMode, HookContext
 
 ROLES = ("user", "assistant", "system", "developer")
 PIECES = 300  # ids that every model has
 LONGEST = 16  # new tokens, sequences and ids
-
-
-@schemathesis.hook  # type: ignore[untyped-decorator]
-def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
-    """Mend a request to a model before it is sent."""
-    is_sound = case.meta is not None and case.meta.generation.mode == GenerationMode.POSITIVE
-    if is_sound and isinstance(case.body, dict) and sum(map(len, repr(case.body))) % 8:  # one in eight is not mended
-        case.body = mended(case.body)
 
 
 def mended(body: dict[str, Any]) -> dict[str, Any]:
@@ -41,10 +27,14 @@ def mended(body: dict[str, Any]) -> dict[str, Any]:
 
 def _messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     turns = [
-        {**message, "role": ROLES[min(place, 1) and len(message["role"]) % 2], "content": message["content"] or "x"}
+        {**message, "role": ROLES[min(place, 1) and len(message["role"]) % 2], "content": _content(message["content"])}
         for place, message in enumerate(messages[:4])
     ]
     return [*turns, {"role": "user", "content": "On iki artı beş kaç eder?"}]
+
+
+def _content(content: Any) -> Any:
+    return [{**part, "type": "text"} for part in content] if isinstance(content, list) else content or "x"
 
 
 def _prompt(prompt: Any) -> Any:
