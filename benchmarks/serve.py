@@ -1,16 +1,18 @@
 """Measure the server: what clients see, what a request costs over the library's call, memory, and what batching gives.
 
-    python benchmarks/serve.py [--full BUNDLE] [--seconds S] [--work FILE] [--priority N]
+    python benchmarks/serve.py [--full BUNDLE] [--seconds S] [--work FILE] [--priority N] [--pause S]
 
 Nano is measured always, and a bundle of the real model's size if one is given: `full_size.py` writes its weights, and
 `diffutron-ort export --variant int8 int8-batch` the bundle. Every figure is kept in the file `--work` and not measured
 again, so that the work goes on where it was stopped. With `--priority`, servers and clients run before everything else
-on the machine (`chrt -f N`). A run with both models replaces the section in RESULTS.md and the picture.
+on the machine (as by `chrt -r N`), and `--pause` leaves it to others between two figures. A run with both models
+replaces the section in RESULTS.md and the picture.
 """
 
 import argparse
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +35,17 @@ class Work:
 
     Attributes:
         path: The file that they are kept in.
+        pause: Seconds to wait before each one that is measured.
     """
 
     path: Path
+    pause: float
 
     def get(self, name: str, measured: Callable[[], Any]) -> Any:
         """Return a figure, which is measured if it is not there yet."""
         found = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
         if name not in found:
+            time.sleep(self.pause)
             print(name, flush=True)
             found[name] = measured()
             self.path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -56,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--priority", type=int, default=0, help="real-time priority of what is measured (default: none)"
     )
+    parser.add_argument("--pause", type=float, default=0, help="seconds between two figures (default: 0)")
     return parser.parse_args()
 
 
@@ -76,7 +82,7 @@ def settings(full: Path | None) -> dict[str, tuple[Setting, tuple[int, ...]]]:
 
 def figures(options: argparse.Namespace) -> dict[str, Any]:
     """Return all figures by their names."""
-    work = Work(options.work)
+    work = Work(options.work, options.pause)
     found = {}
     for name, (setting, clients) in settings(options.full).items():
         each = [
@@ -97,7 +103,7 @@ def main() -> None:
     """Measure, and write the report."""
     options = arguments()
     if options.priority:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(options.priority))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(options.priority))
     found = figures(options)
     about = circumstances(today(), machine(), versions(PACKAGES))
     text = section(found, about, options.priority, options.seconds)
