@@ -12,8 +12,10 @@ from typing import Any
 
 from diffutron_ort.chat import commands as chat_commands
 from diffutron_ort.cli.main import COMMANDS
+from diffutron_ort.cli.serve import OF_THE_MODEL
 from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
 from diffutron_ort.runtime import contract
+from diffutron_ort.serve.settings import Settings, flag
 from diffutron_ort_export.recipes import RECIPES
 
 FOLDER = Path(__file__).parent
@@ -36,6 +38,16 @@ def presets() -> str:
         for name, sets in PRESET_OPTIONS.items()
     )
     return _table(("preset", "sets"), rows)
+
+
+def settings() -> str:
+    """Return a row for each setting of a server that is no argument of the model: flag, default, meaning."""
+    rows = (
+        (f"`--{flag(one)}`", _default(one.default), _text(one.metadata["help"]))
+        for one in fields(Settings)
+        if one.name not in OF_THE_MODEL
+    )
+    return _table(("flag", "default", ""), rows)
 
 
 def commands() -> str:
@@ -100,6 +112,11 @@ def _value(value: object) -> str:
     return f"`{value}`" if isinstance(value, str | bool) else "none" if value == () else str(value)
 
 
+def _default(value: object) -> str:
+    """Return the default of a flag, if it has one."""
+    return "" if value in (None, (), False) else _value(value)
+
+
 def _text(text: str) -> str:
     """Return words in which Markdown takes no token such as <mask> for HTML."""
     return re.sub(r"<\w+>", r"`\g<0>`", text)
@@ -116,6 +133,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "options": options,
     "presets": presets,
     "commands": commands,
+    "settings": settings,
     "chat": chat,
     "variants": variants,
     "denoiser-inputs": lambda: values("input", contract.DENOISER_INPUTS),
