@@ -38,7 +38,6 @@ NOT_RUN = {
     "npm ci": "needs npm's registry; the stages `node`, `browser` and `plain` do it",
     "diffutron-ort serve": "serves until it is ended; tests/serve",
     "diffutron-ort demo": "serves until it is ended; tests/demo",
-    "diffutron-ort serve": "serves until it is ended; tests/serve",
     'diffutron-ort generate "Türkiye\'nin en kalabalık şehri hangisidir?" --model SOURCE': "exports, which takes "
     "long; tests/export/test_one_command.py",
     "diffutron-ort export SOURCE models/instruct --variant fp32 int8": "too long; tests/export/test_int8.py",
