@@ -62,7 +62,7 @@ def test_what_was_meant_is_said(line, meant, capsys):
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("", "give a command: generate, fill"),
+        ("", "give a command: generate, chat, fill"),
         ("--model x generate y", "there is no flag --model before the command"),
         ("'On iki artı beş kaç eder?'", "diffutron-ort generate 'On iki artı beş kaç eder?'"),
         ("generate On iki artı beş", "quote the prompt, if it has several words: 'On iki artı beş'"),
