@@ -67,7 +67,7 @@ More: TypeAlias = Callable[[bool], "list[Line] | None"]
 
 
 @dataclass(eq=False)
-class _Job:
+class _Pending:
     """A line whose sequence waits or runs."""
 
     line: Line
@@ -140,8 +140,8 @@ class Answers:
     def __init__(self, model: Diffutron, terms: Terms, more: More) -> None:
         self._model, self._terms, self._more = model, terms, more
         self._most, self._window = batch_size(model), window_size(model)
-        self._waiting: list[_Job] = []  # the longest last
-        self._running: list[_Job] = []
+        self._waiting: list[_Pending] = []  # the longest last
+        self._running: list[_Pending] = []
         self._order: deque[int] = deque()  # of the lines that were read and not yielded
         self._done: dict[int, Outcome] = {}
 
@@ -167,7 +167,7 @@ class Answers:
         for line in window:
             self._order.append(line.number)
             self._begin(line)
-        self._waiting.sort(key=lambda job: job.length)
+        self._waiting.sort(key=lambda pending: pending.length)
         return bool(window)
 
     def _begin(self, line: Line) -> None:
@@ -175,7 +175,7 @@ class Answers:
             self._fail(line, line.error)
             return
         try:
-            self._waiting.append(_Job(line, self._sequence(line)))
+            self._waiting.append(_Pending(line, self._sequence(line)))
         except (InputError, OptionError) as error:
             self._fail(line, error)
 
@@ -192,16 +192,16 @@ class Answers:
     def _step(self) -> None:
         """Take the running sequences one step further; those that end are done."""
         try:
-            steps = self._model.engine.step([job.sequence for job in self._running])
+            steps = self._model.engine.step([pending.sequence for pending in self._running])
         except NumericsError as error:
             self._fail(self._running.pop(error.sequence).line, error)
             return
-        for job, step in zip(self._running, steps, strict=True):
-            job.tally.add(step)
+        for pending, step in zip(self._running, steps, strict=True):
+            pending.tally.add(step)
             if step.is_last:
-                record = answered(job.line.record, job.tally.completion())
-                self._done[job.line.number] = Outcome(job.line.number, record, failed=False)
-        self._running = [job for job in self._running if not job.sequence.finished]
+                record = answered(pending.line.record, pending.tally.completion())
+                self._done[pending.line.number] = Outcome(pending.line.number, record, failed=False)
+        self._running = [pending for pending in self._running if not pending.sequence.finished]
 
     def _fail(self, line: Line, error: Exception) -> None:
         self._done[line.number] = Outcome(line.number, failed(line.record, error), failed=True)

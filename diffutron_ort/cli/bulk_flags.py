@@ -18,7 +18,7 @@ def add_bulk(parser: Parser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--output", dest="target", metavar="FILE", type=filled,
-        help="where the answers go: a .jsonl, or a .csv if the input is one, plain or .gz; - is standard output; "
+        help="where the answers go: a .jsonl, or a .csv unless the input is JSONL, plain or .gz; - is standard output; "
         "if a run is killed, the same command goes on with it",
     )  # fmt: skip
     column = "name of the prompt in a .jsonl or .csv (default: prompt)"

@@ -14,7 +14,7 @@ from diffutron_ort.errors import DiffutronError, OptionError
 PROGRAM = "diffutron-ort"
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "generate": "answer a prompt",
+        "generate": "answer a prompt, or each line of a file",
         "chat": "talk with a model, in a terminal or from a script",
         "fill": "replace each <mask> in a text by a token",
         "bench": "measure how fast a model runs on this machine",

@@ -9,6 +9,8 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -163,8 +165,12 @@ def test_a_file_that_is_killed_again_and_again_ends_complete_and_in_order(capsys
 
 def children(process):
     """Return the processes that a process has begun."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, check=False).stdout
-    return [int(number) for number in listed.split()]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            if int(path.read_text().rpartition(")")[2].split()[1]) == process.pid:
+                found.append(int(path.parent.name))
+    return found
 
 
 def is_alive(pid):
