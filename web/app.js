@@ -286,6 +286,7 @@ function listenToTalk() {
   get("unlock").addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     model.unlock(get("key").value.trim());
+    get("key").value = "";
     problem = undefined;
     ready = load();
     render();

@@ -4,7 +4,7 @@ import { ModelError } from "./model.js";
 
 const NANO = "../models/nano/";
 
-/** @implements {import("./model.js").Model} */
+/** A `Model` as `model.js` describes it. */
 export class Model {
   #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   /** @type {(progress: import("../js/types/web.js").Progress) => void} is called while the model loads */

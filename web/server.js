@@ -8,7 +8,7 @@ const PAUSE = 1000; // milliseconds between two questions whether the server has
 const CODES = { context_length_exceeded: "talkTooLong", deadline_exceeded: "late" };
 const KINDS = { 401: "locked", 404: "elsewhereNow", 413: "tooLarge", 429: "busy", 503: "unready" };
 
-/** @implements {import("./model.js").Model} */
+/** A `Model` as `model.js` describes it. */
 export class Model {
   #key = recall("sessionStorage", "key");
   /** @type {import("./model.js").Loaded | undefined} */

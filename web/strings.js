@@ -21,7 +21,7 @@ const TEXTS = {
     states: {
       stopped: "Durduruldu; model sonraki sorularda bunu görmez.",
       cut: "Yarıda kaldı; model sonraki sorularda bunu görmez.",
-      full: "Ön ayarın token sınırında kesildi; “uzun” daha çok yer verir.",
+      full: "Ön ayarın token sınırında kesildi.",
     },
     preset: "Ön ayar",
     short: "kısa",
@@ -120,7 +120,7 @@ const TEXTS = {
     states: {
       stopped: "Stopped; the model does not see this in later questions.",
       cut: "Broken off; the model does not see this in later questions.",
-      full: "Cut at the preset’s limit of tokens; “long” gives more room.",
+      full: "Cut off at the preset’s limit of tokens.",
     },
     preset: "Preset",
     short: "short",

@@ -107,7 +107,10 @@ export class Talk {
     const aside = Object.assign(document.createElement("p"), { className: "aside" });
     question.lang = answer.lang = "tr";
     item.append(question, answer, steps, aside);
-    steps.addEventListener("click", () => this.#open(turn));
+    steps.addEventListener("click", () => {
+      this.#open(turn);
+      /** @type {any} */ (this.#stage.querySelector("#step")).focus(); // the button, which had the focus, is gone
+    });
     this.#turns.push(turn);
     this.#items.set(turn, item);
     this.#list.append(item);
