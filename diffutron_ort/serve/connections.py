@@ -8,7 +8,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from diffutron_ort.serve import heads
+from diffutron_ort.serve import heads, logs
 from diffutron_ort.serve.errors import ApiError
 from diffutron_ort.serve.settings import Settings
 
@@ -95,7 +95,9 @@ class Connection(H11Protocol):
             self._head_timer = None
 
     def _refuse(self, error: ApiError) -> None:
-        """Close the connection, with an answer if none has begun."""
+        """Log a line, as the access log has no request to tell of, and close the connection, with an answer if it can."""
+        client = self.client[0] if self.client else None
+        logs.write({"client": client, "status": error.status, "message": error.message})
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             answer = error.response()
             headers = [*answer.raw_headers, (b"connection", b"close")]

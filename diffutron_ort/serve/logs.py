@@ -5,6 +5,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 MOST = 300  # characters of a text that others chose
@@ -12,17 +13,20 @@ MOST = 300  # characters of a text that others chose
 
 def write(fields: Mapping[str, object]) -> None:
     """Write a line with the time and `fields`; no character in it can control a terminal."""
-    line = json.dumps({"time": now(), **fields}, default=str).replace("\x7f", "\\u007f")
-    if sys.stderr is not None:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+    _print(json.dumps({"time": now(), **fields}, default=str).replace("\x7f", "\\u007f"))
 
 
 def say(message: str) -> None:
     """Print a message for people on standard error, as one line."""
+    _print(f"diffutron-ort: {' '.join(message.split())}")
+
+
+def _print(line: str) -> None:
+    """Print a line, if it can be: a server goes on without its log."""
     if sys.stderr is not None:
-        sys.stderr.write(f"diffutron-ort: {' '.join(message.split())}\n")
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
 
 
 def now() -> str:
@@ -54,6 +58,7 @@ def configure(*, with_messages: bool) -> None:
         with_messages: Whether the messages of errors are written, which may quote a request.
     """
     logging.basicConfig(level=logging.WARNING, handlers=[_Handler(with_messages)], force=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of clients, which have lines of their own
 
 
 class _Handler(logging.Handler):

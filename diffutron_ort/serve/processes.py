@@ -141,8 +141,9 @@ class Supervisor:
 
     def _looked_after(self, process: Process) -> Process:
         """Return a process, or another in its place."""
+        was_ready = process.was_ready
         process.hear()
-        if process.was_ready:
+        if process.was_ready and not was_ready:
             self._deaths = 0
         if process.failure and not process.was_ready:
             raise DiffutronError(process.failure)

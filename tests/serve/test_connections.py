@@ -131,10 +131,12 @@ def test_connections_beyond_the_bound_are_refused_and_the_others_go_on():
         (HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n", 400),
     ],
 )
-def test_what_is_no_http_gets_an_error_in_the_form_of_the_others(sent, status):
+def test_what_is_no_http_gets_an_error_in_the_form_of_the_others_and_a_line(sent, status, capsys):
     with serving(Settings(port=0, header_timeout=1, idle_timeout=1)) as port, connected(port) as connection:
         connection.sendall(sent)
         assert status_and_error(received(connection))[0] == status
+    line, *_ = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["client"], line["status"]) == ("127.0.0.1", status)
 
 
 @pytest.mark.parametrize("expects", [b"", b"expect: 100-continue\r\n"])

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -157,6 +159,21 @@ def test_a_pass_that_hangs_ends_the_process():
             thread.join(10)
             assert "the model does not answer" in thread.answer.text
         program.found("more than 1 s")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_it_goes_on_when_nobody_reads_its_log(processes, tmp_path):
+    path = str(tmp_path / "socket")
+    command = [sys.executable, "-m", "diffutron_ort", "serve", "--uds", path, "--processes", processes]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    process.stderr.close()
+    client = httpx.Client(transport=httpx.HTTPTransport(uds=path, retries=100), timeout=60)
+    while not Path(path).exists() or client.get("http://x/ready").status_code != 200:
+        time.sleep(0.1)
+    assert client.get("http://x/nothing").status_code == 404
+    assert client.get("http://x/health").status_code == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
 
 
 def test_who_hangs_up_is_out_of_the_batch():
