@@ -95,7 +95,7 @@ class Connection(H11Protocol):
             self._head_timer = None
 
     def _refuse(self, error: ApiError) -> None:
-        """Close the connection, with an answer if none has begun; log that, as there is no request for the access log."""
+        """Close the connection, with an answer if none has begun; the access log has no request, so log it here."""
         client = self.client[0] if self.client else None
         logs.write({"client": client, "status": error.status, "message": error.message})
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
