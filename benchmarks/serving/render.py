@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from results import table
@@ -23,7 +24,8 @@ share the machine's cores with the server. **Answers/s** counts all clients; **m
 answer, **first text** is the median time to the first text that cannot change any more. Nano answers with its own
 options. **Full** are random weights of the real size: **fast** is that preset with 32 tokens in 16 steps (4 full passes
 and 12 cached ones), **exact** 32 tokens in 8 full passes. Up to 8 sequences share a pass of `fp32` and `int8-batch`;
-those of `int8` take turns. **Library** is its own call in a loop, in one process without a server."""
+those of `int8` take turns. Nano gains nothing by sharing its small passes. **Library** is its own call in a loop, in
+one process without a server."""
 BUSY = """\
 Other work was going on meanwhile; servers and clients had real-time priority {priority} over it, but caches and memory
 were shared, so the figures are a little worse than those of an idle machine, and comparisons are fairer than values."""
@@ -73,12 +75,13 @@ def costs(overhead: Overhead, memory: Sequence[Memory]) -> str:
     """Return what a request costs, and whether memory grows."""
     library, request = (1000 * seconds for seconds in overhead)
     early, late = memory[0], memory[-1]
-    return (
+    words = (
         f"A request for a small answer of nano takes {request:.1f} ms at the median where the library's call for the "
         f"same takes {library:.1f} ms, asked in turns: {request - library:.1f} ms more. The server's process holds "
         f"{early.size / 2**20:.0f} MiB after {early.requests:,} requests, and {late.size / 2**20:.0f} MiB after "
         f"{late.requests:,}."
     )
+    return fill(words, 120)
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
@@ -94,6 +97,9 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
             _lines(axes, name, found[name], colour)
     for panel, words in zip(axes, ("answers a second", "seconds for an answer: median, and 95 %"), strict=True):
         _dress(panel, words)
+    axes[0].set_ylim(bottom=0)
+    axes[1].set_yscale("log")
+    axes[1].yaxis.set_major_formatter("{x:g}")
     axes[0].legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -114,10 +120,8 @@ def _dress(panel: Any, words: str) -> None:
 
     panel.set_title(words, loc="left", fontsize=11)
     panel.set_xscale("log")
-    panel.set_yscale("log")
     panel.set_xticks([1, 4, 16, 64])
-    for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
+    panel.xaxis.set_major_formatter(ScalarFormatter())
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("clients at once", fontsize=9.5)
     panel.grid(color="#eeeeee")
