@@ -26,7 +26,9 @@ def main() -> int:
     arguments = parsed()
     DataContext.get_current().actor_task_retry_on_errors = [ProviderError]  # its node may lack memory for a moment
     try:
-        found = parts(arguments.source)
+        if not (found := parts(arguments.source)):
+            say("there are no rows")
+            return 0
         ray.init(arguments.address, log_to_driver=False)
         answers = answered(numbered(found), arguments)
         answers.write_parquet(str(arguments.out.absolute()), min_rows_per_file=arguments.rows_per_file)
@@ -55,8 +57,8 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--rows-per-file", type=int, default=100_000, help="rows of a file that is written, at least")
     arguments = parser.parse_args()
-    if arguments.out.exists() and any(arguments.out.iterdir()):
-        parser.error(f"{arguments.out} is not empty: give a new folder")
+    if arguments.out.exists() and not (arguments.out.is_dir() and not any(arguments.out.iterdir())):
+        parser.error(f"{arguments.out} exists already: give a new folder")
     return arguments
 
 
@@ -92,7 +94,7 @@ def line_groups(source: Path) -> Iterator[tuple[int, int]]:
 
 def numbered(found: list[dict[str, object]]) -> Dataset:
     """Return the rows of parts of files, with their numbers."""
-    return ray.data.from_items(found, override_num_blocks=max(1, len(found))).map_batches(
+    return ray.data.from_items(found, override_num_blocks=len(found)).map_batches(
         read, batch_size=1, batch_format="pyarrow"
     )
 

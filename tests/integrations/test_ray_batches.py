@@ -1,5 +1,7 @@
 """The class for `map_batches` without a cluster: batches in all of Ray's formats, and each row by itself."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from diffutron_ort.errors import InputError, OptionError
@@ -98,3 +100,22 @@ def test_a_column_that_numbers_no_rows_is_refused(rows, answerer):
 def test_options_are_refused_when_the_actor_starts(answerer):
     with pytest.raises(OptionError, match="unknown option"):
         answerer(stepz=3)
+
+
+def test_a_model_has_as_many_threads_as_its_actor_has_processors(answerer, monkeypatch):
+    import ray
+
+    from diffutron_ort.model import Diffutron
+
+    asked = []
+    original = Diffutron.from_pretrained
+    monkeypatch.setattr(Diffutron, "from_pretrained", lambda *a, **k: asked.append(k["threads"]) or original(*a, **k))
+    answerer()
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    for given in ({"CPU": 3.0}, {"CPU": 0.5}, {}):
+        monkeypatch.setattr(
+            ray, "get_runtime_context", lambda given=given: SimpleNamespace(get_assigned_resources=lambda: given)
+        )
+        answerer()
+    answerer(threads=2)
+    assert asked == [None, 3, 1, 1, 2]
