@@ -10,11 +10,15 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from diffutron_ort.chat import commands as chat_commands
 from diffutron_ort.cli.main import COMMANDS
 from diffutron_ort.cli.serve import OF_THE_MODEL
 from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
 from diffutron_ort.runtime import contract
+from diffutron_ort.serve.requests import NEUTRAL, ChatRequest, CompletionRequest
+from diffutron_ort.serve.responses import Diffusing
 from diffutron_ort.serve.settings import Settings, flag
 from diffutron_ort_export.recipes import RECIPES
 
@@ -84,6 +88,40 @@ def values(kind: str, rows: Iterable[contract.Value]) -> str:
     return _table((kind, "type, axes", "meaning"), cells)
 
 
+def request_fields() -> str:
+    """Return a row for each field of a request that is no option: name, kind of request, meaning."""
+    kinds = {"chat": _described(ChatRequest).items(), "completion": _described(CompletionRequest).items()}
+    both = dict.fromkeys([*kinds["chat"], *kinds["completion"]])
+    rows = ((f"`{one[0]}`", ", ".join(kind for kind, found in kinds.items() if one in found), one[1]) for one in both)
+    return _table(("field", "of a", "meaning"), rows)
+
+
+def neutral_fields() -> str:
+    """Return a row for each field of OpenAI's that may only be sent with some values: name, these values."""
+    rows = (
+        (f"`{name}`", ", ".join(f"`{json.dumps(value)}`" for value in values) or "nothing")
+        for name, values in NEUTRAL.items()
+    )
+    return _table(("field", "taken with"), rows)
+
+
+def diffusing_fields() -> str:
+    """Return a row for each field of a diffusing stream's canvas: name, meaning."""
+    return _table(("field", "meaning"), ((f"`{name}`", text) for name, text in _described(Diffusing).items()))
+
+
+def _described(kind: type[msgspec.Struct]) -> Mapping[str, str]:
+    """Return the meaning of each field of a type."""
+    schema = msgspec.json.schema_components([kind])[1][kind.__name__]
+    return {name: _meaning(field) for name, field in schema["properties"].items()}
+
+
+def _meaning(field: Mapping[str, Any]) -> str:
+    """Return the meaning of a field, which may be nested in what it can be."""
+    inner = [field, *field.get("anyOf", ())]
+    return next((one["description"] for one in inner if "description" in one), "")
+
+
 def _allowed(option: Field[Any]) -> str:
     """Return what an option may be, in words."""
     least, most, choices = (option.metadata[name] for name in ("least", "most", "choices"))
@@ -136,6 +174,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "chat": chat,
     "variants": variants,
+    "request-fields": request_fields,
+    "neutral-fields": neutral_fields,
+    "diffusing-fields": diffusing_fields,
     "denoiser-inputs": lambda: values("input", contract.DENOISER_INPUTS),
     "denoiser-outputs": lambda: values("output", contract.DENOISER_OUTPUTS),
     "generation-inputs": lambda: values("input", contract.GENERATION_INPUTS),

@@ -28,6 +28,8 @@ OTHERS = [
     "js/README.md",
     "examples/node/README.md",
     "examples/ray/README.md",
+    "examples/llm-diffutron/README.md",
+    "examples/mcp/README.md",
     "models/nano/README.md",
     "benchmarks/RESULTS.md",
 ]

@@ -61,24 +61,31 @@ class Common(Struct, kw_only=True):
     """The fields of both kinds of request. Every option of a generation is a field, too."""
 
     model: Annotated[Name | None, Meta(description="The name in /v1/models.")] = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
+    stream: Annotated[bool, Meta(description="Whether the answer comes in pieces, as server-sent events.")] = False
+    stream_options: Annotated[
+        StreamOptions | None, Meta(description="With include_usage: true, a stream's last chunk tells the usage.")
+    ] = None
     diffusing: Annotated[
         bool, Meta(description="In a stream: each chunk holds the whole text so far, in place of the one before.")
     ] = False
     n: Annotated[Choices, Meta(description="Choices for each prompt; choice i has the seed + i.")] = 1
     max_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
-    preset: Annotated[str, Meta(extra_json_schema={"enum": [*PRESETS]})] | None = None
+    preset: Annotated[
+        Annotated[str, Meta(extra_json_schema={"enum": [*PRESETS]})] | None,
+        Meta(description="Several options by one name; those that are sent as well override it."),
+    ] = None
     user: Annotated[Annotated[str, Meta(max_length=1000)] | None, Meta(description="Of no effect.")] = None
 
 
 class ChatRequest(Common, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=MOST_MESSAGES)]
+    messages: Annotated[
+        list[Message], Meta(min_length=1, max_length=MOST_MESSAGES, description="The conversation; the user's is last.")
+    ]
     max_completion_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
-    logprobs: bool = False
-    top_logprobs: Best | None = None
+    logprobs: Annotated[bool, Meta(description="Whether log-probabilities are wanted.")] = False
+    top_logprobs: Annotated[Best | None, Meta(description="How many of the best tokens come with each token.")] = None
 
 
 Prompts = Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
@@ -92,7 +99,10 @@ class CompletionRequest(Common, kw_only=True):
         Meta(description="Raw text, which is continued; or token ids; or a list of texts and of lists of token ids."),
     ]
     suffix: Annotated[str | None, Meta(description="Text that the completion comes before.")] = None
-    logprobs: Best | None = None
+    logprobs: Annotated[
+        Best | None,
+        Meta(description="That log-probabilities are wanted, and how many of the best come with each token."),
+    ] = None
 
 
 Request = TypeVar("Request", bound=Common)
