@@ -1,12 +1,13 @@
 """Servers that the tests of one process share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.clients.serving import Server, serving
 
-KEY = "a-key-of-these-tests"
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would fetch a list of prices
 
 
 @pytest.fixture(scope="session")
