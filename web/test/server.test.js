@@ -395,7 +395,9 @@ describe("the page", () => {
       await page.click("#settings summary");
       await assertAccessible(page, "with its settings");
       await page.route(ASKED, (route) => route.fulfill({ status: 401, json: { error: { message: "no key" } } }));
-      await say(page, QUESTION);
+      await page.fill("#question", QUESTION);
+      await page.press("#question", "Enter");
+      await page.locator("#key").waitFor();
       await assertAccessible(page, "locked");
       await context.close();
     });
