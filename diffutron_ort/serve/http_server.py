@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -90,7 +89,6 @@ class _Server(uvicorn.Server):
 
 def _end(watch: Watch) -> None:
     """End the process: a thread that parses a request may never end, and would be waited for."""
-    sys.stderr.flush()
     os._exit(watch.code)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +74,6 @@ def serve_on(
         time.sleep(TICK)
     run(guarded(make_app(service, settings), settings), watch, settings, listener)
     if watch.has_hung or not watch.was_ready:
-        sys.stderr.flush()
         os._exit(watch.code)  # the engine's thread hangs or still loads, and would be waited for
     service.close()
     return watch.code

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -81,7 +80,6 @@ class Watch:
         A supervisor kills when it is told again; what it passes on may have come from its own supervisor as well.
         """
         if self._signal is not None and self._report is None:
-            sys.stderr.flush()
             os._exit(128 + number)
         self._signal = number
 
