@@ -50,6 +50,14 @@ class Server(NamedTuple):
         """Return how many requests ended in a way."""
         return self.figure(f'diffutron_requests_total{{end="{how}"}}')
 
+    @contextmanager
+    def left_by_a_client(self) -> Iterator[None]:
+        """Expect that one client hangs up within the block, and that the engine is soon free of its request."""
+        before = self.ended("gone")
+        yield
+        until(lambda: self.ended("gone") == before + 1)
+        self.becomes_idle()
+
     def becomes_idle(self) -> None:
         """Wait until the engine has nothing to do: well before a slow answer would be done."""
         until(lambda: self.figure("diffutron_running_sequences") + self.figure("diffutron_waiting_sequences") == 0)
