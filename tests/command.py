@@ -10,8 +10,9 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 
 def run(*arguments, stdin=b"", command=COMMAND, **options):
-    """Run the command; its streams are bytes."""
-    usual = {"input": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 120, "env": BUFFERED}
+    """Run the command; its streams are bytes, but `stdin` can be a descriptor as well."""
+    fed = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    usual = fed | {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 120, "env": BUFFERED}
     return subprocess.run([*command, *arguments], check=False, **usual | options)
 
 
