@@ -17,8 +17,8 @@ from diffutron_ort.cli.main import COMMANDS
 from diffutron_ort.cli.serve import OF_THE_MODEL
 from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
 from diffutron_ort.runtime import contract
-from diffutron_ort.serve.requests import NEUTRAL, ChatRequest, CompletionRequest
-from diffutron_ort.serve.responses import Diffusing
+from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest
+from diffutron_ort.serve.api.responses import Diffusing
 from diffutron_ort.serve.settings import Settings, flag
 from diffutron_ort_export.recipes import RECIPES
 

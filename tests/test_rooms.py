@@ -30,6 +30,15 @@ ROOMS = {
         cli
         __main__.py
     """,
+    "diffutron_ort.serve": """
+        errors.py logs.py settings.py
+        page.py
+        batching guards
+        api
+        app.py
+        processes
+        __init__.py
+    """,
     "diffutron_ort_export": """
         passages.py progress.py recipes.py triton.py
         request.py
@@ -48,7 +57,11 @@ ROOMS = {
         __init__.py
     """,
 }
-FOLDERS = {"diffutron_ort": ROOT / "diffutron_ort", "diffutron_ort_export": ROOT / "export"}
+FOLDERS = {
+    "diffutron_ort": ROOT / "diffutron_ort",
+    "diffutron_ort.serve": ROOT / "diffutron_ort" / "serve",
+    "diffutron_ort_export": ROOT / "export",
+}
 if not all(folder.is_dir() for folder in FOLDERS.values()):
     pytest.skip("an installed package's tests have no sources beside them", allow_module_level=True)
 
@@ -140,26 +153,26 @@ def room_of(file: str) -> str:
     return path.name if path.name == "__main__.py" else path.parts[0]
 
 
-def imported_room(name: str) -> str:
+def imported_room(package: str, name: str) -> str:
     """Return the room of a name with dots, such as `diffutron_ort.text.tokenizer.Tokenizer`."""
-    package, *rest = name.split(".")
-    if rest and (FOLDERS[package] / rest[0]).is_dir():
-        return rest[0]
-    return f"{rest[0]}.py" if rest and (FOLDERS[package] / f"{rest[0]}.py").is_file() else "__init__.py"
+    first = name.removeprefix(package).removeprefix(".").partition(".")[0]
+    if first and (FOLDERS[package] / first).is_dir():
+        return first
+    return f"{first}.py" if first and (FOLDERS[package] / f"{first}.py").is_file() else "__init__.py"
 
 
 def climbs(found: Import) -> bool:
     """Return whether an import leads to a room that is not below its own."""
-    if found.name.split(".")[0] != found.package:
+    if not f"{found.name}.".startswith(f"{found.package}."):
         return False
-    here, there = room_of(found.file), imported_room(found.name)
+    here, there = room_of(found.file), imported_room(found.package, found.name)
     level = levels(found.package)
     return here != there and level[there] >= level[here]
 
 
 def is_foreign(found: Import) -> bool:
     """Return whether a file imports a library that it may not."""
-    allowed = IMPORTERS[found.package].get(found.name.split(".")[0])
+    allowed = IMPORTERS.get(found.package, {}).get(found.name.split(".")[0])
     return allowed is not None and not {found.file, room_of(found.file)} & allowed
 
 
@@ -199,6 +212,20 @@ def test_libraries_are_imported_only_where_they_belong():
 )
 def test_imports_that_climb_are_found(file, source, expected):
     assert any(map(climbs, imports_of("diffutron_ort", file, source))) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "expected"),
+    [
+        ("api/chat.py", "from diffutron_ort.serve.batching.jobs import Job", False),
+        ("batching/jobs.py", "from diffutron_ort.serve.api.reply import Reply", True),
+        ("guards/x.py", "from diffutron_ort.serve import logs", False),
+        ("logs.py", "from diffutron_ort.serve import app", True),
+        ("logs.py", "from diffutron_ort.files import read_bytes", False),
+    ],
+)
+def test_imports_that_climb_within_the_server_are_found(file, source, expected):
+    assert any(map(climbs, imports_of("diffutron_ort.serve", file, source))) == expected
 
 
 @pytest.mark.parametrize(

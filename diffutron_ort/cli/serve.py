@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal, and return the exit code."""
     settings = _settings(arguments)
     with needing("serve", "diffutron-ort serve"):
-        from diffutron_ort.serve.lifecycle import serve
+        from diffutron_ort.serve.processes.lifecycle import serve
     if settings.model is None:
         say(DEMONSTRATION.replace("--model ", "diffutron-ort serve "))
     if not settings.is_local and settings.uds is None and not settings.api_keys:

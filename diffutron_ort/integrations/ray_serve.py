@@ -19,9 +19,9 @@ with needing("ray,serve", "diffutron_ort.integrations.ray_serve, besides ray[ser
 
     from diffutron_ort.serve import logs
     from diffutron_ort.serve.app import make_app
-    from diffutron_ort.serve.edge import guarded
-    from diffutron_ort.serve.lifecycle import loader
-    from diffutron_ort.serve.service import Service
+    from diffutron_ort.serve.batching.service import Service
+    from diffutron_ort.serve.guards.edge import guarded
+    from diffutron_ort.serve.processes.lifecycle import loader
     from diffutron_ort.serve.settings import Settings
 
 if TYPE_CHECKING:

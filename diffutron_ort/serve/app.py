@@ -8,14 +8,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from diffutron_ort.serve import page
-from diffutron_ort.serve.answering import Answering
-from diffutron_ort.serve.chat import Chat
-from diffutron_ort.serve.completions import Completions
+from diffutron_ort.serve.api.answering import Answering
+from diffutron_ort.serve.api.chat import Chat
+from diffutron_ort.serve.api.completions import Completions
+from diffutron_ort.serve.api.openapi import document
+from diffutron_ort.serve.api.responses import Model, ModelList, State
+from diffutron_ort.serve.batching.identity import Identity
+from diffutron_ort.serve.batching.metrics import CONTENT_TYPE
+from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.errors import ApiError, failure
-from diffutron_ort.serve.metrics import CONTENT_TYPE
-from diffutron_ort.serve.openapi import document
-from diffutron_ort.serve.responses import ModelList, State
-from diffutron_ort.serve.service import Service
 from diffutron_ort.serve.settings import Settings
 
 
@@ -46,12 +47,12 @@ class Views:
 
     async def models(self, _: Request) -> Response:
         """Return the models: one."""
-        return _json(ModelList([self._service.identity.described()]))
+        return _json(ModelList([_model(self._service.identity)]))
 
     async def model(self, request: Request) -> Response:
         """Return the model of a name."""
         self._service.identity.check(request.path_params["name"])
-        return _json(self._service.identity.described())
+        return _json(_model(self._service.identity))
 
     async def health(self, _: Request) -> Response:
         """Say that the process lives."""
@@ -68,6 +69,10 @@ class Views:
     async def openapi(self, _: Request) -> Response:
         """Return the description of the server."""
         return Response(self._described, media_type="application/json")
+
+
+def _model(identity: Identity) -> Model:
+    return Model(identity.name, identity.created, identity.facts())
 
 
 def _json(content: msgspec.Struct, status: int = 200) -> Response:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from diffutron_ort.cli.main import main
-from diffutron_ort.serve import lifecycle
+from diffutron_ort.serve.processes import lifecycle
 from diffutron_ort.serve.settings import Settings, flag
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from diffutron_ort.serve import sockets
-from diffutron_ort.serve.edge import guarded
 from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.http_server import run
+from diffutron_ort.serve.guards.edge import guarded
+from diffutron_ort.serve.processes import sockets
+from diffutron_ort.serve.processes.http_server import run
+from diffutron_ort.serve.processes.watch import Watch
 from diffutron_ort.serve.settings import Settings
-from diffutron_ort.serve.watch import Watch
 
 
 @dataclass

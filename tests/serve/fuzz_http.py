@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
-from diffutron_ort.serve.openapi import document
+from diffutron_ort.serve.api.openapi import document
 from diffutron_ort.serve.settings import Settings
 from tests.serve import documented, odd_bodies, raw_http
 from tests.serve.running import Running, Vitals, running

@@ -4,7 +4,7 @@ import sys
 import time
 
 from diffutron_ort import Diffutron
-from diffutron_ort.serve import lifecycle
+from diffutron_ort.serve.processes import lifecycle
 from diffutron_ort.serve.settings import Settings
 
 FOREVER = 3600

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from diffutron_ort.serve.app import make_app
-from diffutron_ort.serve.service import Service
+from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.settings import Settings
 
 QUESTION = "On iki artı beş kaç eder?"

@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from diffutron_ort.serve.edge import guarded
+from diffutron_ort.serve.guards.edge import guarded
 from diffutron_ort.serve.settings import Settings
 from tests.serve.fakes import app
 

@@ -8,9 +8,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from diffutron_ort.config import OPTION_NAMES
+from diffutron_ort.serve.api.openapi import document
+from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest, parse
 from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.openapi import document
-from diffutron_ort.serve.requests import NEUTRAL, ChatRequest, CompletionRequest, parse
 from diffutron_ort.serve.settings import Settings
 
 SETTINGS = Settings(max_steps=100, api_keys="secret")

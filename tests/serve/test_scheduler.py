@@ -227,7 +227,7 @@ def test_while_the_model_loads_the_server_says_so(model):
     import httpx
 
     from diffutron_ort.serve.app import make_app
-    from diffutron_ort.serve.service import Service
+    from diffutron_ort.serve.batching.service import Service
     from diffutron_ort.serve.settings import Settings
 
     go = threading.Event()

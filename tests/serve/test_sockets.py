@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
+from diffutron_ort.serve.processes.sockets import listen
 from diffutron_ort.serve.settings import Settings
-from diffutron_ort.serve.sockets import listen
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])

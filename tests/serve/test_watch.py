@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
+from diffutron_ort.serve.processes.watch import Watch
 from diffutron_ort.serve.settings import Settings
-from diffutron_ort.serve.watch import Watch
 from tests.serve.fakes import FakeService
 
 

@@ -6,9 +6,9 @@ from typing import Generic, Protocol
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.sampler.sequence import Step
-from diffutron_ort.serve.diffusing import Canvas
-from diffutron_ort.serve.kinds import Chunk, Ended, Head, Kind
-from diffutron_ort.serve.requests import Request
+from diffutron_ort.serve.api.diffusing import Canvas
+from diffutron_ort.serve.api.kinds import Chunk, Ended, Head, Kind
+from diffutron_ort.serve.api.requests import Request
 
 
 class Form(Protocol):

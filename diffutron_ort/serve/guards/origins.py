@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.heads import header
+from diffutron_ort.serve.guards.heads import header
 from diffutron_ort.serve.settings import Settings
 
 EXPOSED = "x-request-id, x-ignored, x-should-retry, retry-after"

@@ -10,9 +10,9 @@ from diffutron_ort.completion import Completion
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.sampler.sequence import Step
-from diffutron_ort.serve.logprobs import Record
-from diffutron_ort.serve.requests import Asked, Request
-from diffutron_ort.serve.responses import ChatChunk, CompletionChunk, Figures, FinishReason, Usage
+from diffutron_ort.serve.api.logprobs import Record
+from diffutron_ort.serve.api.requests import Asked, Request
+from diffutron_ort.serve.api.responses import ChatChunk, CompletionChunk, Figures, FinishReason, Usage
 from diffutron_ort.text.tokenizer import Tokenizer
 
 Chunk = ChatChunk | CompletionChunk

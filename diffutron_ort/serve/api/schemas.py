@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from diffutron_ort.config import GenerationConfig
-from diffutron_ort.serve import requests, responses
-from diffutron_ort.serve.requests import (
+from diffutron_ort.serve.api import requests, responses
+from diffutron_ort.serve.api.requests import (
     MOST_IDS,
     MOST_STOP,
     MOST_STOPS,

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler.sequence import Step
-from diffutron_ort.serve.jobs import Job
-from diffutron_ort.serve.kinds import Ended
-from diffutron_ort.serve.logprobs import Record
-from diffutron_ort.serve.responses import Usage
+from diffutron_ort.serve.api.kinds import Ended
+from diffutron_ort.serve.api.logprobs import Record
+from diffutron_ort.serve.api.responses import Usage
+from diffutron_ort.serve.batching.jobs import Job
 
 
 class Choices:

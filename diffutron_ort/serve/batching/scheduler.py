@@ -9,8 +9,8 @@ from typing import NamedTuple
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.sampler.engine import Engine
-from diffutron_ort.serve.jobs import Job
-from diffutron_ort.serve.metrics import Metrics
+from diffutron_ort.serve.batching.jobs import Job
+from diffutron_ort.serve.batching.metrics import Metrics
 
 
 class QueueFullError(DiffutronError):

@@ -19,9 +19,9 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort.runtime.cpu import usable_threads
-from diffutron_ort.serve import worker
+from diffutron_ort.serve.processes import worker
+from diffutron_ort.serve.processes.worker import Work
 from diffutron_ort.serve.settings import Settings
-from diffutron_ort.serve.worker import Work
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 LAST = 15.0  # seconds to end, beyond the grace

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence as sampler
-from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.kinds import Ended, Head
-from diffutron_ort.serve.requests import Asked, ChatRequest, Message
-from diffutron_ort.serve.responses import (
+from diffutron_ort.serve.api.kinds import Ended, Head
+from diffutron_ort.serve.api.requests import Asked, ChatRequest, Message
+from diffutron_ort.serve.api.responses import (
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -18,6 +17,7 @@ from diffutron_ort.serve.responses import (
     Said,
     Usage,
 )
+from diffutron_ort.serve.errors import ApiError
 
 TAG = re.compile(r"\[/?\w+\]")
 ROLES: Mapping[str, str] = {"developer": "system"}

@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diffutron_ort.serve import logs
-from diffutron_ort.serve.heads import header
+from diffutron_ort.serve.guards.heads import header
 
 REQUEST_ID = "x-request-id"
 ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")

@@ -5,12 +5,13 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from diffutron_ort.serve import heads, logs, page
-from diffutron_ort.serve.access_log import AccessLog
-from diffutron_ort.serve.bodies import Body, HungUp
+from diffutron_ort.serve import logs, page
 from diffutron_ort.serve.errors import ApiError, failure
-from diffutron_ort.serve.keys import KeyCheck
-from diffutron_ort.serve.origins import Cors, HostCheck, OriginCheck, preflight
+from diffutron_ort.serve.guards import heads
+from diffutron_ort.serve.guards.access_log import AccessLog
+from diffutron_ort.serve.guards.bodies import Body, HungUp
+from diffutron_ort.serve.guards.keys import KeyCheck
+from diffutron_ort.serve.guards.origins import Cors, HostCheck, OriginCheck, preflight
 from diffutron_ort.serve.settings import Settings
 
 Check = Callable[[Scope], None]  # raises ApiError

@@ -8,8 +8,9 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from diffutron_ort.serve import heads, logs
+from diffutron_ort.serve import logs
 from diffutron_ort.serve.errors import ApiError
+from diffutron_ort.serve.guards import heads
 from diffutron_ort.serve.settings import Settings
 
 RETRY_AFTER = 1  # seconds

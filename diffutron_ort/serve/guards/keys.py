@@ -8,7 +8,7 @@ from http import HTTPStatus
 from starlette.types import Scope
 
 from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.heads import header
+from diffutron_ort.serve.guards.heads import header
 
 CHALLENGE = 'Bearer realm="diffutron-ort"'
 

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from diffutron_ort.serve import heads, logs, sockets
-from diffutron_ort.serve.connections import protocol
+from diffutron_ort.serve import logs
+from diffutron_ort.serve.guards import heads
+from diffutron_ort.serve.guards.connections import protocol
+from diffutron_ort.serve.processes import sockets
+from diffutron_ort.serve.processes.watch import Watch
 from diffutron_ort.serve.settings import Settings
-from diffutron_ort.serve.watch import Watch
 
 LAST = 5  # seconds for connections to close, once everything is answered
 OTHER_FILES = 128  # besides connections: the model's, the log, the event loop's

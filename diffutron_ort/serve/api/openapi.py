@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from diffutron_ort._version import __version__
-from diffutron_ort.serve.edge import PUBLIC
-from diffutron_ort.serve.metrics import CONTENT_TYPE
-from diffutron_ort.serve.requests import ChatRequest, CompletionRequest
-from diffutron_ort.serve.responses import (
+from diffutron_ort.serve.api.requests import ChatRequest, CompletionRequest
+from diffutron_ort.serve.api.responses import (
     ChatChunk,
     ChatCompletion,
     CompletionChunk,
@@ -20,7 +18,9 @@ from diffutron_ort.serve.responses import (
     State,
     TextCompletion,
 )
-from diffutron_ort.serve.schemas import Schema, components, reference
+from diffutron_ort.serve.api.schemas import Schema, components, reference
+from diffutron_ort.serve.batching.metrics import CONTENT_TYPE
+from diffutron_ort.serve.guards.edge import PUBLIC
 from diffutron_ort.serve.settings import Settings
 
 JSON, EVENTS = "application/json", "text/event-stream"

@@ -8,11 +8,11 @@ from typing import Literal
 
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler.engine import Engine
+from diffutron_ort.serve.batching.identity import Identity
+from diffutron_ort.serve.batching.jobs import Job
+from diffutron_ort.serve.batching.metrics import Metrics, Observed
+from diffutron_ort.serve.batching.scheduler import QueueFullError, Scheduler
 from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.identity import Identity
-from diffutron_ort.serve.jobs import Job
-from diffutron_ort.serve.metrics import Metrics, Observed
-from diffutron_ort.serve.scheduler import QueueFullError, Scheduler
 from diffutron_ort.serve.settings import Settings
 
 State = Literal["loading", "ready", "draining", "failed"]

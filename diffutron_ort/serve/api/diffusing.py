@@ -4,8 +4,8 @@ import numpy as np
 
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler.sequence import Sequence, Step
-from diffutron_ort.serve.logprobs import text_of
-from diffutron_ort.serve.responses import Diffusing
+from diffutron_ort.serve.api.logprobs import text_of
+from diffutron_ort.serve.api.responses import Diffusing
 from diffutron_ort.text.stopping import Ends
 
 

@@ -5,10 +5,9 @@ from typing import Any
 
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence as sampler
-from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.kinds import Ended, Head
-from diffutron_ort.serve.requests import Asked, CompletionRequest
-from diffutron_ort.serve.responses import (
+from diffutron_ort.serve.api.kinds import Ended, Head
+from diffutron_ort.serve.api.requests import Asked, CompletionRequest
+from diffutron_ort.serve.api.responses import (
     CompletionChoice,
     CompletionChunk,
     CompletionChunkChoice,
@@ -16,6 +15,7 @@ from diffutron_ort.serve.responses import (
     TextCompletion,
     Usage,
 )
+from diffutron_ort.serve.errors import ApiError
 
 Raw = str | list[int]
 

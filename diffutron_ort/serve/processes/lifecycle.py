@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diffutron_ort.model import Diffutron
-from diffutron_ort.serve import logs, sockets
+from diffutron_ort.serve import logs
 from diffutron_ort.serve.app import make_app
-from diffutron_ort.serve.edge import guarded
-from diffutron_ort.serve.http_server import run
-from diffutron_ort.serve.processes import Supervisor
-from diffutron_ort.serve.service import Service
+from diffutron_ort.serve.batching.service import Service
+from diffutron_ort.serve.guards.edge import guarded
+from diffutron_ort.serve.processes import sockets
+from diffutron_ort.serve.processes.http_server import run
+from diffutron_ort.serve.processes.supervisor import Supervisor
+from diffutron_ort.serve.processes.watch import Watch
+from diffutron_ort.serve.processes.worker import Report
 from diffutron_ort.serve.settings import Settings
-from diffutron_ort.serve.watch import Watch
-from diffutron_ort.serve.worker import Report
 
 TICK = 0.1  # seconds
 

@@ -11,7 +11,6 @@ from diffutron_ort.bundle.manifest import MANIFEST
 from diffutron_ort.config import PRESET_OPTIONS
 from diffutron_ort.model import Diffutron
 from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.responses import Model
 from diffutron_ort.serve.settings import Settings
 
 
@@ -22,6 +21,7 @@ class Identity:
         name: In the API.
         fingerprint: Of the bundle, the variant and this release; the same request gets the same answer while it lasts.
         variant: The bundle's variant that runs.
+        created: When it was loaded, in seconds since 1970.
     """
 
     def __init__(self, model: Diffutron, settings: Settings) -> None:
@@ -30,7 +30,7 @@ class Identity:
         self.name = settings.name or bundle.source.get("name") or bundle.folder.name
         content = (bundle.folder / MANIFEST).read_bytes() + f"{self.variant} {__version__}".encode()
         self.fingerprint = f"fp_{hashlib.sha256(content).hexdigest()[:12]}"
-        self._model, self._created = model, int(time.time())
+        self.created, self._model = int(time.time()), model
 
     def check(self, asked: str | None) -> None:
         """Refuse a request for another model.
@@ -42,11 +42,8 @@ class Identity:
             message = f"there is no model {brief(asked)} here: this server has {self.name!r}"
             raise ApiError(404, message, code="model_not_found", param="model")
 
-    def described(self) -> Model:
+    def facts(self) -> dict[str, Any]:
         """Return what a client may want to know of the model."""
-        return Model(self.name, self._created, self._facts())
-
-    def _facts(self) -> dict[str, Any]:
         bundle = self._model.bundle
         return {
             "variant": self.variant,

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from starlette.types import Message, Receive, Scope
 
 from diffutron_ort.serve.errors import ApiError
-from diffutron_ort.serve.heads import header
+from diffutron_ort.serve.guards.heads import header
 
 MOST_DISCARDED = 2**23  # bytes
 SECONDS = 2.0  # for what is discarded

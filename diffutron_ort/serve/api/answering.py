@@ -14,16 +14,16 @@ from starlette.types import Receive, Scope, Send
 from diffutron_ort.errors import ContextError, DiffutronError, InputError, OptionError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.serve import logs
-from diffutron_ort.serve.choices import Choices
+from diffutron_ort.serve.api.choices import Choices
+from diffutron_ort.serve.api.kinds import Head, Kind
+from diffutron_ort.serve.api.reply import Reply, unless_gone
+from diffutron_ort.serve.api.requests import Asked, Request, header, parse
+from diffutron_ort.serve.api.responses import Usage
+from diffutron_ort.serve.api.streaming import Canvases, Form, Pieces
+from diffutron_ort.serve.batching.jobs import Job
+from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.errors import ApiError, failure
-from diffutron_ort.serve.jobs import Job
-from diffutron_ort.serve.kinds import Head, Kind
-from diffutron_ort.serve.reply import Reply, unless_gone
-from diffutron_ort.serve.requests import Asked, Request, header, parse
-from diffutron_ort.serve.responses import Usage
-from diffutron_ort.serve.service import Service
 from diffutron_ort.serve.settings import Settings
-from diffutron_ort.serve.streaming import Canvases, Form, Pieces
 
 
 class Answering(Generic[Request]):

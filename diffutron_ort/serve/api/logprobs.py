@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort.sampler.sequence import Step
-from diffutron_ort.serve.responses import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from diffutron_ort.serve.api.responses import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
 from diffutron_ort.text.tokenizer import Tokenizer
 from diffutron_ort.types import Ids
 

@@ -1,0 +1,1 @@
+"""The model behind the server: jobs wait, share passes, and are counted."""

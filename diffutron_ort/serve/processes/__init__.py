@@ -1,0 +1,1 @@
+"""The server as processes: sockets, signals, workers, and what hangs."""
