@@ -21,6 +21,9 @@ from diffutron_ort.serve.settings import Settings
 TICK = 0.1  # seconds
 
 
+TURNS = "requests take turns: sequences of this variant cannot share passes, as those of int8-batch can"
+
+
 def serve(settings: Settings) -> int:
     """Serve until a signal, and return the exit code: 0 after SIGTERM, 130 after SIGINT, 1 where a pass hangs.
 
@@ -81,7 +84,7 @@ def serve_on(
 
 
 def loader(settings: Settings, say: Callable[[str], object]) -> Callable[[], Diffutron]:
-    """Return a function that loads the model, and says what takes long."""
+    """Return a function that loads the model, and says what takes long and what costs speed."""
     said: set[str] = set()
 
     def report(stage: str, done: float) -> None:
@@ -89,12 +92,18 @@ def loader(settings: Settings, say: Callable[[str], object]) -> Callable[[], Dif
             said.add(stage)
             say(stage)
 
-    return lambda: Diffutron.from_pretrained(
-        settings.model,
-        variant=settings.variant,
-        providers=settings.providers or None,
-        revision=settings.revision,
-        threads=settings.threads,
-        spin=settings.spin,
-        progress=report,
-    )
+    def load() -> Diffutron:
+        model = Diffutron.from_pretrained(
+            settings.model,
+            variant=settings.variant,
+            providers=settings.providers or None,
+            revision=settings.revision,
+            threads=settings.threads,
+            spin=settings.spin,
+            progress=report,
+        )
+        if not model.forward.batch_invariant:
+            say(TURNS)
+        return model
+
+    return load
