@@ -44,14 +44,15 @@ class ApiError(Exception):
         Args:
             status: The HTTP status.
             message: What is wrong.
-            code: A name for programs.
+            code: A name for programs; None takes the status's.
             param: The field that is wrong.
             retry_after: Seconds until the same request may succeed. Without it, clients are told not to try again,
                 except where the status alone says that they may.
             headers: More headers of the answer.
         """
         super().__init__(message)
-        self.status, self.message, self.code, self.param = int(status), message, code, param
+        self.status, self.message, self.param = int(status), message, param
+        self.code = code or HTTPStatus(status).name.lower()
         self.headers = dict(headers or {})
         if retry_after is not None:
             self.headers["retry-after"] = str(retry_after)

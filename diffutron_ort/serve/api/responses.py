@@ -195,7 +195,7 @@ class ErrorDetail(Struct):
     message: str
     type: str
     param: str | None
-    code: str | None
+    code: str
 
 
 class Error(Struct):

@@ -87,4 +87,5 @@ class Body:
 
 
 def _too_long(limit: int) -> ApiError:
-    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body of the request is longer than {limit} bytes")
+    message = f"the body of the request is longer than {limit} bytes"
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, code="body_too_large")
