@@ -76,8 +76,8 @@ describe("a question", () => {
   test("gets Python's answer in Python's steps, at temperatures 0 and 0.1 with three seeds", async () => {
     const { page, context } = await open();
     await loaded(page);
-    const wanted = expected("answers");
-    assert.equal(wanted.length, 120);
+    const wanted = expected("answers").filter((_, i) => i % 3 === 0); // every question; Node's test takes all 120 answers
+    assert.equal(wanted.length, 40);
     assert.ok(new Set(wanted.map(({ text }) => text)).size > 15);
     for (const { prompt, options, text, steps } of wanted) {
       const answer = await ask(page, prompt, { ...options, temperature: String(options.temperature) });
