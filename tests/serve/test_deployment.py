@@ -99,7 +99,7 @@ def test_the_flags_of_the_examples_are_there(arguments):
     parser = Parser(prog="serve")
     add_arguments(parser)
     parsed = parser.parse_args(arguments)
-    assert (parsed.model.endswith("/model"), parsed.variant) == (True, "int8")
+    assert (parsed.model.endswith("/model"), parsed.variant) == (True, "int8-batch")
 
 
 def test_the_health_check_is_a_program_that_tells_life_from_death():

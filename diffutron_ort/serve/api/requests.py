@@ -98,7 +98,7 @@ class CompletionRequest(Common, kw_only=True):
         str | Prompts,
         Meta(description="Raw text, which is continued; or token ids; or a list of texts and of lists of token ids."),
     ]
-    suffix: Annotated[str | None, Meta(description="Text that the completion comes before.")] = None
+    suffix: Annotated[str | None, Meta(description="Text after the completion.")] = None
     logprobs: Annotated[
         Best | None,
         Meta(description="That log-probabilities are wanted, and how many of the best come with each token."),
