@@ -28,8 +28,11 @@ UNIFORM_VECTORS = (
 )
 
 
-def uniform_hash(seed: int, stream: int, block: int, step: int, position: Ids) -> NDArray[np.uint32]:
-    """Return 32 hashed bits per position, uint32 [n]: one multiply-xorshift round per word, all arithmetic wrapping."""
+def uniform_hash(seed: int, stream: int, block: int, step: int | Ids, position: Ids) -> NDArray[np.uint32]:
+    """Return 32 hashed bits per position, uint32 [n]: one multiply-xorshift round per word, all arithmetic wrapping.
+
+    There is one step for all positions, or one for each, [n].
+    """
     golden = np.uint32(0x9E3779B9)
     words = (seed & 0xFFFFFFFF, seed >> 32, stream, block, step)
     h: NDArray[np.uint32] = np.full(position.shape, golden)
@@ -38,7 +41,7 @@ def uniform_hash(seed: int, stream: int, block: int, step: int, position: Ids) -
     return h
 
 
-def uniform(seed: int, stream: int, block: int, step: int, position: Ids) -> NDArray[np.float64]:
+def uniform(seed: int, stream: int, block: int, step: int | Ids, position: Ids) -> NDArray[np.float64]:
     """Return one number in [0, 1) per position, float64 [n]: the upper 24 bits of `uniform_hash` over 2**24."""
     return (uniform_hash(seed, stream, block, step, position) >> np.uint32(8)) / 2.0**24
 

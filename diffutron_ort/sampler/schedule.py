@@ -40,9 +40,9 @@ def drawn_counts(masks: int, steps: int, schedule: str, *, seed: int, block: int
     Step j draws with the uniform of `Stream.TRANSFER` at (`seed`, `block`, j, position 0); the last takes what is left.
     """
     counts = []
-    for step in range(steps):
-        [u] = uniform(seed, Stream.TRANSFER, block, step, np.zeros(1, np.int64))
-        if count := binomial_quantile(masks, transfer_probability(step, steps, schedule), float(u)):
+    uniforms = uniform(seed, Stream.TRANSFER, block, np.arange(steps), np.zeros(steps, np.int64))
+    for step, u in enumerate(uniforms.tolist()):
+        if count := binomial_quantile(masks, transfer_probability(step, steps, schedule), u):
             counts.append(count)
             masks -= count
         if not masks:

@@ -119,6 +119,61 @@ def test_without_a_queue_an_idle_server_still_answers(model):
     assert asyncio.run(one()).status_code == 200
 
 
+def test_a_sequence_that_has_ended_takes_no_room(model):
+    async def one_after_another():
+        async with serving(model, max_batch=2, max_queue=0) as client:
+            return {(await ask(client, steps=1, n=2)).status_code for _ in range(30)}
+
+    assert asyncio.run(one_after_another()) == {200}
+
+
+def test_a_request_that_can_never_run_is_not_told_to_come_again(model):
+    async def too_many():
+        async with serving(model, max_batch=2, max_queue=3) as client:
+            return await ask(client, n=6)
+
+    answer = asyncio.run(too_many())
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "n")
+
+
+def test_who_hangs_up_while_the_sequences_are_made_stops_that(model, monkeypatch):
+    made, first, go = [], threading.Event(), threading.Event()
+    sequence = model.sequence
+
+    def slowly(*arguments, **options):
+        made.append(None)
+        first.set()
+        assert go.wait(20)
+        return sequence(*arguments, **options)
+
+    monkeypatch.setattr(model, "sequence", slowly)
+
+    async def hanging_up():
+        async with serving(model) as client:
+            gone = asyncio.Event()
+            task = asyncio.ensure_future(asked(client._transport.app, CHAT | SHORT | {"n": 20}, gone))
+            await asyncio.to_thread(first.wait)
+            gone.set()
+            await task
+            assert client.service.idle
+            go.set()
+
+    asyncio.run(hanging_up())
+    assert len(made) == 1
+
+
+def test_an_engine_whose_thread_fails_is_not_ready_any_more(model, monkeypatch):
+    async def failing():
+        async with serving(model) as client:
+            monkeypatch.setattr("diffutron_ort.serve.batching.scheduler.Scheduler._take", None)
+            answer = await ask(client)
+            return answer, await client.get("/ready"), client.service.failure
+
+    answer, ready, failure = asyncio.run(failing())
+    assert (answer.status_code, ready.status_code) == (500, 503)
+    assert isinstance(failure, TypeError)
+
+
 async def asked(app, body, hang_up):
     """Send a request to an ASGI application, and hang up once `hang_up` is set."""
     import json

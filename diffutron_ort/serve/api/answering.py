@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Generic
 
 import msgspec
@@ -13,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from diffutron_ort.errors import ContextError, DiffutronError, InputError, OptionError
 from diffutron_ort.model import Diffutron
+from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.serve import logs
 from diffutron_ort.serve.api.choices import Choices
 from diffutron_ort.serve.api.kinds import Head, Kind
@@ -62,26 +64,39 @@ class Answering(Generic[Request]):
             async with asyncio.timeout(self._settings.deadline):
                 body = await HttpRequest(reply.scope, reply.receive).body()
                 asked = parse(body, self._kind.request, self._settings.max_steps)
-                job = await self._begin(asked, model, reply)
-                try:
-                    await unless_gone(reply.receive, self._write(asked, model, job, reply))
-                finally:
-                    job.cancel()
+                self._check(asked.request)
+                await unless_gone(reply.receive, self._work(asked, model, reply))
 
-    async def _begin(self, asked: Asked[Request], model: Diffutron, reply: Reply) -> Job:
-        """Put the sequences of a request into the queue."""
-        request, settings = asked.request, self._settings
+    def _check(self, request: Request) -> None:
+        """Check what depends on the server."""
         self._service.identity.check(request.model)
-        if (count := self._kind.count(request)) > settings.max_sequences:
-            message = f"{count} sequences, prompts times n: at most {settings.max_sequences}"
+        most = min(self._settings.max_sequences, self._service.capacity)
+        if (count := self._kind.count(request)) > most:
+            message = f"{count} sequences, prompts times n: at most {most}"
             raise ApiError(400, message, code="invalid_value", param="n")
-        sequences = await asyncio.to_thread(self._kind.sequences, model, asked, settings.allow_tags)
+
+    async def _work(self, asked: Asked[Request], model: Diffutron, reply: Reply) -> None:
+        """Put the sequences of a request into the queue, and write what they come to."""
+        request = asked.request
+        sequences = await self._sequences(asked, model)
         job = Job(sequences, streamed=request.stream or self._kind.logprobs(request) is not None)
         self._service.submit(job)
         reply.headers = header(asked.ignored)
-        if settings.log_text:
+        if self._settings.log_text:
             reply.note(prompt=msgspec.to_builtins(getattr(request, self._kind.param)))
-        return job
+        try:
+            await self._write(asked, model, job, reply)
+        finally:
+            job.cancel()
+
+    async def _sequences(self, asked: Asked[Request], model: Diffutron) -> list[sampler.Sequence]:
+        """Make the sequences of a request in a thread, which stops between two of them once nobody waits for it."""
+        waits = [True]
+        made = self._kind.sequences(model, asked, self._settings.allow_tags)
+        try:
+            return await asyncio.to_thread(lambda: list(takewhile(lambda _: waits[0], made)))
+        finally:
+            waits[0] = False
 
     async def _write(self, asked: Asked[Request], model: Diffutron, job: Job, reply: Reply) -> None:
         """Write the answer once it is whole, or as it comes."""

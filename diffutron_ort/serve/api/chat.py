@@ -1,7 +1,7 @@
 """POST /v1/chat/completions: messages in, the next message out."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence as sampler
@@ -30,8 +30,8 @@ class Chat:
     prefix = "chatcmpl-"
     param = "messages"
 
-    def sequences(self, model: Diffutron, asked: Asked[ChatRequest], allow_tags: bool) -> list[sampler.Sequence]:
-        """Return the sequences that answer the messages, each with a seed of its own."""
+    def sequences(self, model: Diffutron, asked: Asked[ChatRequest], allow_tags: bool) -> Iterator[sampler.Sequence]:
+        """Yield the sequences that answer the messages, each with a seed of its own."""
         request, options = asked.request, asked.options
         messages = [
             {"role": ROLES.get(message.role, message.role), "content": _content(message, place)}
@@ -39,7 +39,8 @@ class Chat:
         ]
         if not allow_tags:
             _refuse_tags(messages, model.bundle.chat_template)
-        return [model.sequence(messages, preset=request.preset, index=i, **options) for i in range(request.n)]
+        for index in range(request.n):
+            yield model.sequence(messages, preset=request.preset, index=index, **options)
 
     def count(self, request: ChatRequest) -> int:
         """Return the number of choices."""

@@ -1,6 +1,6 @@
 """POST /v1/completions: raw text in, what comes after it, or between it and a suffix, out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diffutron_ort.model import Diffutron
@@ -27,14 +27,17 @@ class Completions:
     prefix = "cmpl-"
     param = "prompt"
 
-    def sequences(self, model: Diffutron, asked: Asked[CompletionRequest], allow_tags: bool) -> list[sampler.Sequence]:  # noqa: ARG002
-        """Return the sequences of all prompts: choice j of prompt i has the seed + i n + j."""
+    def sequences(
+        self,
+        model: Diffutron,
+        asked: Asked[CompletionRequest],
+        allow_tags: bool,  # noqa: ARG002 - raw text may hold them
+    ) -> Iterator[sampler.Sequence]:
+        """Yield the sequences of all prompts: choice j of prompt i has the seed + i n + j."""
         request, options = asked.request, asked.options
         prompts = [prompt for prompt in _prompts(request.prompt) for _ in range(request.n)]
-        return [
-            model.raw_sequence(prompt, request.suffix or "", preset=request.preset, index=index, **options)
-            for index, prompt in enumerate(prompts)
-        ]
+        for index, prompt in enumerate(prompts):
+            yield model.raw_sequence(prompt, request.suffix or "", preset=request.preset, index=index, **options)
 
     def count(self, request: CompletionRequest) -> int:
         """Return the number of prompts times that of choices."""

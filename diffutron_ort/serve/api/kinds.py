@@ -1,6 +1,6 @@
 """What the two kinds of request have in common: they become sequences, and these become answers and chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -86,8 +86,8 @@ class Kind(Protocol[Request]):
     prefix: str
     param: str
 
-    def sequences(self, model: Diffutron, asked: Asked[Request], allow_tags: bool) -> list[sampler.Sequence]:
-        """Return the sequences that answer a request, those of its first prompt first.
+    def sequences(self, model: Diffutron, asked: Asked[Request], allow_tags: bool) -> Iterator[sampler.Sequence]:
+        """Yield the sequences that answer a request, those of its first prompt first.
 
         Raises:
             InputError: A text cannot be answered.

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from diffutron_ort.brief import brief
-from diffutron_ort.config import OPTION_NAMES, PRESETS, GenerationConfig, preset_options
+from diffutron_ort.config import MOST_TOKENS, OPTION_NAMES, PRESETS, GenerationConfig, preset_options
 from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.files import Artifact, parse_object
 from diffutron_ort.serve.errors import ApiError
@@ -30,7 +30,7 @@ Name = Annotated[str, Meta(max_length=200)]
 Role = Annotated[str, Meta(max_length=20, description="system (or developer), user or assistant.")]
 Choices = Annotated[int, Meta(ge=1, le=MOST_CHOICES)]
 Best = Annotated[int, Meta(ge=0, le=MOST_BEST)]
-Tokens = Annotated[int, Meta(ge=1)]
+Tokens = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
 TokenId = Annotated[int, Meta(ge=0)]
 
 
@@ -216,11 +216,8 @@ def _plain(value: Any) -> Any:
 
 def _options(given: Mapping[str, Any], request: Common, most_steps: int) -> dict[str, Any]:
     """Return the options of a request, each checked by itself."""
-    options = {name: given[name] for name in OPTION_NAMES & given.keys()}
+    options = {name: _checked(name, given[name]) for name in OPTION_NAMES & given.keys()}
     _bound(options, most_steps)
-    for name, value in options.items():
-        with _named(name):
-            GenerationConfig(**{name: value})
     if request.preset is not None:
         with _named("preset"):
             preset_options(request.preset)
@@ -234,7 +231,16 @@ def _length(options: Mapping[str, Any], request: Common) -> dict[str, int]:
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name}={brief(value)}" for name, value in lengths.items())
         raise ApiError(400, f"{said}: these are names of one option; give one of them", param=next(iter(lengths)))
-    return dict.fromkeys(LENGTHS[:1], next(iter(lengths.values()))) if lengths else {}
+    if not lengths:
+        return {}
+    name, value = next(iter(lengths.items()))
+    return {LENGTHS[0]: _checked(LENGTHS[0], value, name)}
+
+
+def _checked(option: str, value: Any, name: str | None = None) -> Any:
+    """Return the value of an option as `GenerationConfig` has it; an error names the field that it was given as."""
+    with _named(name or option):
+        return getattr(GenerationConfig(**{option: value}), option)
 
 
 @contextmanager
@@ -248,15 +254,14 @@ def _named(name: str) -> Iterator[None]:
 
 def _bound(options: Mapping[str, Any], most_steps: int) -> None:
     """Refuse options that would take more work than a server does for one request."""
-    steps, stop = options.get("steps"), options.get("stop")
-    if isinstance(steps, int) and steps > most_steps:
+    steps, stop = options.get("steps", 0), options.get("stop", ())
+    if steps > most_steps:
         raise ApiError(400, f"steps={steps}: at most {most_steps}", code="invalid_value", param="steps")
-    strings = [string for string in (stop if isinstance(stop, list) else [stop]) if isinstance(string, str)]
-    if len(strings) > MOST_STOPS or any(len(string) > MOST_STOP for string in strings):
+    if len(stop) > MOST_STOPS or any(len(string) > MOST_STOP for string in stop):
         message = f"stop: at most {MOST_STOPS} strings of at most {MOST_STOP} characters"
         raise ApiError(400, message, code="invalid_value", param="stop")
     for name in LISTS:
-        if isinstance(ids := options.get(name), list) and len(ids) > MOST_IDS:
+        if len(ids := options.get(name, ())) > MOST_IDS:
             raise ApiError(400, f"{name} holds {len(ids)} ids: at most {MOST_IDS}", code="invalid_value", param=name)
 
 

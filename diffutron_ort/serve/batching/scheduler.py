@@ -59,6 +59,11 @@ class Scheduler:
         self._changed = threading.Condition()
         self._closed = False
 
+    @property
+    def capacity(self) -> int:
+        """The number of sequences that may run or wait."""
+        return self._most + self._most_waiting
+
     def submit(self, job: Job) -> None:
         """Put the sequences of a job into the queue, all of them or none.
 
@@ -67,7 +72,8 @@ class Scheduler:
         """
         with self._changed:
             self._waiting = deque(place for place in self._waiting if not place.job.cancelled)
-            room = self._most + self._most_waiting - len(self._running) - len(self._waiting)
+            running = sum(not place.is_over for place in self._running)
+            room = self.capacity - running - len(self._waiting)
             if len(job.sequences) > room:
                 raise QueueFullError(f"{len(self._waiting)} sequences are waiting already: try again later")
             self._waiting.extend(Place(job, index) for index in range(len(job.sequences)))

@@ -24,7 +24,7 @@ class Service:
 
     Attributes:
         state: `loading` until the model is there, `ready`, `draining` once no more requests are taken, or `failed`.
-        failure: What loading failed with.
+        failure: What loading, or the engine's thread, failed with.
         metrics: Count what is done.
     """
 
@@ -59,6 +59,11 @@ class Service:
         if self._loaded is None:
             raise self._unavailable()
         return self._loaded[1]
+
+    @property
+    def capacity(self) -> int:
+        """The number of sequences that may run or wait."""
+        return self._scheduler.capacity if self._scheduler else 0
 
     @property
     def idle(self) -> bool:
@@ -132,7 +137,11 @@ class Service:
         self._loaded = model, identity
         if self.state == "loading":
             self.state = "ready"
-        self._scheduler.run(Engine(self._observed))
+        try:
+            self._scheduler.run(Engine(self._observed))
+        except Exception as error:
+            self.failure = error
+            self.abandon(error)
 
     def _unavailable(self) -> ApiError:
         words = {"loading": "the model is being loaded", "draining": "the server is about to end"}

@@ -31,6 +31,7 @@ def serve(settings: Settings) -> int:
         DiffutronError: The address cannot be had, or the model cannot be loaded.
     """
     listener = sockets.listen(settings)
+    settings = sockets.as_bound(settings, listener)
     logs.say(f"{sockets.address(listener)} (Ctrl-C to stop)")
     try:
         if settings.processes > 1:

@@ -4,6 +4,7 @@ import errno
 import socket
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from diffutron_ort.brief import in_brief
@@ -20,6 +21,14 @@ def listen(settings: Settings) -> socket.socket:
         DiffutronError: It cannot.
     """
     return _at_path(settings.uds) if settings.uds else _at_port(settings.host, settings.port)
+
+
+def as_bound(settings: Settings, listener: socket.socket) -> Settings:
+    """Return settings with the address that a host's name, or another way to write an address, has come to.
+
+    Whether only this machine can connect hangs on it.
+    """
+    return settings if settings.uds else replace(settings, host=listener.getsockname()[0])
 
 
 def address(listener: socket.socket) -> str:
