@@ -1,4 +1,4 @@
-"""Keep what is typed during an answer out of the picture; it is there at the next prompt."""
+"""The settings of the terminal that standard input is: kept as they are, and without echo for a while."""
 
 import sys
 from collections.abc import Iterator
@@ -11,16 +11,24 @@ except ImportError:  # on Windows
 
 
 @contextmanager
-def hidden() -> Iterator[None]:
-    """Turn off the echo of standard input, if that is a terminal whose echo can be turned off."""
+def kept() -> Iterator[None]:
+    """Restore the settings afterwards, whatever has become of them."""
     if termios is None or not sys.stdin.isatty():
         yield
         return
     usual = termios.tcgetattr(sys.stdin)
-    silent = [*usual]
-    silent[3] &= ~termios.ECHO
-    termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
     try:
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSANOW, usual)
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Turn off the echo, so that what is typed during an answer stays out of its picture until the next prompt."""
+    with kept():
+        if termios is not None and sys.stdin.isatty():
+            silent = termios.tcgetattr(sys.stdin)
+            silent[3] &= ~termios.ECHO
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
+        yield

@@ -13,6 +13,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 
 from diffutron_ort.chat.commands import completions, is_command
+from diffutron_ort.chat.echo import kept
 from diffutron_ort.chat.history import History
 
 PROMPT = FormattedText([("bold ansigreen", "> ")])
@@ -51,7 +52,8 @@ class Prompt:
             KeyboardInterrupt: He pressed Ctrl-C, and has typed nothing.
         """
         try:
-            return self._session.prompt()
+            with kept():  # a signal that ends the program within the editor can find no one to restore them
+                return self._session.prompt()
         except KeyboardInterrupt:
             if self._session.default_buffer.text:
                 return ""

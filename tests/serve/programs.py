@@ -136,3 +136,11 @@ def figure(url: str, name: str) -> float:
     """Return one of the server's figures, or the sum of those whose names begin so."""
     text = CLIENT.get(f"{url}/metrics").text
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+
+def eventually(condition, seconds=20):
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition never held"
+        time.sleep(0.02)

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.serve.programs import ANSWER, CLIENT, ask, asked_slowly, figure, started, wait_until_ready
+from tests.serve.programs import ANSWER, CLIENT, ask, asked_slowly, eventually, figure, started, wait_until_ready
 from tests.serve.test_lifecycle import text
 
 
@@ -33,14 +33,14 @@ def test_a_killed_worker_is_replaced_and_the_figures_are_added_up():
         first = workers(program)
         url = program.url
         assert {text(ask(url)) for _ in range(6)} == {ANSWER}
-        assert figure(url, 'diffutron_requests_total{end="ok"}') == 6
+        eventually(lambda: figure(url, 'diffutron_requests_total{end="ok"}') == 6)  # counted once they are answered
         os.kill(first[0], signal.SIGKILL)
         for _ in range(3):  # by the other one, or its successor
             assert text(ask(url)) == ANSWER
         program.found(f"worker {first[0]} has ended by SIGKILL: starting another")
         third = workers(program, 3)[2]
         assert third not in first
-        assert figure(url, 'diffutron_requests_total{end="ok"}') == 9
+        eventually(lambda: figure(url, 'diffutron_requests_total{end="ok"}') == 9)
         program.process.send_signal(signal.SIGTERM)
         assert program.ended() == 0
         assert not any(map(is_alive, [*first, third]))
