@@ -16,6 +16,7 @@ import httpx
 QUESTION = "On iki artı beş kaç eder?"
 ANSWER = "on yedi"
 SLOW = {"n": 4, "early_end": False, "steps": 16}  # takes a while even with the embedded model
+SLOWER = {"n": 48, "early_end": False, "steps": 64}  # outlasts the seconds in which a busy machine notices a hang-up
 CLIENT = httpx.Client(verify=False, trust_env=False, timeout=120, headers={"connection": "close"})  # quick to make, and
 # every request has a connection of its own, lest one of a killed process is used again
 

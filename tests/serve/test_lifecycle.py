@@ -15,7 +15,7 @@ import pytest
 from tests.serve.programs import (
     ANSWER,
     CLIENT,
-    SLOW,
+    SLOWER,
     Asking,
     ask,
     asked_slowly,
@@ -180,9 +180,9 @@ def test_who_hangs_up_is_out_of_the_batch():
     with started() as program:
         url = program.url
         wait_until_ready(url)
-        hang_up(url, **SLOW)
+        hang_up(url, **SLOWER)
         program.found('"status": 499, .*"complete": false, .*"end": "gone"')
-        hang_up(url, stream=True, **SLOW)
+        hang_up(url, stream=True, **SLOWER)
         program.found('"status": 200, .*"complete": false, .*"end": "gone"')
         assert text(ask(url)) == ANSWER
         while figure(url, "diffutron_running_") + figure(url, "diffutron_waiting_"):
