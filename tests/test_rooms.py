@@ -20,11 +20,14 @@ ROOMS = {
         bundle
         runtime
         sampler
+        scoring
+        choosing slots
         completion.py loading.py prompts.py
         model.py
         __init__.py
         checks
         bulk chat demo doctor
+        perplexity
         serve
         integrations
         cli
@@ -85,6 +88,8 @@ IMPORTERS = {
         "prometheus_client": {"serve"},
         "prompt_toolkit": {"chat"},
         "ray": {"integrations"},
+        "lm_eval": {"integrations"},
+        "datasets": {"integrations"},
         "diffutron_ort_export": {"cli", "bundle/exporting.py"},
     },
     "diffutron_ort_export": {

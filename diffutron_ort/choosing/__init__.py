@@ -1,0 +1,1 @@
+"""Decide among given answers by their likelihoods."""

@@ -1,0 +1,1 @@
+"""The perplexity of documents, and how sure it is."""

@@ -1,0 +1,1 @@
+"""Fill the named slots of a template, each within its bounds."""
