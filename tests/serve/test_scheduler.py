@@ -4,38 +4,10 @@ import threading
 import pytest
 
 from diffutron_ort import Diffutron
+from tests.serve.held import Held
 from tests.serve.serving import CHAT, serving
 
 SHORT = {"steps": 12, "max_new_tokens": 12, "block_length": 12, "early_end": False}
-
-
-class Held:
-    """A model whose passes wait until they are let go; it counts the sequences of each."""
-
-    def __init__(self, forward, batch_invariant=True):
-        self.forward, self.batch_invariant = forward, batch_invariant
-        self.passes = []
-        self._go = threading.Semaphore(0)
-
-    def __call__(self, given):
-        self.passes.append(len(given.input_ids))
-        assert self._go.acquire(timeout=20)
-        return self.forward(given)
-
-    def let_go(self, passes=10_000):
-        self._go.release(passes)
-
-    async def in_pass(self, number):
-        """Wait until the pass of a number, from 1, has begun."""
-        while len(self.passes) < number:
-            await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-def held(model):
-    found = Held(model.forward)
-    yield found, Diffutron(model.bundle, model.tokenizer, found)
-    found.let_go()
 
 
 def ask(client, **more):
@@ -138,7 +110,7 @@ def test_a_request_that_can_never_run_is_not_told_to_come_again(model):
 
 def test_who_hangs_up_while_the_sequences_are_made_stops_that(model, monkeypatch):
     made, first, go = [], threading.Event(), threading.Event()
-    sequence = model.sequence
+    sequence = Diffutron.sequence
 
     def slowly(*arguments, **options):
         made.append(None)
@@ -146,7 +118,7 @@ def test_who_hangs_up_while_the_sequences_are_made_stops_that(model, monkeypatch
         assert go.wait(20)
         return sequence(*arguments, **options)
 
-    monkeypatch.setattr(model, "sequence", slowly)
+    monkeypatch.setattr(Diffutron, "sequence", slowly)
 
     async def hanging_up():
         async with serving(model) as client:

@@ -22,7 +22,7 @@ from diffutron_ort.serve.api.reply import Reply, unless_gone
 from diffutron_ort.serve.api.requests import Asked, Request, header, parse
 from diffutron_ort.serve.api.responses import Usage
 from diffutron_ort.serve.api.streaming import Canvases, Form, Pieces
-from diffutron_ort.serve.batching.jobs import Job
+from diffutron_ort.serve.batching.jobs import Generation
 from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.errors import ApiError, failure
 from diffutron_ort.serve.settings import Settings
@@ -79,7 +79,7 @@ class Answering(Generic[Request]):
         """Put the sequences of a request into the queue, and write what they come to."""
         request = asked.request
         sequences = await self._sequences(asked, model)
-        job = Job(sequences, streamed=request.stream or self._kind.logprobs(request) is not None)
+        job = Generation(sequences, streamed=request.stream or self._kind.logprobs(request) is not None)
         self._service.submit(job)
         reply.headers = header(asked.ignored)
         if self._settings.log_text:
@@ -98,7 +98,7 @@ class Answering(Generic[Request]):
         finally:
             waits[0] = False
 
-    async def _write(self, asked: Asked[Request], model: Diffutron, job: Job, reply: Reply) -> None:
+    async def _write(self, asked: Asked[Request], model: Diffutron, job: Generation, reply: Reply) -> None:
         """Write the answer once it is whole, or as it comes."""
         request, kind, identity = asked.request, self._kind, self._service.identity
         choices = Choices(job, model, kind.logprobs(request))
@@ -114,7 +114,9 @@ class Answering(Generic[Request]):
             await reply.whole(kind.whole(head, choices.in_order(), choices.usage(request.n)))
         self._note(job, choices, choices.usage(request.n), reply)
 
-    async def _stream(self, request: Request, job: Job, choices: Choices, form: Form, head: Head, reply: Reply) -> None:
+    async def _stream(
+        self, request: Request, job: Generation, choices: Choices, form: Form, head: Head, reply: Reply
+    ) -> None:
         """Write the chunks of a stream."""
         options = request.stream_options
         tells_usage = options is not None and options.include_usage
@@ -132,7 +134,7 @@ class Answering(Generic[Request]):
             await reply.event(self._kind.closing(head, choices.usage(request.n)))
         await reply.end()
 
-    def _note(self, job: Job, choices: Choices, usage: Usage, reply: Reply) -> None:
+    def _note(self, job: Generation, choices: Choices, usage: Usage, reply: Reply) -> None:
         """Count what was done, and leave it for the access log."""
         self._metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
         self._metrics.tokens.labels("completion").inc(usage.completion_tokens)

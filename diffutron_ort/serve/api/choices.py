@@ -7,7 +7,7 @@ from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.serve.api.kinds import Ended
 from diffutron_ort.serve.api.logprobs import Record
 from diffutron_ort.serve.api.responses import Usage
-from diffutron_ort.serve.batching.jobs import Job
+from diffutron_ort.serve.batching.jobs import Generation
 
 
 class Choices:
@@ -17,7 +17,7 @@ class Choices:
         ended: By their order of ending.
     """
 
-    def __init__(self, job: Job, model: Diffutron, most: int | None) -> None:
+    def __init__(self, job: Generation, model: Diffutron, most: int | None) -> None:
         """Set up the collection.
 
         Args:

@@ -4,45 +4,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import compress
+from typing import Any
 
 from diffutron_ort.errors import DiffutronError
-from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.sampler.engine import Engine
-from diffutron_ort.serve.batching.jobs import Job
+from diffutron_ort.serve.batching.jobs import Generation, Job, Task
 from diffutron_ort.serve.batching.metrics import Metrics
+from diffutron_ort.serve.batching.places import Place, SequencePlace, WorkPlace, places_of
 
 
 class QueueFullError(DiffutronError):
     """There are as many sequences in the queue as may wait."""
 
 
-class Place(NamedTuple):
-    """One sequence of a job.
-
-    Attributes:
-        job: Whose it is.
-        choice: Its number in the job.
-    """
-
-    job: Job
-    choice: int
-
-    @property
-    def sequence(self) -> sampler.Sequence:
-        """The sequence."""
-        return self.job.sequences[self.choice]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the sequence has ended, or nobody waits for it any more."""
-        return self.sequence.finished or self.job.cancelled
-
-
 class Scheduler:
-    """Runs the sequences of all jobs on one thread, first come, first served.
+    """Runs the sequences and works of all jobs on one thread, first come, first served.
 
-    Every running sequence takes a step in every round, so none waits for another to end once it has joined.
+    In every round, every running sequence takes a step and every running work makes a pass, so none waits for another
+    to end once it has joined. A work counts as one sequence wherever these are counted.
     """
 
     def __init__(self, max_batch: int, max_queue: int, metrics: Metrics) -> None:
@@ -64,19 +44,20 @@ class Scheduler:
         """The number of sequences that may run or wait."""
         return self._most + self._most_waiting
 
-    def submit(self, job: Job) -> None:
-        """Put the sequences of a job into the queue, all of them or none.
+    def submit(self, job: Generation | Task[Any]) -> None:
+        """Put the sequences of a job, all of them or none, or its work into the queue.
 
         Raises:
             QueueFullError: There is no room.
         """
+        wanted = places_of(job)
         with self._changed:
             self._waiting = deque(place for place in self._waiting if not place.job.cancelled)
             running = sum(not place.is_over for place in self._running)
             room = self.capacity - running - len(self._waiting)
-            if len(job.sequences) > room:
+            if len(wanted) > room:
                 raise QueueFullError(f"{len(self._waiting)} sequences are waiting already: try again later")
-            self._waiting.extend(Place(job, index) for index in range(len(job.sequences)))
+            self._waiting.extend(wanted)
             self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
 
@@ -89,25 +70,33 @@ class Scheduler:
     def abandon(self, error: Exception) -> None:
         """End all jobs with an error, whatever the engine is doing."""
         with self._changed:
-            places, self._running = [*self._running, *self._waiting], []
+            left, self._running = [*self._running, *self._waiting], []
             self._waiting.clear()
-        for job in {id(place.job): place.job for place in places}.values():
+        jobs: dict[int, Job[Any]] = {id(place.job): place.job for place in left}
+        for job in jobs.values():
             job.fail(error)
 
     def run(self, engine: Engine) -> None:
         """Run jobs until the scheduler is closed; this is the engine's thread."""
         while self._admit():
-            self._take(engine, self._running)
+            self._go_round(engine, self._running)
 
     def _admit(self) -> bool:
-        """Let go of sequences that have ended, take in those that wait; return whether to go on once there are some."""
+        """Let go of what has ended, take in what waits; return whether to go on once there is something to do."""
         with self._changed:
-            self._running = [place for place in self._running if not place.is_over]
+            self._part()
             self._join()
             while not (self._closed or self._running):
                 self._changed.wait()
                 self._join()
             return not self._closed
+
+    def _part(self) -> None:
+        """Let those leave that have ended, or that nobody waits for."""
+        over = [place.is_over for place in self._running]
+        for place in compress(self._running, over):
+            place.leave()
+        self._running = [place for place, is_over in zip(self._running, over, strict=True) if not is_over]
 
     def _join(self) -> None:
         """Let those that wait join, as many as there is room for."""
@@ -119,12 +108,20 @@ class Scheduler:
         self._metrics.waiting.set(len(self._waiting))
         self._metrics.running.set(len(self._running))
 
-    def _note_begin(self, job: Job) -> None:
+    def _note_begin(self, job: Job[Any]) -> None:
         if job.begun is None:
             job.begun = time.monotonic()
             self._metrics.queue_seconds.observe(job.begun - job.queued)
 
-    def _take(self, engine: Engine, places: Sequence[Place]) -> None:
+    def _go_round(self, engine: Engine, running: Sequence[Place]) -> None:
+        """Take a step with each of the sequences, which share passes, and make one pass of each of the works."""
+        if sequences := [place for place in running if isinstance(place, SequencePlace)]:
+            self._take(engine, sequences)
+        for place in running:
+            if isinstance(place, WorkPlace):
+                place.job.advance()
+
+    def _take(self, engine: Engine, places: Sequence[SequencePlace]) -> None:
         """Take a step with each of the sequences.
 
         If that fails, no sequence has changed, and each takes its step alone, so that only the jobs at fault fail.

@@ -4,12 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from diffutron_ort.model import Diffutron
-from diffutron_ort.sampler.engine import Engine
 from diffutron_ort.serve.batching.identity import Identity
-from diffutron_ort.serve.batching.jobs import Job
+from diffutron_ort.serve.batching.jobs import Generation, Task
 from diffutron_ort.serve.batching.metrics import Metrics, Observed
 from diffutron_ort.serve.batching.scheduler import QueueFullError, Scheduler
 from diffutron_ort.serve.errors import ApiError
@@ -78,7 +77,7 @@ class Service:
 
     @contextmanager
     def request(self) -> Iterator[Diffutron]:
-        """Count a request as active while it is answered, and yield the model.
+        """Count a request as active while it is answered, and yield the model, which only the engine's thread runs.
 
         Raises:
             ApiError: The service does not take requests now.
@@ -91,7 +90,7 @@ class Service:
         finally:
             self._active -= 1
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Generation | Task[Any]) -> None:
         """Put a job into the queue.
 
         Raises:
@@ -132,13 +131,14 @@ class Service:
             self.failure, self.state = error, "failed"
             return
         self._observed = Observed(model.forward, self.metrics)
+        model = Diffutron(model.bundle, model.tokenizer, self._observed)  # whatever works are made of it are observed
         width = self._settings.max_batch if model.forward.batch_invariant else 1
         self._scheduler = Scheduler(width, self._settings.max_queue, self.metrics)
         self._loaded = model, identity
         if self.state == "loading":
             self.state = "ready"
         try:
-            self._scheduler.run(Engine(self._observed))
+            self._scheduler.run(model.engine)
         except Exception as error:
             self.failure = error
             self.abandon(error)
