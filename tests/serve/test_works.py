@@ -19,6 +19,10 @@ class Counted:
         self._turns, self._name, self._passes, self._fails_at = turns, name, passes, fails_at
 
     def work(self):
+        self.kept = self._work()  # by more than the scheduler, so that it does not end by itself
+        return self.kept
+
+    def _work(self):
         try:
             for number in range(self._passes):
                 if number == self._fails_at:
