@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from diffutron_ort.brief import brief
 from diffutron_ort.bulk.answering import Line
@@ -107,8 +107,14 @@ def kind_of(name: str, given: str | None = None) -> str:
     return found
 
 
-def open_source(name: str, kind: str, column: str = PROMPT) -> Source:
+def open_source(name: str, kind: str, column: str = PROMPT, **table: Any) -> Source:
     """Open a file, or standard input, and read as much as its format needs.
+
+    Args:
+        name: The file's path, or `-`.
+        kind: Its format.
+        column: Name of the value that has a meaning.
+        **table: Other arguments of `open_table`.
 
     Raises:
         InputError: It is UTF-16, or a table without a column of this name.
@@ -118,7 +124,7 @@ def open_source(name: str, kind: str, column: str = PROMPT) -> Source:
     if kind == CSV:
         from diffutron_ort.bulk.tables import open_table
 
-        source = open_table(lines, name, column)
+        source = open_table(lines, name, column, **table)
     else:
         source = Source(Jsonl() if kind == JSONL else Txt(), lines)
     return Source(source.format, _without_empty_end(source.rows))

@@ -65,11 +65,25 @@ class _Text:
         return decoded(line)
 
 
-def open_table(lines: Iterator[bytes | InputError], name: str, column: str) -> Source:
+def open_table(
+    lines: Iterator[bytes | InputError],
+    name: str,
+    column: str,
+    *,
+    flag: str = "--column",
+    replaced: str | None = COMPLETION,
+) -> Source:
     """Return a table after its first line.
 
+    Args:
+        lines: Of the table.
+        name: Of its file.
+        column: Name of the only column that has a meaning.
+        flag: What names that column on the command line.
+        replaced: Name of the column that the output adds, if it adds one.
+
     Raises:
-        InputError: That cannot be read, has no column of this name, or has one that the answers would replace.
+        InputError: The first line cannot be read, has no column of this name, or has one that would be replaced.
     """
     text = _Text(lines)
     try:
@@ -80,11 +94,11 @@ def open_table(lines: Iterator[bytes | InputError], name: str, column: str) -> S
     delimiter = next((each for each in DELIMITERS if column in split[each]), DELIMITERS[0])
     columns = split[delimiter]
     if column not in columns:
-        raise InputError(f"{name} has no column {column!r}: its first line has {brief(columns)}; name one by --column")
+        raise InputError(f"{name} has no column {column!r}: its first line has {brief(columns)}; name one by {flag}")
     if len(set(columns)) < len(columns):
         raise InputError(f"{name} has two columns of the same name, in {brief(columns)}: rename one")
-    if COMPLETION in columns:
-        raise InputError(f"{name} already has a column {COMPLETION!r}, which the answers would replace: rename it")
+    if replaced in columns:
+        raise InputError(f"{name} already has a column {replaced!r}, which the answers would replace: rename it")
     return Source(Csv(columns, column, delimiter), _cells(text, delimiter))
 
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from diffutron_ort.bulk.job import Report, State
 from diffutron_ort.cli.progress import OFTEN, TimeLeft, bar
 from diffutron_ort.cli.terminal import say
+from diffutron_ort.types import Progress
 
 REDRAW = 0.2  # seconds
 
@@ -40,15 +41,26 @@ def share(state: State) -> float:
 
 @contextmanager
 def rate() -> Iterator[Report]:
-    """Yield the report for standard error. Nothing is shown before its first call."""
-    with ExitStack() as stack:
-        report: Report | None = None
+    """Yield the report of a run for standard error. Nothing is shown before its first call."""
+    described = Rate()
+    with often() as report:
+        yield lambda state: report(described.text(state), share(state))
 
-        def first(state: State) -> None:
+
+@contextmanager
+def often() -> Iterator[Progress]:
+    """Yield a report whose text changes all the time: it is drawn, or said from time to time.
+
+    Nothing is shown before its first call.
+    """
+    with ExitStack() as stack:
+        report: Progress | None = None
+
+        def first(text: str, done: float) -> None:
             nonlocal report
             if report is None:
                 report = stack.enter_context(_drawn()) if _is_drawable() else _said()
-            report(state)
+            report(text, done)
 
         yield first
 
@@ -58,27 +70,26 @@ def _is_drawable() -> bool:
 
 
 @contextmanager
-def _drawn() -> Iterator[Report]:
-    rate, drawn = Rate(), 0.0
+def _drawn() -> Iterator[Progress]:
+    drawn = 0.0
     with bar() as draw:
 
-        def report(state: State) -> None:
+        def report(text: str, done: float) -> None:
             nonlocal drawn
             if time.monotonic() > drawn + REDRAW:
-                draw(rate.text(state), share(state))
+                draw(text, done)
                 drawn = time.monotonic()
 
         yield report
 
 
-def _said() -> Report:
-    rate, left, said = Rate(), TimeLeft(), time.monotonic()
+def _said() -> Progress:
+    left, said = TimeLeft(), time.monotonic()
 
-    def report(state: State) -> None:
+    def report(text: str, done: float) -> None:
         nonlocal said
         if time.monotonic() > said + OFTEN:
-            left.note(share(state))
-            text = rate.text(state)
+            left.note(done)
             say(f"{text}, {left}" if str(left) else text)
             said = time.monotonic()
 
