@@ -1,1 +1,1 @@
-"""The perplexity of documents, and how sure it is."""
+"""Perplexity of many documents: how likely a model finds the texts of files, and how sure that figure is."""
