@@ -8,9 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from diffutron_ort.serve import page
-from diffutron_ort.serve.api.answering import Answering
 from diffutron_ort.serve.api.chat import Chat
 from diffutron_ort.serve.api.completions import Completions
+from diffutron_ort.serve.api.generating import Generating
 from diffutron_ort.serve.api.openapi import document
 from diffutron_ort.serve.api.responses import Model, ModelList, State
 from diffutron_ort.serve.batching.identity import Identity
@@ -25,8 +25,8 @@ def make_app(service: Service, settings: Settings) -> Starlette:
     views = Views(service, settings)
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", Answering(Chat(), service, settings), methods=["POST"]),
-            Route("/v1/completions", Answering(Completions(), service, settings), methods=["POST"]),
+            Route("/v1/chat/completions", Generating(Chat(), service, settings), methods=["POST"]),
+            Route("/v1/completions", Generating(Completions(), service, settings), methods=["POST"]),
             Route("/v1/models", views.models),
             Route("/v1/models/{name:path}", views.model),
             Route("/health", views.health),

@@ -11,7 +11,7 @@ from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.serve.api.logprobs import Record
-from diffutron_ort.serve.api.requests import Asked, Request
+from diffutron_ort.serve.api.requests import Asked, Generated
 from diffutron_ort.serve.api.responses import ChatChunk, CompletionChunk, Figures, FinishReason, Usage
 from diffutron_ort.text.tokenizer import Tokenizer
 
@@ -73,7 +73,7 @@ class Ended:
         )
 
 
-class Kind(Protocol[Request]):
+class Kind(Protocol[Generated]):
     """A kind of request.
 
     Attributes:
@@ -82,11 +82,11 @@ class Kind(Protocol[Request]):
         param: The field with the text, for errors.
     """
 
-    request: type[Request]
+    request: type[Generated]
     prefix: str
     param: str
 
-    def sequences(self, model: Diffutron, asked: Asked[Request], allow_tags: bool) -> Iterator[sampler.Sequence]:
+    def sequences(self, model: Diffutron, asked: Asked[Generated], allow_tags: bool) -> Iterator[sampler.Sequence]:
         """Yield the sequences that answer a request, those of its first prompt first.
 
         Raises:
@@ -94,10 +94,10 @@ class Kind(Protocol[Request]):
             OptionError: Options contradict each other.
         """
 
-    def count(self, request: Request) -> int:
+    def count(self, request: Generated) -> int:
         """Return the number of sequences."""
 
-    def logprobs(self, request: Request) -> int | None:
+    def logprobs(self, request: Generated) -> int | None:
         """Return how many of the best tokens are wanted for each token of an answer; None without log-probabilities."""
 
     def whole(self, head: Head, choices: Sequence[Ended], usage: Usage) -> Struct:

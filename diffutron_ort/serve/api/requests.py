@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -57,10 +57,26 @@ class StreamOptions(Struct):
     include_usage: Annotated[bool, Meta(description="Whether a last chunk tells the usage.")] = False
 
 
-class Common(Struct, kw_only=True):
-    """The fields of both kinds of request. Every option of a generation is a field, too."""
+class Body(Struct, kw_only=True):
+    """The fields of every request.
+
+    Attributes:
+        OPTIONS: Of a generation, those that are fields, too.
+    """
+
+    OPTIONS: ClassVar[frozenset[str]] = OPTION_NAMES
 
     model: Annotated[Name | None, Meta(description="The name in /v1/models.")] = None
+    preset: Annotated[
+        Annotated[str, Meta(extra_json_schema={"enum": [*PRESETS]})] | None,
+        Meta(description="Several options by one name; those that are sent as well override it."),
+    ] = None
+    user: Annotated[Annotated[str, Meta(max_length=1000)] | None, Meta(description="Of no effect.")] = None
+
+
+class Common(Body, kw_only=True):
+    """The fields of both kinds of request for text."""
+
     stream: Annotated[bool, Meta(description="Whether the answer comes in pieces, as server-sent events.")] = False
     stream_options: Annotated[
         StreamOptions | None, Meta(description="With include_usage: true, a stream's last chunk tells the usage.")
@@ -70,11 +86,6 @@ class Common(Struct, kw_only=True):
     ] = False
     n: Annotated[Choices, Meta(description="Choices for each prompt; choice i has the seed + i.")] = 1
     max_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
-    preset: Annotated[
-        Annotated[str, Meta(extra_json_schema={"enum": [*PRESETS]})] | None,
-        Meta(description="Several options by one name; those that are sent as well override it."),
-    ] = None
-    user: Annotated[Annotated[str, Meta(max_length=1000)] | None, Meta(description="Of no effect.")] = None
 
 
 class ChatRequest(Common, kw_only=True):
@@ -105,7 +116,8 @@ class CompletionRequest(Common, kw_only=True):
     ] = None
 
 
-Request = TypeVar("Request", bound=Common)
+Request = TypeVar("Request", bound=Body)
+Generated = TypeVar("Generated", bound=Common)
 
 
 class Asked(NamedTuple, Generic[Request]):
@@ -167,12 +179,12 @@ def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
     except msgspec.ValidationError as error:
         raise ApiError(400, _reason(error), code="invalid_value", param=_place(error)) from error
     options = _options(given, request, most_steps)
-    ignored = sorted(given.keys() - known - OPTION_NAMES - NEUTRAL.keys())
+    ignored = sorted(given.keys() - known - kind.OPTIONS - NEUTRAL.keys())
     return Asked(request, options, ignored)
 
 
 @cache
-def _names(kind: type[Common]) -> frozenset[str]:
+def _names(kind: type[Body]) -> frozenset[str]:
     """Return the names of a kind's own fields."""
     return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
 
@@ -214,9 +226,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _options(given: Mapping[str, Any], request: Common, most_steps: int) -> dict[str, Any]:
+def _options(given: Mapping[str, Any], request: Body, most_steps: int) -> dict[str, Any]:
     """Return the options of a request, each checked by itself."""
-    options = {name: _checked(name, given[name]) for name in OPTION_NAMES & given.keys()}
+    options = {name: _checked(name, given[name]) for name in request.OPTIONS & given.keys()}
     _bound(options, most_steps)
     if request.preset is not None:
         with _named("preset"):
@@ -224,7 +236,7 @@ def _options(given: Mapping[str, Any], request: Common, most_steps: int) -> dict
     return options | _length(options, request)
 
 
-def _length(options: Mapping[str, Any], request: Common) -> dict[str, int]:
+def _length(options: Mapping[str, Any], request: Body) -> dict[str, int]:
     """Return the one option that a request may set under several names."""
     given = {name: options.get(name, getattr(request, name, None)) for name in LENGTHS}
     lengths = {name: value for name, value in given.items() if value is not None}

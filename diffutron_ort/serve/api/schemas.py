@@ -15,9 +15,8 @@ from diffutron_ort.serve.api.requests import (
     MOST_STOP,
     MOST_STOPS,
     NEUTRAL,
-    ChatRequest,
+    Body,
     Common,
-    CompletionRequest,
 )
 from diffutron_ort.serve.settings import Settings
 
@@ -30,9 +29,10 @@ def components(settings: Settings) -> Schema:
     """Return the schema of each type by its name, for a server with these settings."""
     types = [*_structs(requests), *_structs(responses)]
     _, found = msgspec.json.schema_components(types, ref_template=f"{COMPONENTS}{{name}}")
-    for kind in (ChatRequest, CompletionRequest):
-        own = found[kind.__name__]
-        own["properties"] = _properties(own["properties"], own["required"], settings)
+    for kind in types:
+        if issubclass(kind, Body):
+            own = found[kind.__name__]
+            own["properties"] = _properties(kind, own["properties"], own["required"], settings)
     return found
 
 
@@ -49,15 +49,16 @@ def option(spec: Field[Any]) -> Schema:
 def _structs(module: ModuleType) -> list[type[msgspec.Struct]]:
     """Return the types that a module defines."""
     found = [each for each in vars(module).values() if isclass(each) and issubclass(each, msgspec.Struct)]
-    return [each for each in found if each.__module__ == module.__name__ and each is not Common]
+    return [each for each in found if each.__module__ == module.__name__ and each not in (Body, Common)]
 
 
-def _properties(own: Mapping[str, Schema], required: list[str], settings: Settings) -> Schema:
-    """Return the properties of a request: its type's, every option's, and those that only one value is taken of."""
-    options = {spec.name: option(spec) for spec in fields(GenerationConfig)}
+def _properties(kind: type[Body], own: Mapping[str, Schema], required: list[str], settings: Settings) -> Schema:
+    """Return the properties of a request: its type's, its options', and those that only one value is taken of."""
+    options = {spec.name: option(spec) for spec in fields(GenerationConfig) if spec.name in kind.OPTIONS}
     found = {**_neutral(), **options, **own}
-    _lower(found["steps"], settings.max_steps)
-    _lower(found["n"], settings.max_sequences)
+    for name, most in (("steps", settings.max_steps), ("n", settings.max_sequences)):
+        if name in found:
+            _lower(found[name], most)
     return {name: schema if name in required else _or_null(schema) for name, schema in found.items()}
 
 

@@ -8,7 +8,7 @@ from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.sampler.sequence import Step
 from diffutron_ort.serve.api.diffusing import Canvas
 from diffutron_ort.serve.api.kinds import Chunk, Ended, Head, Kind
-from diffutron_ort.serve.api.requests import Request
+from diffutron_ort.serve.api.requests import Generated
 
 
 class Form(Protocol):
@@ -21,10 +21,10 @@ class Form(Protocol):
         """Yield the chunks after a step of choice `index`, which it may have ended."""
 
 
-class Pieces(Generic[Request]):
+class Pieces(Generic[Generated]):
     """Each chunk adds to the text of its choice: what no later step can change."""
 
-    def __init__(self, kind: Kind[Request], head: Head, count: int) -> None:
+    def __init__(self, kind: Kind[Generated], head: Head, count: int) -> None:
         self._kind, self._head, self._sent = kind, head, [0] * count
 
     def before(self) -> Iterator[Chunk]:
@@ -42,11 +42,11 @@ class Pieces(Generic[Request]):
             yield self._kind.chunk(self._head, index, "", ended)
 
 
-class Canvases(Generic[Request]):
+class Canvases(Generic[Generated]):
     """Each chunk replaces the text of its choice, and has the canvas beside it."""
 
     def __init__(
-        self, kind: Kind[Request], head: Head, model: Diffutron, sequences: Sequence[sampler.Sequence]
+        self, kind: Kind[Generated], head: Head, model: Diffutron, sequences: Sequence[sampler.Sequence]
     ) -> None:
         self._kind, self._head = kind, head
         self._canvases = [Canvas(model, sequence) for sequence in sequences]
