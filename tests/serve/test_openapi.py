@@ -9,7 +9,8 @@ from openapi_spec_validator import validate
 
 from diffutron_ort.config import OPTION_NAMES
 from diffutron_ort.serve.api.openapi import document
-from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest, parse
+from diffutron_ort.serve.api.parsing import parse
+from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest
 from diffutron_ort.serve.errors import ApiError
 from diffutron_ort.serve.settings import Settings
 

@@ -12,8 +12,9 @@ from starlette.types import Receive, Scope, Send
 from diffutron_ort.errors import ContextError, DiffutronError, InputError, OptionError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.serve import logs
+from diffutron_ort.serve.api.parsing import parse
 from diffutron_ort.serve.api.reply import Reply, unless_gone
-from diffutron_ort.serve.api.requests import Asked, Request, parse
+from diffutron_ort.serve.api.requests import Asked, Request
 from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.errors import ApiError, failure
 from diffutron_ort.serve.settings import Settings

@@ -12,8 +12,9 @@ from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.serve.api.answering import Answering
 from diffutron_ort.serve.api.choices import Choices
 from diffutron_ort.serve.api.kinds import Head, Kind
+from diffutron_ort.serve.api.parsing import header
 from diffutron_ort.serve.api.reply import Reply
-from diffutron_ort.serve.api.requests import Asked, Generated, header
+from diffutron_ort.serve.api.requests import Asked, Generated
 from diffutron_ort.serve.api.responses import Usage
 from diffutron_ort.serve.api.streaming import Canvases, Form, Pieces
 from diffutron_ort.serve.batching.jobs import Generation
