@@ -3,7 +3,9 @@
 from collections import abc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypeGuard, overload
+
+import numpy as np
 
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.manifest import Bundle
@@ -11,11 +13,16 @@ from diffutron_ort.completion import Completion, Tally
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.loading import load
+from diffutron_ort.passages import Passages
 from diffutron_ort.prompts import Messages, Prompt, Prompts, is_chat
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.sampler.canvas import Canvas, for_infilling
 from diffutron_ort.sampler.engine import Engine, run
 from diffutron_ort.sampler.sequence import Sequence, Step
+from diffutron_ort.scoring.options import SAMPLES, ScoringOptions, check_meaning
+from diffutron_ort.scoring.score import Score
+from diffutron_ort.scoring.scorer import scored
+from diffutron_ort.scoring.work import Work, finished
 from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.stopping import StopRule
 from diffutron_ort.text.tokenizer import Tokenizer, check_text
@@ -41,6 +48,7 @@ class Diffutron:
         self.forward = forward
         self.engine = Engine(forward)
         self._prompts = Prompts(bundle, tokenizer)
+        self._passages = Passages(bundle, tokenizer)
 
     def __repr__(self) -> str:
         """Return the name of the model, and how it runs."""
@@ -336,6 +344,91 @@ class Diffutron:
         filled = [self._filled(*each) for each in zip(drafts, sequences, tallies, strict=True)]
         return filled[0] if isinstance(text, str) else filled
 
+    @overload
+    def score(
+        self,
+        text: str | Ids,
+        context: str | Messages | Ids = "",
+        *,
+        method: str = ...,
+        template: bool = ...,
+        samples: int = ...,
+        stride: int | None = ...,
+        preset: str | None = ...,
+        **options: Any,
+    ) -> Score: ...
+    @overload
+    def score(
+        self,
+        text: abc.Sequence[str | Ids],
+        context: str | Messages | Ids | abc.Sequence[str | Messages | Ids] = "",
+        *,
+        method: str = ...,
+        template: bool = ...,
+        samples: int = ...,
+        stride: int | None = ...,
+        preset: str | None = ...,
+        **options: Any,
+    ) -> list[Score]: ...
+    def score(self, text: Any, context: Any = "", **asked: Any) -> Score | list[Score]:
+        """Return how likely a text is after its context, or each text of a list.
+
+        Arguments and errors are those of `scoring`.
+        """
+        found = finished(self.scoring(text, context, **asked))
+        return found if _is_list(text) else found[0]
+
+    def scoring(
+        self,
+        text: str | Ids | abc.Sequence[str | Ids],
+        context: str | Messages | Ids | abc.Sequence[str | Messages | Ids] = "",
+        *,
+        method: str = "policy",
+        template: bool = False,
+        samples: int = SAMPLES,
+        stride: int | None = None,
+        preset: str | None = None,
+        **options: Any,
+    ) -> Work[list[Score]]:
+        """Return the work that scores texts: each `next` runs a pass, and its result is a list of scores.
+
+        Texts that are longer than the model's context are scored in windows: the first scores as much as it holds, and
+        each later one `stride` tokens, after as many as fit.
+
+        Args:
+            text: A text, or its token ids, an array [n]; or a list of these. A mask among ids is not scored.
+            context: What stands before it, for all texts or for each of a list: a text or token ids; with the template,
+                a user's prompt or messages.
+            method: `policy`: the exact likelihood under the sampler at temperature 0, whose other options count
+                (arXiv:2603.01367). `elbo`: the bound that masked diffusion is trained on, estimated from `samples`
+                passes (arXiv:2406.07524). `pll`: the pseudo-log-likelihood, each token given all others, in as many
+                passes as there are tokens (arXiv:1910.14659). `pll_word_l2r`: the same with the rest of a token's word
+                masked (arXiv:2305.10588).
+            template: Whether the text is the whole answer to its context, in the chat template; the tokens that end an
+                answer are scored as well.
+            samples: Of the method `elbo`; even, at least 4.
+            stride: The most tokens that a window after the first scores; None is half the model's context.
+            preset: As for `generate`, for the method `policy`.
+            **options: Any field of `GenerationConfig` that has a meaning for the method: all that concern the sampler
+                for `policy`, and `seed` for `elbo`, to which i is added for text i.
+
+        Raises:
+            InputError: A text or a context is not what it should be.
+            OptionError: An option is unknown, not allowed, or without a meaning for the method.
+            DiffutronError: As for `generate`, while the model runs.
+        """
+        check_meaning(method, options if preset is None else options | {"preset": preset})
+        config = self.config(preset, **({"temperature": 0.0} | options))
+        length = self.bundle.context_length
+        asked = ScoringOptions(method=method, config=config, context_length=length, samples=samples, stride=stride)
+        texts, name = (text, "text {}") if _is_list(text) else ([text], "the text")
+        contexts = _contexts(context, len(texts) if _is_list(text) else None)
+        passages = [
+            self._passages.passage(item, before, template, (config.seed + i) % 2**64, name.format(i))
+            for i, (item, before) in enumerate(zip(texts, contexts, strict=True))
+        ]
+        return scored(self.forward, self.bundle.special, passages, asked)
+
     def extract_answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
         """Return the answer on a canvas [length] whose generated span begins at `start`, without its masks.
 
@@ -388,6 +481,29 @@ class Diffutron:
         if tally.last is None:
             return draft.pieces[0]
         return draft.spliced(self.tokenizer, tally.last.ids, sequence.initial.masks(self.bundle.special.mask))
+
+
+def _is_list(text: object) -> TypeGuard[abc.Sequence[Any]]:
+    """Return whether several texts were given: a list of texts or of token ids, not the ids of one text."""
+    if not isinstance(text, abc.Sequence) or isinstance(text, str | bytes | bytearray):
+        return False
+    return not text or not isinstance(text[0], int | np.integer)
+
+
+def _contexts(context: Any, count: int | None) -> abc.Sequence[Any]:
+    """Return the context of each of a list of texts, or of a single one, where `count` is None.
+
+    Raises:
+        InputError: Several contexts were given, but not as many as texts.
+    """
+    if count is None:
+        return [context]
+    several: abc.Sequence[Any] = (
+        context if _is_list(context) and context and not is_chat(context) else [context] * count
+    )
+    if len(several) != count:
+        raise InputError(f"there are {len(several)} contexts for {count} texts: give one for all, or one for each")
+    return several
 
 
 def _last(steps: Iterator[Step]) -> Step:

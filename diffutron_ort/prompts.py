@@ -52,7 +52,7 @@ class Prompts:
             return self.raw(prompt, "", config, index, name)
         if is_chat(prompt):
             return self.chat(prompt, config, index)
-        text = _text(prompt, name)
+        text = checked_text(prompt, name)
         if is_blank(text):
             raise InputError(f"{name} has no text: write a question")
         return self.chat([{"role": "user", "content": text}], config, index)
@@ -106,20 +106,16 @@ class Prompts:
 
     def _ids(self, text: object, config: GenerationConfig, name: str) -> abc.Sequence[int]:
         """Return the ids of raw text, or those that were given in its place."""
-        if _is_ids(text):
+        if is_ids(text):
             return self._checked_ids(text, config, name)
-        text = _text(text, name)
+        text = checked_text(text, name)
         self._check_room(len(text), config.max_new_tokens)
         _warn_of_form(text, name)
         return self._tokenizer.encode(text)
 
     def _checked_ids(self, ids: abc.Sequence[Any] | Ids, config: GenerationConfig, name: str) -> list[int]:
         self._check_length(len(ids), config.max_new_tokens)
-        size = self._bundle.vocab_size
-        for token in ids:
-            if not isinstance(token, int | np.integer) or isinstance(token, bool) or not 0 <= token < size:
-                raise InputError(f"{name} holds {brief(token)}: token ids are integers from 0 to {size - 1}")
-        return [int(token) for token in ids]
+        return vocabulary_ids(ids, self._bundle.vocab_size, name)
 
     def _check_room(self, characters: int, new: int = 0, masks: int = 0) -> None:
         """Raise ContextError for a text that cannot fit, by its length alone, before any work on it.
@@ -146,14 +142,26 @@ def is_chat(prompt: object) -> TypeGuard[Messages]:
     return isinstance(prompt, abc.Sequence) and bool(prompt) and all(isinstance(item, Mapping) for item in prompt)
 
 
-def _is_ids(given: object) -> TypeGuard[abc.Sequence[Any] | Ids]:
+def vocabulary_ids(ids: abc.Sequence[Any] | Ids, size: int, name: str) -> list[int]:
+    """Return token ids of a vocabulary of some size.
+
+    Raises:
+        InputError: One of them is not in it.
+    """
+    for token in ids:
+        if not isinstance(token, int | np.integer) or isinstance(token, bool) or not 0 <= token < size:
+            raise InputError(f"{name} holds {brief(token)}: token ids are integers from 0 to {size - 1}")
+    return [int(token) for token in ids]
+
+
+def is_ids(given: object) -> TypeGuard[abc.Sequence[Any] | Ids]:
     """Return whether `given` stands for token ids: a list or an array of anything but messages."""
     if isinstance(given, np.ndarray):
         return given.ndim == 1
     return isinstance(given, abc.Sequence) and not isinstance(given, str | bytes | bytearray) and not is_chat(given)
 
 
-def _text(prompt: object, name: str) -> str:
+def checked_text(prompt: object, name: str) -> str:
     """Return a prompt that is a text.
 
     Raises:

@@ -23,6 +23,7 @@ ROOMS = {
         scoring
         choosing slots
         completion.py loading.py prompts.py
+        passages.py
         model.py
         __init__.py
         checks

@@ -40,6 +40,7 @@ class PassPlan:
         kv: Keys and values of the places that are not computed; None if all are.
         return_kv: Whether later passes want this one's keys and values.
         wants_logits: Whether the raw logits are likely to be needed.
+        forced: int64 [length], the canvas that the sequence has to come to; None if it chooses its tokens itself.
     """
 
     canvas: Canvas
@@ -53,6 +54,7 @@ class PassPlan:
     kv: KVPair | None = None
     return_kv: bool = False
     wants_logits: bool = False
+    forced: Ids | None = None
 
     @property
     def rows(self) -> Ids:

@@ -30,15 +30,17 @@ def chosen(candidates: Candidates, scheduled: int, config: GenerationConfig, see
         step: Number of the step in it.
     """
     order = commit_order(candidates, config.remasking, seed, block, step)
-    sure = RULES[config.commit](candidates.odds_against[order], candidates.entropies[order], config)
+    sure = RULES[config.commit](candidates.deciding[order], candidates.entropies[order], config)
     return order[: max(scheduled, sure)]
 
 
 def commit_order(candidates: Candidates, remasking: str, seed: int, block: int, step: int) -> Order:
     """Return the order [n] in which candidates are committed; ties go to the lowest position."""
-    odds = candidates.odds_against
+    odds = candidates.deciding
     if remasking == "random":
         odds = -uniform(seed, Stream.REMASKING, block, step, candidates.positions)
+    if candidates.withheld.any():
+        odds = np.where(candidates.withheld, np.inf, odds)
     return np.argsort(odds, kind="stable")
 
 

@@ -11,6 +11,7 @@ from diffutron_ort.errors import NumericsError
 from diffutron_ort.runtime.contract import REDUCTIONS, Forward, PassInput, Past, Predictions
 from diffutron_ort.sampler import random, sampling
 from diffutron_ort.sampler.cache import KVPair, PassPlan
+from diffutron_ort.sampler.ragged import padded, repeated
 from diffutron_ort.types import Floats, Ids
 
 SEEN = 16
@@ -40,6 +41,10 @@ class Candidates(NamedTuple):
         positions: int64 [n], the candidates, ascending.
         tokens: int64 [n], one for each.
         odds_against: float64 [n], the odds against each token.
+        logprobs: float64 [n], the logarithm of each token's probability, at temperature 1.
+        deciding: float64 [n], the odds that decide which tokens are committed first, the lowest: those against each
+            token; of a sequence whose tokens are given, those against the token that it would have chosen.
+        withheld: bool [n], those whose token is not known, so that any other is committed before them.
         entropies: float [n], of the distribution of each, in nats; without meaning unless its plan wants them.
         expected_misses: The number of draws expected to fall beyond the best tokens that a pass returns.
         kv: The keys and values that the pass returned, if its plan asked for them.
@@ -49,6 +54,9 @@ class Candidates(NamedTuple):
     positions: Ids
     tokens: Ids
     odds_against: NDArray[np.float64]
+    logprobs: NDArray[np.float64]
+    deciding: NDArray[np.float64]
+    withheld: NDArray[np.bool_]
     entropies: Floats
     expected_misses: float
     kv: KVPair | None
@@ -109,6 +117,10 @@ class _Pass:
         penalised[:, self.plans[i].config.suppress_tokens] = -np.inf
         return penalised
 
+    def seen(self, i: int) -> tuple[Ids, np.float32]:
+        """Return the ids [u] under repetition penalty in sequence `i`, and the penalty."""
+        return self._seen[i]
+
     def kv(self, i: int) -> object:
         """Return the cache of sequence `i`."""
         caches = self._found.kv_caches
@@ -117,23 +129,51 @@ class _Pass:
 
 
 def _candidates(shared: _Pass, i: int, unconditional: Floats | None, kv: KVPair | None) -> Candidates:
-    """Return what sequence `i` of a pass could commit, drawn from what the pass predicts for it."""
+    """Return what sequence `i` of a pass could commit, given or drawn from what the pass predicts for it."""
     plan, config = shared.plans[i], shared.plans[i].config
     logits = None if unconditional is None else sampling.guide(shared.logits(i), unconditional, config.cfg_scale)
+    adjusted = None if logits is None else shared.adjusted(i, logits)
     predictions = (
-        shared.predictions(i)
-        if logits is None
-        else sampling.reduce_logits(shared.adjusted(i, logits), tempering(config.temperature))
+        shared.predictions(i) if adjusted is None else sampling.reduce_logits(adjusted, tempering(config.temperature))
     )
-    _check_numbers(predictions, plan)
+    check_numbers(predictions, plan.wants_entropy, f"in step {plan.step} of block {plan.block}")
     best, misses = predictions.top_logits[:, 0], 0.0
     tokens, chosen = predictions.top_ids[:, 0], best
     if config.temperature:
         tokens, chosen = _drawn(shared, i, predictions, logits)
         misses = float(sampling.missing_mass(predictions, tempering(config.temperature)).sum())
-    odds = sampling.odds_against(chosen, best, predictions.rest)
-    best_tokens = Best(predictions.top_ids, sampling.logprobs(predictions))
-    return Candidates(plan.positions, tokens, odds, predictions.entropy, misses, kv, best_tokens)
+    deciding = odds = sampling.odds_against(chosen, best, predictions.rest)
+    if plan.forced is not None:
+        tokens = plan.forced[plan.positions]
+        chosen = _given(shared, i, predictions, adjusted, tokens)
+        odds = sampling.odds_against(chosen, best, predictions.rest)
+    return Candidates(
+        positions=plan.positions,
+        tokens=tokens,
+        odds_against=odds,
+        logprobs=sampling.logprobs(chosen, best, predictions.rest),
+        deciding=deciding,
+        withheld=tokens == plan.special.mask if plan.forced is not None else np.zeros(len(tokens), bool),
+        entropies=predictions.entropy,
+        expected_misses=misses,
+        kv=kv,
+        best=Best(predictions.top_ids, sampling.logprobs(predictions.top_logits, best, predictions.rest)),
+    )
+
+
+def _given(shared: _Pass, i: int, predictions: Predictions, adjusted: Floats | None, tokens: Ids) -> Floats:
+    """Return the logit [n] of a given token for each row of sequence `i`, after penalty and suppression.
+
+    `adjusted` [n, vocab] are the logits after guidance, None without it.
+    """
+    if adjusted is not None:
+        logits: Floats = np.take_along_axis(adjusted, tokens[:, None], axis=1)[:, 0]
+        return logits
+    ids, penalty = shared.seen(i)
+    raw = predictions.target_logits[:, :1]
+    penalised = np.where(np.isin(tokens, ids)[:, None], sampling.penalise_all(raw, float(penalty)), raw)
+    penalised[np.isin(tokens, shared.plans[i].config.suppress_tokens)] = -np.inf
+    return sampling.known_logits(predictions, tokens[:, None], penalised)[:, 0]
 
 
 def _drawn(shared: _Pass, i: int, predictions: Predictions, logits: Floats | None) -> tuple[Ids, Floats]:
@@ -177,19 +217,26 @@ def _pass_input(plans: Sequence[PassPlan], seen: Sequence[tuple[Ids, np.float32]
     longest = max(len(plan.computed) for plan in plans)
     rows = np.concatenate([i * longest + plan.rows for i, plan in enumerate(plans)])
     return PassInput(
-        input_ids=_padded([plan.canvas.ids[plan.computed] for plan in plans], plans[0].special.pad),
-        position_ids=_padded([plan.computed for plan in plans], -1),
+        input_ids=padded([plan.canvas.ids[plan.computed] for plan in plans], plans[0].special.pad),
+        position_ids=padded([plan.computed for plan in plans], -1),
         rows=rows,
-        seen_ids=_repeated([ids for ids, _ in seen], SEEN),
-        suppress_ids=_repeated([plan.suppress_ids for plan in plans]),
+        seen_ids=repeated([ids for ids, _ in seen], SEEN),
+        suppress_ids=repeated([plan.suppress_ids for plan in plans]),
         repetition_penalty=np.array([penalty for _, penalty in seen], np.float32),
         temperature=np.array([tempering(plan.config.temperature) for plan in plans], np.float32),
-        target_ids=np.zeros((rows.size, 0), np.int64),
+        target_ids=_target_ids(plans),
         want_logits=any(plan.wants_logits for plan in plans),
         want_entropy=any(plan.wants_entropy for plan in plans),
         past=_past(plans),
         return_kv=any(plan.return_kv for plan in plans),
     )
+
+
+def _target_ids(plans: Sequence[PassPlan]) -> Ids:
+    """Return the ids whose logits the plans want, [n, t]: of each row the token that is given for it, if any are."""
+    given = [plan.canvas.ids if plan.forced is None else plan.forced for plan in plans]
+    wanted = int(any(plan.forced is not None for plan in plans))
+    return np.concatenate([ids[plan.positions] for ids, plan in zip(given, plans, strict=True)])[:, None][:, :wanted]
 
 
 def _past(plans: Sequence[PassPlan]) -> Past | None:
@@ -198,38 +245,22 @@ def _past(plans: Sequence[PassPlan]) -> Past | None:
     if not caches:
         return None
     assert len(caches) == len(plans), "full and cached passes do not mix"
-    return Past(_padded([plan.past_position_ids for plan in plans], -1), caches)
+    return Past(padded([plan.past_position_ids for plan in plans], -1), caches)
 
 
-def _padded(rows: Sequence[Ids], filler: int) -> Ids:
-    """Return rows of ids as one array [batch, longest], filled up on the right."""
-    padded = np.full((len(rows), max(map(len, rows))), filler, np.int64)
-    for line, ids in zip(padded, rows, strict=True):
-        line[: len(ids)] = ids
-    return padded
+def check_numbers(predictions: Predictions, wants_entropy: bool, where: str) -> None:
+    """Raise unless all that is wanted is finite, no sum is below 0, and the best token is the best.
 
+    A target's logit may also be -inf.
 
-def _repeated(rows: Sequence[Ids], multiple: int = 1) -> Ids:
-    """Return rows of ids as one array [batch, m], filled up on the right by each row's last id, or by 0.
-
-    m is the least multiple of `multiple` that holds the longest.
+    Raises:
+        NumericsError: They are not; it says `where`.
     """
-    longest = max(ids.size for ids in rows)
-    filled = np.zeros((len(rows), -(-longest // multiple) * multiple), np.int64)
-    for line, ids in zip(filled, rows, strict=True):
-        line[: ids.size] = ids
-        line[ids.size :] = ids[-1] if ids.size else 0
-    return filled
-
-
-def _check_numbers(predictions: Predictions, plan: PassPlan) -> None:
-    """Raise unless all that is wanted is finite, no sum is below 0, and the best token is the best."""
     best, rest, tempered = predictions.top_logits[:, :1], predictions.rest, predictions.rest_tempered
-    wanted = (best, rest, tempered, *([predictions.entropy] if plan.wants_entropy else ()))
-    finite = all(np.isfinite(values).all() for values in wanted)
+    wanted = (best, rest, tempered, *([predictions.entropy] if wants_entropy else ()))
+    finite = all(np.isfinite(values).all() for values in wanted) and bool((predictions.target_logits < np.inf).all())
     if not (finite and (rest >= 0).all() and (tempered >= 0).all() and (predictions.top_logits <= best).all()):
         raise NumericsError(
-            f"in step {plan.step} of block {plan.block}, the model returned values that are not finite or that "
-            "contradict one another: its weights are broken, or its precision is too low; verify the bundle, or use "
-            "another variant"
+            f"{where}, the model returned values that are not finite or that contradict one another: its weights are "
+            "broken, or its precision is too low; verify the bundle, or use another variant"
         )

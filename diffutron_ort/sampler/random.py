@@ -14,6 +14,7 @@ class Stream(IntEnum):
     TOKEN = 0
     REMASKING = 1
     TRANSFER = 2
+    SCORING = 3
 
 
 # (seed, stream, block, step, position) -> hash: what a port to another language checks itself against.

@@ -18,9 +18,13 @@ def penalise(logits: Floats, seen_ids: Ids, penalty: float) -> Floats:
     A logit l becomes l / penalty if it is above 0, else l * penalty (CTRL, arXiv:1909.05858).
     """
     penalised = logits.copy()
-    seen = logits[:, seen_ids]
-    penalised[:, seen_ids] = np.where(seen > 0, seen / np.float32(penalty), seen * np.float32(penalty))
+    penalised[:, seen_ids] = penalise_all(logits[:, seen_ids], penalty)
     return penalised
+
+
+def penalise_all(seen: Floats, penalty: float) -> Floats:
+    """Return logits, all of which the penalty makes less likely."""
+    return np.where(seen > 0, seen / np.float32(penalty), seen * np.float32(penalty))
 
 
 def guide(conditional: Floats, unconditional: Floats, scale: float) -> Floats:
@@ -110,10 +114,34 @@ def _cumulative(top_logits: Floats, temperature: float) -> NDArray[np.float64]:
     return np.cumsum(np.exp((best_first - best_first[:, :1]) / temperature), axis=1)
 
 
-def logprobs(predictions: Predictions) -> NDArray[np.float64]:
-    """Return the logarithms [n, k] of the probabilities of each row's candidates, at temperature 1."""
-    others = predictions.top_logits.astype(np.float64) - predictions.top_logits[:, :1]
-    normalised: NDArray[np.float64] = others - np.log1p(predictions.rest.astype(np.float64))[:, None]
+def known_logits(predictions: Predictions, tokens: Ids, otherwise: Floats) -> Floats:
+    """Return the logits [n, t] of `tokens` [n, t], taken from each row's candidates where it is among them.
+
+    A target's own logit is summed in another order, so its last bits can differ from those of the sums and of the best.
+
+    Args:
+        predictions: Of the rows.
+        tokens: Different ones in each row.
+        otherwise: [n, t], the logits of those that are not among the candidates; -inf for those that are suppressed.
+    """
+    logits = np.minimum(otherwise, predictions.top_logits[:, -1:])
+    row, place, target = np.nonzero(predictions.top_ids[:, :, None] == tokens[:, None, :])
+    known = np.where(np.isneginf(otherwise[row, target]), -np.inf, predictions.top_logits[row, place])
+    logits[row, target] = known
+    return logits
+
+
+def logprobs(logits: Floats, best: Floats, rest: Floats) -> NDArray[np.float64]:
+    """Return the logarithms of probabilities at temperature 1, of one token a row or several.
+
+    Args:
+        logits: [n] or [n, t].
+        best: [n], the logit of each row's best token.
+        rest: [n], `Predictions.rest`.
+    """
+    shape = (-1,) + (1,) * (logits.ndim - 1)
+    others = logits.astype(np.float64) - best.reshape(shape)
+    normalised: NDArray[np.float64] = others - np.log1p(rest.astype(np.float64)).reshape(shape)
     return normalised
 
 

@@ -52,6 +52,7 @@ class Step:
         block: Number of the active block, from 0.
         positions: int64 [m], the committed positions, the most certain first.
         confidence: float64 [m], the probability that the model gave to each committed token.
+        logprobs: float64 [m], the logarithms of these, which are precise even where the probability is almost 1 or 0.
         ids: int64 [length], the canvas after the step.
         start: Where its generated span begins.
         end: Where that span ends: at the end of the canvas, unless given tokens follow it.
@@ -67,6 +68,7 @@ class Step:
     block: int
     positions: Ids
     confidence: NDArray[np.float64]
+    logprobs: NDArray[np.float64] = field(repr=False)
     ids: Ids = field(repr=False)
     start: int
     end: int
@@ -177,6 +179,7 @@ class Sequence:
         reader: Reader | None = None,
         *,
         blocks: int | None = None,
+        forced: Ids | None = None,
     ) -> None:
         """Set up the sequence at its first step that has something to commit.
 
@@ -186,11 +189,15 @@ class Sequence:
             special: The control tokens.
             reader: Reads the steps' text and, with `early_end`, tells when the sequence can end.
             blocks: Number of blocks to divide `steps` among; None for the canvas's own number.
+            forced: int64 [length], the tokens to commit, instead of those that the model chooses. The model still
+                decides, by the confidence of what it would have chosen, in which order it comes to them. Where a mask
+                is given, none is known, and the sequence ends once all the others are committed.
         """
         self.initial = self.canvas = canvas
         self.config, self._special, self._reader = config, special, reader
         self._blocks = canvas.block_count(config.block_length) if blocks is None else blocks
         self._policy = CachePolicy(config, special.mask)
+        self._forced = forced
         self._expects_miss = False
         self.steps = 0
         self.cursor = self._next(canvas, Cursor(0, 0, self._counts(canvas, 0)))
@@ -222,6 +229,7 @@ class Sequence:
             kv=kv,
             return_kv=return_kv,
             wants_logits=bool(config.cfg_scale or self._expects_miss),
+            forced=self._forced,
         )
 
     def outcome(self, plan: PassPlan, candidates: Candidates) -> Outcome:
@@ -236,6 +244,7 @@ class Sequence:
             block=block,
             positions=positions,
             confidence=sampling.confidence(candidates.odds_against[order]),
+            logprobs=candidates.logprobs[order],
             ids=canvas.ids,
             start=canvas.start,
             end=canvas.end,
@@ -260,6 +269,8 @@ class Sequence:
 
     def _finish_if_settled(self, canvas: Canvas) -> Cursor | None:
         """Return the cursor of a sequence that can end early, None for one that goes on."""
+        if self._forced is not None and (canvas.ids == self._forced).all():
+            return self.cursor._replace(finished=True)
         reader = self._reader if self.config.early_end else None
         settled = reader is not None and reader.is_settled(canvas.ids[: canvas.end], canvas.start)
         return self.cursor._replace(finished=True) if settled else None

@@ -69,9 +69,20 @@ def test_a_larger_threshold_never_commits_less(rows, a, b):
 
 
 def candidates(odds, entropies):
-    n = len(odds)
-    best = Best(np.arange(n)[:, None], -np.log1p(np.array(odds))[:, None])
-    return Candidates(np.arange(10, 10 + n), np.arange(n), np.array(odds), np.array(entropies), 0.0, None, best)
+    n, odds = len(odds), np.array(odds)
+    best = Best(np.arange(n)[:, None], -np.log1p(odds)[:, None])
+    return Candidates(
+        positions=np.arange(10, 10 + n),
+        tokens=np.arange(n),
+        odds_against=odds,
+        logprobs=best.logprobs[:, 0],
+        deciding=odds,
+        withheld=np.zeros(n, bool),
+        entropies=np.array(entropies),
+        expected_misses=0.0,
+        kv=None,
+        best=best,
+    )
 
 
 @pytest.mark.parametrize(

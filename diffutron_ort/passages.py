@@ -1,0 +1,71 @@
+"""Texts and their contexts, made into passages to be scored."""
+
+from collections import abc
+
+import numpy as np
+
+from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.errors import InputError
+from diffutron_ort.prompts import checked_text, is_chat, is_ids, vocabulary_ids
+from diffutron_ort.scoring.passage import Passage, split
+from diffutron_ort.text.chat_template import composed, is_blank, render_chat
+from diffutron_ort.text.tokenizer import Tokenizer
+from diffutron_ort.text.words import word_numbers
+
+
+class Passages:
+    """Makes the passages of one model."""
+
+    def __init__(self, bundle: Bundle, tokenizer: Tokenizer) -> None:
+        self._bundle, self._tokenizer = bundle, tokenizer
+
+    def passage(self, text: object, context: object, template: bool, seed: int = 0, name: str = "the text") -> Passage:
+        """Return the passage of a text after its context.
+
+        Args:
+            text: What is scored, or its token ids.
+            context: What stands before it, or its token ids.
+            template: Whether the context is a user's prompt or messages, and the text the whole answer.
+            seed: Of the masks that are drawn for it.
+            name: What the text is called in errors.
+
+        Raises:
+            InputError: One of them is not what it should be, or the context cannot be put into the chat template.
+        """
+        before = self._rendered(context) if template else context
+        if is_ids(text) or is_ids(before):
+            context_ids, ids = self._ids(before, "the context"), self._ids(text, name)
+            size = 0 if is_ids(text) else len(checked_text(text, name).encode())
+            return self._numbered([*context_ids, *ids], len(context_ids), size, seed)
+        written = checked_text(text, name)
+        whole = self._closed(written) if template else written
+        return self._joined(checked_text(before, "the context"), whole, len(written.encode()), seed)
+
+    def _rendered(self, context: object) -> str:
+        """Return a prompt or messages in the chat template, up to where the answer begins."""
+        if is_chat(context):
+            return render_chat(context, self._bundle.chat_template)
+        content = checked_text(context, "the context")
+        if is_blank(content):
+            raise InputError("the context has no text: write a question, or leave the chat template out")
+        return render_chat([{"role": "user", "content": content}], self._bundle.chat_template)
+
+    def _closed(self, answer: str) -> str:
+        """Return an answer with what follows it in the chat template."""
+        return composed(answer.strip()) + self._bundle.chat_template["assistant"].partition("{content}")[2]
+
+    def _joined(self, context: str, text: str, size: int, seed: int) -> Passage:
+        """Return the passage of two texts, which are encoded as one, as in training."""
+        whole = self._tokenizer.encode(context + text)
+        start, joined = split(self._tokenizer.encode(context), whole)
+        return self._numbered(whole, start, size, seed, joined)
+
+    def _ids(self, text: object, name: str) -> abc.Sequence[int]:
+        """Return the ids of a text, or those that were given in its place."""
+        if is_ids(text):
+            return vocabulary_ids(text, self._bundle.vocab_size, name)
+        return self._tokenizer.encode(checked_text(text, name))
+
+    def _numbered(self, ids: abc.Sequence[int], start: int, size: int, seed: int, joined: bool = False) -> Passage:
+        words = word_numbers([self._tokenizer.piece(token) for token in ids])
+        return Passage(np.array(ids, np.int64), start, words, size, joined, seed)

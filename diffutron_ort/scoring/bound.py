@@ -1,0 +1,78 @@
+"""The lower bound of a text's likelihood that masked diffusion is trained on (MDLM, arXiv:2406.07524), by sampling.
+
+For n tokens of which k are masked, k uniform in 1..n and each choice of k tokens equally likely, it is the expectation
+of n / k times the sum of the masked tokens' log-probabilities. It equals the mean, over all orders in which the tokens
+can be written one by one, of the logarithm of the text's probability in that order.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffutron_ort.runtime.contract import Forward
+from diffutron_ort.sampler.random import Stream, uniform
+from diffutron_ort.scoring.passage import Found, Stretch
+from diffutron_ort.scoring.probe import Answer, Probe, probed
+from diffutron_ort.scoring.work import Work
+from diffutron_ort.types import Ids
+
+
+def bound(forward: Forward, mask: int, stretches: Sequence[Stretch], samples: int) -> Work[list[Found]]:
+    """Return an estimate of the bound for each stretch, and its variance.
+
+    Args:
+        forward: The model.
+        mask: The id of `<mask>`.
+        stretches: Their tokens.
+        samples: Passes for each; even, at least 4.
+
+    Raises:
+        DiffutronError: As for `probed`.
+    """
+    drawn = [list(masks(stretch, samples)) if stretch.positions.size else [] for stretch in stretches]
+    probes = [
+        Probe(stretch.with_masks(hidden, mask), hidden, stretch.ids[hidden, None])
+        for stretch, choices in zip(stretches, drawn, strict=True)
+        for hidden in choices
+    ]
+    answers = iter((yield from probed(forward, probes)))
+    return [
+        _estimate(stretch, choices, [next(answers) for _ in choices])
+        for stretch, choices in zip(stretches, drawn, strict=True)
+    ]
+
+
+def masks(stretch: Stretch, samples: int) -> Iterator[Ids]:
+    """Yield the positions [k], ascending, that each sample masks.
+
+    Samples come in pairs. Of n positions in a random order, the first sample of a pair masks the first k, and the
+    second the last n + 1 - k, so that each position is masked at least once. The k are stratified over 1..n.
+    """
+    count, pairs = len(stretch.positions), samples // 2
+    for pair in range(pairs):
+        drawn = uniform(stretch.seed, Stream.SCORING, stretch.number, pair, np.arange(count + 1))
+        order = np.argsort(drawn[:count], kind="stable")
+        k = 1 + int((pair + drawn[count]) / pairs * count)
+        for chosen in (order[:k], order[k - 1 :]):
+            yield stretch.positions[np.sort(chosen)]
+
+
+def _estimate(stretch: Stretch, choices: Sequence[Ids], answers: Sequence[Answer]) -> Found:
+    """Return the mean of the samples' estimates, position by position, and the variance of its sum."""
+    values = np.zeros((len(choices), len(stretch.ids)), np.float64)
+    for row, hidden, answer in zip(values, choices, answers, strict=True):
+        row[hidden] = len(stretch.positions) / len(hidden) * answer.logprobs[:, 0]
+    if not len(choices):
+        return Found(np.zeros(0), 0.0, 0)
+    return Found(values.mean(axis=0)[stretch.positions], _variance(values.sum(axis=1)), len(choices))
+
+
+def _variance(samples: NDArray[np.float64]) -> float:
+    """Return the variance of the mean of samples [m] that come in pairs, one pair from each stratum.
+
+    Each pair is compared with the next. What the strata differ in counts as well, so it is rather too large.
+    """
+    pairs = samples.reshape(-1, 2).mean(axis=1)
+    differences = np.diff(pairs)
+    return float((differences**2).mean() / 2 / len(pairs))
