@@ -406,7 +406,7 @@ class Diffutron:
                 masked (arXiv:2305.10588).
             template: Whether the text is the whole answer to its context, in the chat template; the tokens that end an
                 answer are scored as well.
-            samples: Of the method `elbo`; even, at least 4.
+            samples: Of the method `elbo`; at least 2.
             stride: The most tokens that a window after the first scores; None is half the model's context.
             preset: As for `generate`, for the method `policy`.
             **options: Any field of `GenerationConfig` that has a meaning for the method: all that concern the sampler

@@ -27,7 +27,7 @@ class ScoringOptions:
         method: A key of `OPTIONS`.
         config: The options of the sampler, for the method `policy`.
         context_length: The most tokens of a window.
-        samples: Of the method `elbo`; even, at least 4.
+        samples: Of the method `elbo`; at least 2.
         stride: The most tokens that a window after the first scores; None is half of `context_length`.
     """
 
@@ -43,9 +43,7 @@ class ScoringOptions:
         Raises:
             OptionError: One is not allowed.
         """
-        _check_integer("samples", self.samples, 4, MOST_SAMPLES)
-        if self.samples % 2:
-            raise OptionError(f"samples={self.samples}: must be even, since samples come in pairs")
+        _check_integer("samples", self.samples, 2, MOST_SAMPLES)
         _check_integer("stride", self.window_stride, 1, self.context_length)
 
     @property
