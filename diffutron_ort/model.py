@@ -3,7 +3,7 @@
 from collections import abc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeGuard, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard, overload
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.stopping import StopRule
 from diffutron_ort.text.tokenizer import Tokenizer, check_text
 from diffutron_ort.types import Ids, Progress
+
+if TYPE_CHECKING:
+    from diffutron_ort.choosing.choice import Choice
+    from diffutron_ort.choosing.scale import Scale
 
 BATCH_SIZE = 8  # sequences of a list that share passes
 FILL_IGNORES = ("max_new_tokens", "stop", "early_end")
@@ -417,17 +421,118 @@ class Diffutron:
             OptionError: An option is unknown, not allowed, or without a meaning for the method.
             DiffutronError: As for `generate`, while the model runs.
         """
-        check_meaning(method, options if preset is None else options | {"preset": preset})
-        config = self.config(preset, **({"temperature": 0.0} | options))
-        length = self.bundle.context_length
-        asked = ScoringOptions(method=method, config=config, context_length=length, samples=samples, stride=stride)
+        asked = self._scoring_options(preset, options, method=method, samples=samples, stride=stride)
         texts, name = (text, "text {}") if _is_list(text) else ([text], "the text")
         contexts = _contexts(context, len(texts) if _is_list(text) else None)
         passages = [
-            self._passages.passage(item, before, template, (config.seed + i) % 2**64, name.format(i))
+            self._passages.passage(item, before, template, (asked.config.seed + i) % 2**64, name.format(i))
             for i, (item, before) in enumerate(zip(texts, contexts, strict=True))
         ]
         return scored(self.forward, self.bundle.special, passages, asked)
+
+    def choose(self, question: Prompt, options: abc.Sequence[str], **asked: Any) -> "Choice":
+        """Return how likely each of the given answers to a question is, and which is best.
+
+        Arguments and errors are those of `choosing`.
+        """
+        return finished(self.choosing(question, options, **asked))
+
+    def choosing(
+        self,
+        question: Prompt,
+        options: abc.Sequence[str],
+        *,
+        method: str = "policy",
+        normalise: str = "none",
+        debias: bool = False,
+        separator: str = ", ",
+        template: bool = True,
+        samples: int = SAMPLES,
+        preset: str | None = None,
+        **more: Any,
+    ) -> Work["Choice"]:
+        """Return the work that chooses among given answers: each `next` runs a pass, and its result is a `Choice`.
+
+        The probabilities are the softmax of the options' log-likelihoods, each as the whole answer. In the chat
+        template, all of them stand on canvases of one length, the shorter ones with `<pad>` after their end.
+
+        Args:
+            question: A text or messages. `{options}` in it becomes the list of the options.
+            options: The answers: 1 to 255 texts, none blank, none twice.
+            method: As for `scoring`.
+            normalise: What each log-likelihood is divided by: `none`, `tokens` (their number, with those that end the
+                answer) or `bytes` (the length in UTF-8).
+            debias: Whether to average the log-probabilities over orders in which the question lists the options: all
+                orders of up to three options, else each rotation of the list (arXiv:2610.00831).
+            separator: Stands between two options in the list.
+            template: Whether to put the question into the chat template. Without it, each option continues the
+                question as it is, and no end of an answer is scored.
+            samples: As for `scoring`.
+            preset: As for `scoring`.
+            **more: As for `scoring`, but that `repetition_penalty` is 1 unless told otherwise: words of the question
+                are as good as others.
+
+        Raises:
+            InputError: The options are not what they should be, the model can write none of them, the question is
+                blank, or they are too long for the model's context.
+            OptionError: An option is unknown, not allowed, or without a meaning for the method; or `debias` without
+                `{options}` in the question.
+            DiffutronError: As for `generate`, while the model runs.
+        """
+        from diffutron_ort.choosing.chooser import check_normalise, chosen  # a start does not need them
+        from diffutron_ort.choosing.question import Question
+
+        check_normalise(normalise)
+        defaults = {"repetition_penalty": 1.0} if method == "policy" else {}
+        asked = self._scoring_options(preset, defaults | more, method=method, samples=samples)
+        put = Question(question, options, debias=debias, separator=separator)
+        passages = [
+            self._passages.whole(option, prompt, template, asked.config.seed, f"options[{i}]")
+            for prompt in put.prompts
+            for i, option in enumerate(put.options)
+        ]
+        special = self.bundle.special
+        return chosen(self.forward, special, put, passages, asked, normalise=normalise, level=template)
+
+    def yes_no(self, question: Prompt, *, yes: str = "evet", no: str = "hayır", **asked: Any) -> float:
+        """Return the probability of `yes` as the answer to a question, where the answer is `yes` or `no`.
+
+        Other arguments and errors are those of `choosing`.
+        """
+        return float(self.choose(question, [yes, no], **asked).probabilities[0])
+
+    def scale(
+        self, question: Prompt, levels: abc.Sequence[str], *, values: abc.Sequence[float] | None = None, **asked: Any
+    ) -> "Scale":
+        """Return where on a scale of ordered levels the answer to a question lies.
+
+        Arguments and errors are those of `scaling`.
+        """
+        return finished(self.scaling(question, levels, values=values, **asked))
+
+    def scaling(
+        self, question: Prompt, levels: abc.Sequence[str], *, values: abc.Sequence[float] | None = None, **asked: Any
+    ) -> Work["Scale"]:
+        """Return the work that finds the place of an answer on a scale; its result is a `Scale`.
+
+        Args:
+            question: As for `choosing`.
+            levels: The answers, in order.
+            values: The number of each level; None counts from 0.
+            **asked: As for `choosing`, without `debias`: the order of levels has a meaning.
+
+        Raises:
+            InputError: As for `choosing`; or there is not one finite number for each level.
+            OptionError: As for `choosing`.
+            DiffutronError: As for `generate`, while the model runs.
+        """
+        from diffutron_ort.choosing.question import checked_options  # a start does not need them
+        from diffutron_ort.choosing.scale import level_values, scaled
+
+        if "debias" in asked:
+            raise OptionError("debias: of no meaning on a scale, whose levels stand in order; leave it out")
+        numbers = level_values(values, len(checked_options(levels, "levels")))
+        return scaled(self.choosing(question, levels, **asked), numbers)
 
     def extract_answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
         """Return the answer on a canvas [length] whose generated span begins at `start`, without its masks.
@@ -435,6 +540,16 @@ class Diffutron:
         It is truncated at the start of whichever stop string completes first; `StopRule` has the details.
         """
         return self._stop_rule(config, template).text(ids, start)
+
+    def _scoring_options(self, preset: str | None, options: Mapping[str, Any], **asked: Any) -> ScoringOptions:
+        """Return the options of a scoring: those that are `asked`, and the options of a generation.
+
+        Raises:
+            OptionError: One is unknown, not allowed, or without a meaning for the method.
+        """
+        check_meaning(asked["method"], options if preset is None else {**options, "preset": preset})
+        config = self.config(preset, **{"temperature": 0.0, **options})
+        return ScoringOptions(config=config, context_length=self.bundle.context_length, **asked)
 
     def _complete(
         self, prompts: abc.Sequence[Prompt], single: bool, template: bool, config: GenerationConfig

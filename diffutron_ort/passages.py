@@ -5,7 +5,7 @@ from collections import abc
 import numpy as np
 
 from diffutron_ort.bundle.manifest import Bundle
-from diffutron_ort.errors import InputError
+from diffutron_ort.errors import ContextError, InputError
 from diffutron_ort.prompts import checked_text, is_chat, is_ids, vocabulary_ids
 from diffutron_ort.scoring.passage import Passage, split
 from diffutron_ort.text.chat_template import composed, is_blank, render_chat
@@ -40,6 +40,23 @@ class Passages:
         written = checked_text(text, name)
         whole = self._closed(written) if template else written
         return self._joined(checked_text(before, "the context"), whole, len(written.encode()), seed)
+
+    def whole(self, text: object, context: object, template: bool, seed: int = 0, name: str = "the text") -> Passage:
+        """Return the passage of a text after its context, which the model must see at once.
+
+        Arguments are those of `passage`.
+
+        Raises:
+            InputError: As for `passage`.
+            ContextError: They are too long for the model's context.
+        """
+        passage, most = self.passage(text, context, template, seed, name), self._bundle.context_length
+        if (length := len(passage.ids)) > most:
+            raise ContextError(
+                f"{passage.start} tokens of prompt and {length - passage.start} of {name} are {length}, the model's "
+                f"context is {most}: shorten one of them"
+            )
+        return passage
 
     def _rendered(self, context: object) -> str:
         """Return a prompt or messages in the chat template, up to where the answer begins."""

@@ -49,9 +49,7 @@ class Question:
         if debias and _listed(question, "") == _listed(question, LISTED):
             raise OptionError(f"debias=True needs the list of the options in the question: write {LISTED} in its place")
         self.orders = orders(len(self.options)) if debias else [tuple(range(len(self.options)))]
-        self.prompts = [
-            _listed(question, separator.join(self.options[i] for i in order)) for order in self.orders
-        ]
+        self.prompts = [_listed(question, separator.join(self.options[i] for i in order)) for order in self.orders]
 
 
 def checked_options(options: Sequence[str], name: str = "options") -> tuple[str, ...]:
@@ -71,7 +69,9 @@ def checked_options(options: Sequence[str], name: str = "options") -> tuple[str,
             raise InputError(f"{name}[{i}] has no text: write an answer")
         before = seen.setdefault(composed(option.strip()), i)
         if before != i:
-            raise InputError(f"{name}[{i}]={brief(option)} is the same answer as {name}[{before}]: leave one of them out")
+            raise InputError(
+                f"{name}[{i}]={brief(option)} is the same answer as {name}[{before}]: leave one of them out"
+            )
     return tuple(options)
 
 
@@ -97,9 +97,10 @@ def _listed(question: str | Messages, options: str) -> str | Messages:
     """
     if isinstance(question, str):
         return question.replace(LISTED, options)
-    if not isinstance(question, Sequence) or not all(isinstance(message, Mapping) for message in question):
+    messages: Any = question
+    if not isinstance(messages, Sequence) or not messages or not all(isinstance(one, Mapping) for one in messages):
         raise InputError(f"question={brief(question)}: must be a text or messages")
-    return [{name: _in_text(value, options) for name, value in message.items()} for message in question]
+    return [{name: _in_text(value, options) for name, value in message.items()} for message in messages]
 
 
 def _in_text(value: object, options: str) -> Any:

@@ -1,0 +1,1 @@
+"""Choices among four answers to nano's questions, and how well their probabilities are calibrated."""
