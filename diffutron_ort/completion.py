@@ -1,12 +1,16 @@
 """The result of a generation: the answer, why it ended, and what it took."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from diffutron_ort.errors import InputError
+from diffutron_ort.brief import brief
+from diffutron_ort.config import GenerationConfig
+from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.sampler.sequence import LENGTH, Step
 from diffutron_ort.types import Ids
+
+MOST_ANSWERS = 256
 
 
 class Passes(NamedTuple):
@@ -41,6 +45,8 @@ class Completion:
         mean_confidence: Mean probability of the answer's tokens when they were committed; None if it has none.
         least_confidence: The least of these probabilities; None if it has none.
         masks_left: Masks on the canvas that no step filled.
+        self_confidence: The geometric mean of the probabilities of the answer's tokens given the whole answer, from one
+            more pass (DiSE, arXiv:2603.02760); None if it was not asked for, or if the answer has no token.
     """
 
     text: str
@@ -53,6 +59,7 @@ class Completion:
     mean_confidence: float | None
     least_confidence: float | None
     masks_left: int
+    self_confidence: float | None = None
 
     @classmethod
     def of(cls, steps: Iterable[Step]) -> "Completion":
@@ -106,10 +113,15 @@ class Tally:
         self._predicted += step.num_predicted
         self._confidence |= zip(step.positions.tolist(), step.confidence.tolist(), strict=True)
 
-    def completion(self) -> Completion:
-        """Return the completion of the sequence."""
-        last = self.last
-        assert last is not None, "a canvas with masks takes a step"
+    @property
+    def final(self) -> Step:
+        """The last step, where there was one."""
+        assert self.last is not None, "a canvas with masks takes a step"
+        return self.last
+
+    def completion(self, self_confidence: float | None = None) -> Completion:
+        """Return the completion of the sequence, given how sure the model is of it if that was asked for."""
+        last = self.final
         committed = self._confidence
         sure = [committed[position] for position in last.answer.tolist() if position in committed]
         return Completion(
@@ -123,4 +135,24 @@ class Tally:
             mean_confidence=sum(sure) / len(sure) if sure else None,
             least_confidence=min(sure, default=None),
             masks_left=last.masks_left,
+            self_confidence=self_confidence,
         )
+
+
+def check_best_of(best_of: int, config: GenerationConfig) -> None:
+    """Check how many answers are to be written, of which one is kept.
+
+    Raises:
+        OptionError: It is not a number of answers, or all of them would be the same.
+    """
+    if not isinstance(best_of, int) or isinstance(best_of, bool) or not 1 <= best_of <= MOST_ANSWERS:
+        raise OptionError(f"best_of={brief(best_of)}: must be an integer from 1 to {MOST_ANSWERS}")
+    if best_of > 1 and not (config.temperature or config.stochastic_transfer or config.remasking == "random"):
+        raise OptionError(
+            f"best_of={best_of}: at temperature 0 all answers are the same; set a temperature, such as 0.5"
+        )
+
+
+def surest(completions: Sequence[Completion]) -> Completion:
+    """Return the completion with the highest self-confidence, the first among equals."""
+    return max(completions, key=lambda one: -1.0 if one.self_confidence is None else one.self_confidence)

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.manifest import Bundle
-from diffutron_ort.completion import Completion, Tally
+from diffutron_ort.completion import Completion, Tally, check_best_of, surest
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.loading import load
@@ -20,6 +20,7 @@ from diffutron_ort.sampler.canvas import Canvas, for_infilling
 from diffutron_ort.sampler.engine import Engine, run
 from diffutron_ort.sampler.sequence import Sequence, Step
 from diffutron_ort.scoring.options import SAMPLES, ScoringOptions, check_meaning
+from diffutron_ort.scoring.regeneration import self_confidences
 from diffutron_ort.scoring.score import Score
 from diffutron_ort.scoring.scorer import scored
 from diffutron_ort.scoring.work import Work, finished
@@ -133,6 +134,7 @@ class Diffutron:
         details: Literal[False] = ...,
         template: bool = ...,
         preset: str | None = ...,
+        best_of: int = ...,
         **options: Any,
     ) -> str: ...
     @overload
@@ -143,11 +145,19 @@ class Diffutron:
         details: Literal[False] = ...,
         template: bool = ...,
         preset: str | None = ...,
+        best_of: int = ...,
         **options: Any,
     ) -> list[str]: ...
     @overload
     def generate(
-        self, prompt: str, *, details: Literal[True], template: bool = ..., preset: str | None = ..., **options: Any
+        self,
+        prompt: str,
+        *,
+        details: Literal[True],
+        template: bool = ...,
+        preset: str | None = ...,
+        best_of: int = ...,
+        **options: Any,
     ) -> Completion: ...
     @overload
     def generate(
@@ -157,6 +167,7 @@ class Diffutron:
         details: Literal[True],
         template: bool = ...,
         preset: str | None = ...,
+        best_of: int = ...,
         **options: Any,
     ) -> list[Completion]: ...
     @overload
@@ -167,6 +178,7 @@ class Diffutron:
         details: bool,
         template: bool = ...,
         preset: str | None = ...,
+        best_of: int = ...,
         **options: Any,
     ) -> str | list[str] | Completion | list[Completion]: ...
     def generate(
@@ -176,6 +188,7 @@ class Diffutron:
         details: bool = False,
         template: bool = True,
         preset: str | None = None,
+        best_of: int = 1,
         **options: Any,
     ) -> str | list[str] | Completion | list[Completion]:
         """Answer a prompt, or each of a list of prompts.
@@ -186,6 +199,8 @@ class Diffutron:
             template: Whether to put the prompt into the chat template, trimmed and in Unicode's form NFC. Without it,
                 raw text is continued as it is, and may be empty.
             preset: `short`, `long` or `fast`.
+            best_of: How many answers to write, of which the one is returned that the model is surest of when it reads
+                it again (`Completion.self_confidence`). Answer j has the seed of the first + j.
             **options: Any field of `GenerationConfig`.
 
         Returns:
@@ -199,17 +214,31 @@ class Diffutron:
             BundleError: The graph returned what no denoiser can have predicted.
         """
         prompts = _texts("prompt", prompt)
-        found = self._complete(prompts, isinstance(prompt, str), template, self.config(preset, **options))
+        found = self._complete(prompts, isinstance(prompt, str), template, self.config(preset, **options), best_of)
         answers = found if details else [completion.text for completion in found]
         return answers[0] if isinstance(prompt, str) else answers
 
     @overload
     def complete(
-        self, prompt: Prompt, *, template: bool = ..., preset: str | None = ..., **options: Any
+        self,
+        prompt: Prompt,
+        *,
+        template: bool = ...,
+        preset: str | None = ...,
+        best_of: int = ...,
+        self_confidence: bool = ...,
+        **options: Any,
     ) -> Completion: ...
     @overload
     def complete(
-        self, prompt: abc.Sequence[Prompt], *, template: bool = ..., preset: str | None = ..., **options: Any
+        self,
+        prompt: abc.Sequence[Prompt],
+        *,
+        template: bool = ...,
+        preset: str | None = ...,
+        best_of: int = ...,
+        self_confidence: bool = ...,
+        **options: Any,
     ) -> list[Completion]: ...
     def complete(
         self,
@@ -217,15 +246,26 @@ class Diffutron:
         *,
         template: bool = True,
         preset: str | None = None,
+        best_of: int = 1,
+        self_confidence: bool = False,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Answer a prompt or messages, or each of a list of these, and return the answer with its figures.
 
-        Arguments and errors are those of `generate`.
+        Args:
+            prompt: A user's text or messages, or a list of these.
+            template: As for `generate`.
+            preset: As for `generate`.
+            best_of: As for `generate`.
+            self_confidence: Whether to ask the model, in one more pass, how sure it is of the finished answer.
+            **options: As for `generate`.
+
+        Raises:
+            DiffutronError: As for `generate`.
         """
         single = isinstance(prompt, str) or is_chat(prompt)
         prompts: abc.Sequence[Any] = [prompt] if single else _prompts(prompt)
-        found = self._complete(prompts, single, template, self.config(preset, **options))
+        found = self._complete(prompts, single, template, self.config(preset, **options), best_of, self_confidence)
         return found[0] if single else found
 
     def stream(
@@ -552,13 +592,25 @@ class Diffutron:
         return ScoringOptions(config=config, context_length=self.bundle.context_length, **asked)
 
     def _complete(
-        self, prompts: abc.Sequence[Prompt], single: bool, template: bool, config: GenerationConfig
+        self,
+        prompts: abc.Sequence[Prompt],
+        single: bool,
+        template: bool,
+        config: GenerationConfig,
+        best_of: int,
+        self_confidence: bool = False,
     ) -> list[Completion]:
         """Return the completions of prompts, in order."""
+        check_best_of(best_of, config)
         name = "the prompt" if single else "prompt {}"
         canvases = [self._named_canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
-        tallies = self._tallies([self._sequence(canvas, config, template) for canvas in canvases])
-        return [tally.completion() for tally in tallies]
+        several = [canvas.reseeded(j) for canvas in canvases for j in range(best_of)]
+        tallies = self._tallies([self._sequence(canvas, config, template) for canvas in several])
+        if best_of == 1 and not self_confidence:
+            return [tally.completion() for tally in tallies]
+        confidences = finished(self_confidences(self.forward, [tally.final for tally in tallies]))
+        found = [tally.completion(sure) for tally, sure in zip(tallies, confidences, strict=True)]
+        return [surest(found[i : i + best_of]) for i in range(0, len(found), best_of)]
 
     def _named_canvas(self, prompt: Prompt, template: bool, config: GenerationConfig, index: int, name: str) -> Canvas:
         """Return the canvas of a prompt; an error says which of a list it is."""

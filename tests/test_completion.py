@@ -8,6 +8,8 @@ import pytest
 from diffutron_ort import Completion, Step
 from diffutron_ort.completion import Passes
 from diffutron_ort.errors import InputError, OptionError
+from diffutron_ort.scoring.probe import Probe, probed
+from diffutron_ort.scoring.work import finished
 from diffutron_ort.text.stopping import StopRule
 from tests.fakes import scripted
 
@@ -163,3 +165,38 @@ def test_a_model_says_what_it_is_and_a_step_is_short(model):
     assert repr(model).startswith("<Diffutron nano: fp32 on cpu, ")
     step = next(model.stream(QUESTION))
     assert len(repr(step)) < 250
+
+
+def test_the_model_says_how_sure_it_is_of_its_own_answer(model):
+    found = model.complete(QUESTION, self_confidence=True)
+    assert 0.9 < found.self_confidence <= 1
+    assert model.complete(QUESTION).self_confidence is None
+    start, mask = found.prompt_tokens, model.bundle.special.mask
+    canvas = np.append(model._prompts.canvas(QUESTION, True, model.config()).ids[:start], found.ids)
+    assert mask in canvas, "the answer has ended early, and what follows stays masked"
+    own = np.arange(start, start + found.completion_tokens)
+    [said] = finished(probed(model.forward, [Probe(canvas, own, canvas[own, None])]))
+    assert found.self_confidence == pytest.approx(np.exp(said.logprobs.mean()))
+
+
+def test_the_surest_of_several_answers_is_kept(model):
+    prompts, options = [LIST, QUESTION], {"temperature": 1.5, "seed": 4}
+    best = model.complete(prompts, best_of=5, **options)
+    for i, (prompt, kept) in enumerate(zip(prompts, best, strict=True)):
+        each = [model.complete(prompt, self_confidence=True, **(options | {"seed": 4 + i + j})) for j in range(5)]
+        sure = max(each, key=lambda one: -1 if one.self_confidence is None else one.self_confidence)
+        assert (kept.text, kept.self_confidence) == (sure.text, pytest.approx(sure.self_confidence))
+    assert model.generate(prompts, best_of=5, **options) == [kept.text for kept in best]
+
+
+def test_an_answer_without_a_token_is_never_the_surest(model):
+    empty, _ = scripted(model, "")
+    assert empty.complete("x", temperature=0.0, self_confidence=True).self_confidence is None
+
+
+@pytest.mark.parametrize(
+    ("best_of", "options"), [(0, {}), (True, {}), (2.0, {}), (257, {}), ("2", {}), (2, {"temperature": 0})]
+)
+def test_a_number_of_answers_that_makes_no_sense_is_refused(best_of, options, model):
+    with pytest.raises(OptionError, match="best_of="):
+        model.generate(QUESTION, best_of=best_of, **({"temperature": 1.0} | options))

@@ -80,6 +80,10 @@ class Canvas:
         ids[positions] = tokens
         return replace(self, ids=ids)
 
+    def reseeded(self, more: int) -> Self:
+        """Return the same canvas with a larger seed."""
+        return replace(self, seed=(self.seed + more) % 2**64)
+
     def unconditional(self, first: Self, mask: int, keep: Sequence[int]) -> Self:
         """Replace every token that was given in the `first` canvas with a mask, except the ids in `keep`."""
         given = (first.ids != mask) & ~np.isin(first.ids, keep)

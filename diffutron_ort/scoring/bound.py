@@ -46,10 +46,10 @@ def bound(forward: Forward, mask: int, stretches: Sequence[Stretch], samples: in
 def masks(stretch: Stretch, samples: int) -> Iterator[Ids]:
     """Yield the positions [k], ascending, that each sample masks.
 
-    Each choice of k of n positions is equally likely in every sample, but the samples depend on one another, so that
+    In each sample every choice of k of n positions is equally likely, but the samples depend on one another, so that
     their mean varies less. The k are stratified over 1..n: the j-th of m samples draws its own from the j-th of m equal
-    parts. And n samples in a row go round one random order of the positions, each from where the one before it ended, so
-    that they mask all positions equally often. (Masking complements in pairs was measured not to help.)
+    parts. And n samples in a row go round one random order of the positions, each from where the one before it ended,
+    so that they mask all positions equally often. (Masking complements in pairs was measured not to help.)
     """
     count = len(stretch.positions)
     order, begin = stretch.positions, 0

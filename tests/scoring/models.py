@@ -1,6 +1,6 @@
 """Models whose every logit can be asked for, a position at a time."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -15,7 +15,7 @@ SPECIAL = SpecialIds(pad=0, eos=1, bos=2, unk=3, mask=4)
 def row_of(forward, vocab_size):
     """Return the raw logits of a model as a function of a canvas and a position: all of them, in Python's floats."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def asked(canvas, at):
         ids = np.array(canvas)[None]
         targets = np.arange(vocab_size)[None]
