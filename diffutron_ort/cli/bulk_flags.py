@@ -6,7 +6,7 @@ from diffutron_ort.cli.parser import Parser, filled, integer
 from diffutron_ort.errors import OptionError
 
 NEEDS_FILE = {"--column": "column", "--format": "kind", "--processes": "processes", "--restart": "restart"}
-NEEDS_PROMPT = {"--json": "json", "--svg": "svg", "--show-steps": "show_steps"}
+NEEDS_PROMPT = {"--json": "json", "--svg": "svg", "--show-steps": "show_steps", "--best-of": "best_of"}
 
 
 def add_bulk(parser: Parser) -> None:

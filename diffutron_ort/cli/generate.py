@@ -10,11 +10,12 @@ from typing import Any
 from diffutron_ort.cli.bulk_flags import add_bulk, check_bulk
 from diffutron_ort.cli.flags import add_model, add_options, given_options
 from diffutron_ort.cli.loading import load_model
-from diffutron_ort.cli.parser import Parser, filled
+from diffutron_ort.cli.parser import Parser, filled, integer
 from diffutron_ort.cli.reading import read_text
 from diffutron_ort.cli.writing import check_writable, print_json
 from diffutron_ort.completion import Completion
 from diffutron_ort.config import PRESETS, GenerationConfig
+from diffutron_ort.errors import OptionError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler.sequence import Step
 
@@ -27,6 +28,8 @@ def add_arguments(parser: Parser) -> None:
     preset = "options to start from (default: the model's own, and short)"
     parser.add_argument("--preset", choices=tuple(PRESETS), help=preset)
     parser.add_argument("--no-template", dest="template", action="store_false", help="continue the prompt as raw text")
+    best = "write so many answers, and print the one that the model is surest of when it reads it again"
+    parser.add_argument("--best-of", metavar="N", type=integer, help=best)
     parser.add_argument("--show-steps", action="store_true", help="show the canvas at every step, on standard error")
     parser.add_argument("--svg", metavar="FILE", type=filled, help="write the steps as an animated picture")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
@@ -42,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int | None:
         from diffutron_ort.cli.bulk import run_bulk  # which the answer to a prompt does not need
 
         return run_bulk(arguments, options)
+    if arguments.best_of is not None and (arguments.svg or arguments.show_steps):
+        raise OptionError("--best-of writes several answers: leave it out to see the steps of one")
     _answer(arguments, options)
     return None
 
@@ -54,13 +59,17 @@ def _answer(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
     model = load_model(arguments, arguments.preset, **options)
     how = {"template": arguments.template, "preset": arguments.preset, **options}
     begun = time.perf_counter()
-    steps = list(_shown(model.stream(prompt, **how), model, arguments.show_steps))
+    if arguments.best_of is None:
+        steps = list(_shown(model.stream(prompt, **how), model, arguments.show_steps))
+        completion = Completion.of(steps)
+    else:
+        steps, completion = [], model.complete(prompt, best_of=arguments.best_of, self_confidence=True, **how)
     seconds = time.perf_counter() - begun
     if arguments.json:
         config = model.config(arguments.preset, **options)
-        print_json(_result(Completion.of(steps), seconds, model.bundle.source, config))
+        print_json(_result(completion, seconds, model.bundle.source, config))
     else:
-        print(steps[-1].text, flush=True)  # before the picture, which may go to the same file
+        print(completion.text, flush=True)  # before the picture, which may go to the same file
     if arguments.svg:
         from diffutron_ort.cli.svg import write_svg
 

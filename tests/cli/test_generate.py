@@ -54,6 +54,17 @@ def test_json_tells_what_the_passes_computed(capsys):
     assert result["passes"] == {"full": 4, "cached": 4, "computed": 2 * full + 4 * 4, "predicted": 2 * (4 + 3 + 2 + 1)}
 
 
+def test_the_surest_of_several_answers_is_printed(capsys, model):
+    flags = ["--temperature", "1.5", "--seed", "4", "--max-new-tokens", "24"]
+    assert main(["generate", QUESTION, "--best-of", "3", "--json", *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    best = model.complete(QUESTION, best_of=3, temperature=1.5, seed=4, max_new_tokens=24)
+    assert (found["text"], found["self_confidence"]) == (best.text, pytest.approx(best.self_confidence))
+    assert main(["generate", QUESTION, "--best-of", "3"]) == 2
+    assert "at temperature 0 all answers are the same" in capsys.readouterr().err
+    assert main(["generate", QUESTION, "--best-of", "3", "--show-steps"]) == 2
+
+
 def test_the_fast_preset_answers(capsys):
     assert main(["generate", QUESTION, "--json", "--preset", "fast"]) == 0
     result = json.loads(capsys.readouterr().out)
