@@ -89,6 +89,15 @@ class Engine:
 def run(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[tuple[int, Step]]:
     """Run sequences to completion; yield each step with the number, from 0, of the sequence that took it.
 
+    Arguments and errors are those of `rounds`.
+    """
+    for steps in rounds(engine, sequences, most):
+        yield from steps
+
+
+def rounds(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[list[tuple[int, Step]]]:
+    """Run sequences to completion; yield the steps of those that share a round, each with its sequence's number.
+
     Args:
         engine: Runs the passes.
         sequences: In the order in which they begin; each is asked for when there is room for it.
@@ -102,7 +111,7 @@ def run(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[tu
     running = dict(islice(waiting, most))
     while running:
         steps = engine.step(list(running.values()))
-        yield from zip(list(running), steps, strict=True)
+        yield list(zip(running, steps, strict=True))
         running = {number: sequence for number, sequence in running.items() if not sequence.finished}
         running |= islice(waiting, most - len(running))
 

@@ -11,7 +11,7 @@ import numpy as np
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.sampler.canvas import Canvas
-from diffutron_ort.sampler.engine import Engine, run
+from diffutron_ort.sampler.engine import Engine, rounds
 from diffutron_ort.sampler.sequence import Sequence
 from diffutron_ort.scoring.passage import Found, Stretch
 from diffutron_ort.scoring.work import Work
@@ -37,18 +37,18 @@ def policy(
     """
     assert config.temperature == 0, "the order of the commits must not hang on what is drawn"
     logprobs = [np.zeros(len(stretch.ids), np.float64) for stretch in stretches]
-    steps, left = [0] * len(stretches), sum(len(stretch.positions) for stretch in stretches)
-    total, most = left, MOST_RUNNING if forward.batch_invariant else 1
+    passes, total = [0] * len(stretches), sum(len(stretch.positions) for stretch in stretches)
+    left, most = total, MOST_RUNNING if forward.batch_invariant else 1
     sequences = (_forced(stretch, special, config) for stretch in stretches)
-    for number, step in run(Engine(forward), sequences, most):
-        known = step.ids[step.positions] != special.mask
-        logprobs[number][step.positions[known]] = step.logprobs[known]
-        steps[number] += 1
-        left -= int(known.sum())
-        if step.is_last or most == 1:
-            yield 1 - left / total
-    found = zip(stretches, logprobs, steps, strict=True)
-    return [Found(values[stretch.positions], None, passes) for stretch, values, passes in found]
+    for steps in rounds(Engine(forward), sequences, most):
+        for number, step in steps:
+            known = step.ids[step.positions] != special.mask
+            logprobs[number][step.positions[known]] = step.logprobs[known]
+            passes[number] += 1
+            left -= int(known.sum())
+        yield 1 - left / total
+    found = zip(stretches, logprobs, passes, strict=True)
+    return [Found(values[stretch.positions], None, taken) for stretch, values, taken in found]
 
 
 def _forced(stretch: Stretch, special: SpecialIds, config: GenerationConfig) -> Sequence:

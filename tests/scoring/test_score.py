@@ -149,6 +149,15 @@ def test_no_whole_logits_leave_the_graph(method, int8):
     assert {given.target_ids.shape[1] for given in recording.asked} == {1}
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_work_runs_one_pass_at_a_time(method, model):
+    recording = Recording(model.forward)
+    recording.batch_invariant = True
+    watched = Diffutron(model.bundle, model.tokenizer, recording)
+    for count, _ in enumerate(watched.scoring([CAPITAL] * 9, method=method, samples=40), 1):
+        assert len(recording.asked) == count
+
+
 def test_work_tells_how_much_is_done_and_can_be_dropped(model):
     work = model.scoring(CAPITAL, method="elbo", samples=128)
     done = [next(work)]
