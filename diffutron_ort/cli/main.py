@@ -17,6 +17,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "generate": "answer a prompt, or each line of a file",
         "chat": "talk with a model, in a terminal or from a script",
         "fill": "replace each <mask> in a text by a token",
+        "score": "say how likely a text is",
+        "perplexity": "say how likely the texts of files are",
         "bench": "measure how fast a model runs on this machine",
         "verify": "check a bundle's files, and that it generates here what it should",
         "serve": "answer over HTTP as OpenAI's API does (needs the extra [serve])",
