@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from diffutron_ort.errors import InputError, NumericsError
 from diffutron_ort.model import BATCH_SIZE, Diffutron
 from diffutron_ort.perplexity.documents import Document
@@ -86,7 +84,7 @@ class _Run:
             self._seed += 1
             return [Result(group[0].name, error=error)]
         self._seed += len(group)
-        return [self._result(*each) for each in zip(group, scores, strict=True)]
+        return [Result(document.name, score) for document, score in zip(group, scores, strict=True)]
 
     def _scores(self, group: Sequence[Document]) -> list[Score]:
         options = {**self._how, "seed": self._seed % 2**64}
@@ -97,9 +95,6 @@ class _Run:
             except StopIteration as end:
                 scores: list[Score] = end.value
                 return scores
-
-    def _result(self, document: Document, score: Score) -> Result:
-        return Result(document.name, score, np.isfinite(score.logprobs))
 
 
 def _documents(given: Iterable[str | Document]) -> Iterator[Document]:

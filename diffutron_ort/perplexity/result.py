@@ -1,14 +1,12 @@
 """What a document comes to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffutron_ort.errors import DiffutronError
 from diffutron_ort.scoring.score import Score
-
-NONE: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -21,14 +19,17 @@ class Result:
     Attributes:
         name: Of the document.
         score: Its score; None if it has no text, or failed.
-        possible: Which of the score's tokens the model can write, bool [n].
         error: Why the document failed; None if it did not.
     """
 
     name: str
     score: Score | None = None
-    possible: NDArray[np.bool_] = field(default=NONE, repr=False)
     error: DiffutronError | None = None
+
+    @property
+    def possible(self) -> NDArray[np.bool_]:
+        """Which of the score's tokens the model can write, bool [n]."""
+        return np.zeros(0, np.bool_) if self.score is None else np.isfinite(self.score.logprobs)
 
     @property
     def tokens(self) -> int:
