@@ -1,0 +1,1 @@
+"""What texts cost models: texts to score, and figures of two models on the same texts."""
