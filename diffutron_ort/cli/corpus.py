@@ -1,7 +1,7 @@
 """The files of `perplexity`: the documents that it reads, and what it writes of each."""
 
 import argparse
-import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from diffutron_ort.bulk.lines import STREAM
 from diffutron_ort.cli.figures import finite
-from diffutron_ort.cli.writing import check_writable
+from diffutron_ort.cli.writing import as_json, check_writable
 from diffutron_ort.errors import DiffutronError, InputError, OptionError
 from diffutron_ort.perplexity.documents import Document, count_documents, open_documents
 from diffutron_ort.perplexity.result import Result
@@ -71,16 +71,20 @@ def written(path: str | None) -> Iterator[Write]:
     if path is None:
         yield lambda _: None
         return
-    with Path(path).open("w", encoding="utf-8") as file:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        yield lambda record: _write(file, f"{as_json(record)}\n".encode("utf-8", "backslashreplace"), path)
+    finally:
+        os.close(file)
 
-        def write(record: Mapping[str, Any]) -> None:
-            try:
-                file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-                file.flush()
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, path) from error
 
-        yield write
+def _write(file: int, content: bytes, name: str) -> None:
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error
 
 
 def record(result: Result) -> dict[str, Any]:

@@ -12,7 +12,7 @@ def rounded(value: float | None, digits: int = 4) -> str:
     """Return a figure with so many digits, or all before the point; a dash for none."""
     if value is None:
         return "–"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.{digits}g}"
+    return f"{value:,.0f}" if 10 ** min(3, digits) <= abs(value) < 1e12 else f"{value:.{digits}g}"
 
 
 def finite(value: float | None) -> float | None:

@@ -68,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise
     summary = tally.summary()
     if not summary.documents:
-        raise InputError(f"none of {summary.empty + summary.failed} documents has a text that can be scored")
+        raise InputError(
+            f"there is no text to score: {counted(summary.empty)} without any, {summary.failed} that failed"
+        )
     _say_remarks(summary)
     if arguments.json:
         seconds = round(time.perf_counter() - begun, 4)
@@ -117,14 +119,19 @@ class Running:
 def _say_remarks(summary: Summary) -> None:
     """Say what a reader of the figures should know."""
     if summary.empty:
-        say(f"{summary.empty} documents have no text, and count for nothing")
+        say(f"{counted(summary.empty)} without any text, left out")
     if summary.impossible_tokens:
         say(
-            f"the model cannot write {summary.impossible_tokens} tokens, which makes their texts impossible: "
-            "the figures leave these tokens out"
+            f"the model can never write {summary.impossible_tokens:,} of the tokens, which makes their texts impossible: "
+            "the figures leave them out"
         )
     if summary.failed:
-        say(f"{summary.failed} of {summary.documents + summary.empty + summary.failed} documents failed")
+        say(f"{summary.failed} of {counted(summary.documents + summary.empty + summary.failed)} failed")
+
+
+def counted(number: int) -> str:
+    """Return a number of documents in words."""
+    return "1 document" if number == 1 else f"{number:,} documents"
 
 
 def _rows(summary: Summary, how: Mapping[str, Any]) -> list[Sequence[str]]:

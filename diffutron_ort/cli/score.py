@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         print_json(_result(score, model, seconds, how))
     elif arguments.tokens:
         for token, logprob in zip(score.ids.tolist(), score.logprobs.tolist(), strict=True):
-            print(f"{one_line(model.tokenizer.piece(token))}\t{logprob:.6g}")
+            print(f"{one_line(model.tokenizer.piece(token))}\t{logprob:.4f}")
     else:
         print_table(figures(score))
 

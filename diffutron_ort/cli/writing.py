@@ -10,7 +10,12 @@ from pathlib import Path
 
 def print_json(value: object) -> None:
     """Print a value as JSON, on one line."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    print(as_json(value), flush=True)
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON, on one line."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
