@@ -31,6 +31,7 @@ from diffutron_ort.types import Ids, Progress
 
 if TYPE_CHECKING:
     from diffutron_ort.choosing.choice import Choice
+    from diffutron_ort.choosing.question import Options
     from diffutron_ort.choosing.scale import Scale
 
 BATCH_SIZE = 8  # sequences of a list that share passes
@@ -470,7 +471,7 @@ class Diffutron:
         ]
         return scored(self.forward, self.bundle.special, passages, asked)
 
-    def choose(self, question: Prompt, options: abc.Sequence[str], **asked: Any) -> "Choice":
+    def choose(self, question: Prompt, options: "Options", **asked: Any) -> "Choice":
         """Return how likely each of the given answers to a question is, and which is best.
 
         Arguments and errors are those of `choosing`.
@@ -480,7 +481,7 @@ class Diffutron:
     def choosing(
         self,
         question: Prompt,
-        options: abc.Sequence[str],
+        options: "Options",
         *,
         method: str = "policy",
         normalise: str = "none",
@@ -498,7 +499,8 @@ class Diffutron:
 
         Args:
             question: A text or messages. `{options}` in it becomes the list of the options.
-            options: The answers: 1 to 255 texts, none blank, none twice.
+            options: The answers: 1 to 255 texts, none blank, none twice; or a mapping from these to what each stands
+                for (or None), which the list then shows: `option: description`.
             method: As for `scoring`.
             normalise: What each log-likelihood is divided by: `none`, `tokens` (their number, with those that end the
                 answer) or `bytes` (the length in UTF-8).
@@ -542,7 +544,7 @@ class Diffutron:
         return float(self.choose(question, [yes, no], **asked).probabilities[0])
 
     def scale(
-        self, question: Prompt, levels: abc.Sequence[str], *, values: abc.Sequence[float] | None = None, **asked: Any
+        self, question: Prompt, levels: "Options", *, values: abc.Sequence[float] | None = None, **asked: Any
     ) -> "Scale":
         """Return where on a scale of ordered levels the answer to a question lies.
 
@@ -551,13 +553,13 @@ class Diffutron:
         return finished(self.scaling(question, levels, values=values, **asked))
 
     def scaling(
-        self, question: Prompt, levels: abc.Sequence[str], *, values: abc.Sequence[float] | None = None, **asked: Any
+        self, question: Prompt, levels: "Options", *, values: abc.Sequence[float] | None = None, **asked: Any
     ) -> Work["Scale"]:
         """Return the work that finds the place of an answer on a scale; its result is a `Scale`.
 
         Args:
             question: As for `choosing`.
-            levels: The answers, in order.
+            levels: The answers, in order; as for `choosing`.
             values: The number of each level; None counts from 0.
             **asked: As for `choosing`, without `debias`: the order of levels has a meaning.
 

@@ -10,6 +10,9 @@ from diffutron_ort.text.chat_template import composed, is_blank
 from diffutron_ort.text.tokenizer import check_text
 
 Messages: TypeAlias = Sequence[Mapping[str, str]]
+Options: TypeAlias = Sequence[str] | Mapping[str, str | None]
+"""Answers to choose from; or these and what each stands for, which is shown where they are listed."""
+
 Order: TypeAlias = tuple[int, ...]
 
 LISTED = "{options}"
@@ -29,13 +32,14 @@ class Question:
     """
 
     def __init__(
-        self, question: str | Messages, options: Sequence[str], *, debias: bool = False, separator: str = ", "
+        self, question: str | Messages, options: Options, *, debias: bool = False, separator: str = ", "
     ) -> None:
         """Set up the question.
 
         Args:
             question: A text or messages. `{options}` in it becomes the list of the options.
-            options: At least one and at most `MOST_OPTIONS`; none blank, none twice.
+            options: At least one and at most `MOST_OPTIONS`; none blank, none twice. One with a description is listed
+                as `option: description`.
             debias: Whether to ask in several orders: in all orders of up to three options, and of more options in
                 each order that a rotation of the list makes, so that each option stands in each place once.
             separator: Stands between two options in the list.
@@ -49,21 +53,22 @@ class Question:
         if debias and _listed(question, "") == _listed(question, LISTED):
             raise OptionError(f"debias=True needs the list of the options in the question: write {LISTED} in its place")
         self.orders = orders(len(self.options)) if debias else [tuple(range(len(self.options)))]
-        self.prompts = [_listed(question, separator.join(self.options[i] for i in order)) for order in self.orders]
+        listed = _lines(self.options, options)
+        self.prompts = [_listed(question, separator.join(listed[i] for i in order)) for order in self.orders]
 
 
-def checked_options(options: Sequence[str], name: str = "options") -> tuple[str, ...]:
+def checked_options(options: Options, name: str = "options") -> tuple[str, ...]:
     """Return options that one can choose from.
 
     Raises:
         InputError: There are none or too many, or one of them is not a text, is blank, or is there twice.
     """
-    if not isinstance(options, Sequence) or isinstance(options, str | bytes | bytearray):
+    if not isinstance(options, Sequence | Mapping) or isinstance(options, str | bytes | bytearray):
         raise InputError(f"{name}={brief(options)}: must be a list of texts")
     if not 1 <= len(options) <= MOST_OPTIONS:
         raise InputError(f"{name}: there are {len(options)}; give 1 to {MOST_OPTIONS}")
     seen: dict[str, int] = {}
-    for i, option in enumerate(options):
+    for i, option in enumerate(options):  # of a mapping, its keys
         check_text(option, f"{name}[{i}]")
         if is_blank(option):
             raise InputError(f"{name}[{i}] has no text: write an answer")
@@ -87,6 +92,20 @@ def _check_listing(debias: object, separator: object) -> None:
         raise OptionError(f"debias={brief(debias)}: must be True or False")
     if not isinstance(separator, str):
         raise OptionError(f"separator={brief(separator)}: must be a string")
+
+
+def _lines(names: Sequence[str], options: Options) -> list[str]:
+    """Return what stands for each option where they are listed.
+
+    Raises:
+        InputError: A description is not a text.
+    """
+    if not isinstance(options, Mapping):
+        return [*names]
+    described = {name: text for name, text in options.items() if text is not None}
+    for name, text in described.items():
+        check_text(text, f"the description of {brief(name)}")
+    return [f"{name}: {described[name]}" if name in described else name for name in names]
 
 
 def _listed(question: str | Messages, options: str) -> str | Messages:

@@ -109,6 +109,14 @@ def test_the_options_are_listed_in_messages_too_and_shown_in_the_order_given(say
     assert len(found.scores) == 4
 
 
+def test_descriptions_are_listed_and_not_scored(model):
+    asked = {"evet": "doğru", "hayır": None}
+    described = model.choose("doğru mu: {options}", asked, separator=" | ")
+    spelt = model.choose("doğru mu: evet: doğru | hayır", ["evet", "hayır"])
+    assert described.probabilities.tolist() == spelt.probabilities.tolist()
+    assert described.options == ("evet", "hayır")
+
+
 def test_an_answer_in_the_template_is_whole_and_on_a_canvas_as_long_as_the_longest(model):
     pad = model.bundle.special.pad
     short, long = model.choose("On iki artı beş kaç eder?", ["on yedi", "yüz on yedi buçuk"]).scores
@@ -156,6 +164,7 @@ def test_yes_no_and_scale(says):
         (("x", [str(n) for n in range(256)]), {}, InputError, "there are 256"),
         (("x", "evet"), {}, InputError, "list of texts"),
         (("x", ["a", 5]), {}, InputError, r"options\[1\]"),
+        (("x", {"a": 5}), {}, InputError, "description of 'a'"),
         (("x", ["a", "\ud800"]), {}, InputError, r"options\[1\]"),
         (("x", ["a", " \u200b"]), {}, InputError, r"options\[1\] has no text"),
         (("x", ["ğ", "g\u0306 "]), {}, InputError, r"same answer as options\[0\]"),
