@@ -17,12 +17,18 @@ from diffutron_ort.cli.main import COMMANDS
 from diffutron_ort.cli.serve import OF_THE_MODEL
 from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
 from diffutron_ort.runtime import contract
-from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest
+from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest, DecisionRequest, ScoreRequest
 from diffutron_ort.serve.api.responses import Diffusing
 from diffutron_ort.serve.settings import Settings, flag
 from diffutron_ort_export.recipes import RECIPES
 
 FOLDER = Path(__file__).parent
+REQUESTS: Mapping[str, type[msgspec.Struct]] = {
+    "chat": ChatRequest,
+    "completion": CompletionRequest,
+    "score": ScoreRequest,
+    "systemone": DecisionRequest,
+}
 PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
@@ -90,9 +96,9 @@ def values(kind: str, rows: Iterable[contract.Value]) -> str:
 
 def request_fields() -> str:
     """Return a row for each field of a request that is no option: name, kind of request, meaning."""
-    kinds = {"chat": _described(ChatRequest).items(), "completion": _described(CompletionRequest).items()}
-    both = dict.fromkeys([*kinds["chat"], *kinds["completion"]])
-    rows = ((f"`{one[0]}`", ", ".join(kind for kind, found in kinds.items() if one in found), one[1]) for one in both)
+    kinds = {name: _described(kind).items() for name, kind in REQUESTS.items()}
+    every = dict.fromkeys(field for found in kinds.values() for field in found)
+    rows = ((f"`{one[0]}`", ", ".join(kind for kind, found in kinds.items() if one in found), one[1]) for one in every)
     return _table(("field", "of a", "meaning"), rows)
 
 

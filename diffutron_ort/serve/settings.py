@@ -105,6 +105,9 @@ class Settings:
     max_queue: int = setting(256, "sequences that may wait; more are refused with 429", least=0, most=1_000_000)
     max_batch: int = setting(8, "sequences that share a pass", least=1, most=1024)
     max_steps: int = setting(1024, "denoising steps that a request may ask for", least=1, most=65_536)
+    max_passes: int = setting(
+        4096, "passes that the scores or decisions of a request can take at most", least=1, most=1_000_000
+    )
     max_sequences: int = setting(64, "sequences of a request: its prompts times n", least=1, most=1_000_000)
     max_body: int = setting(2**20, "bytes in the body of a request", least=1, most=2**30)
     max_connections: int = setting(1024, "connections at once; more are closed", least=1, most=1_000_000)

@@ -22,5 +22,6 @@ class Held:
 
     async def in_pass(self, number):
         """Wait until the pass of a number, from 1, has begun."""
-        while len(self.passes) < number:
-            await asyncio.sleep(0.002)
+        async with asyncio.timeout(20):
+            while len(self.passes) < number:
+                await asyncio.sleep(0.002)

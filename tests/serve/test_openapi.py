@@ -7,10 +7,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from diffutron_ort.config import OPTION_NAMES
 from diffutron_ort.serve.api.openapi import document
 from diffutron_ort.serve.api.parsing import parse
-from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest
+from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest, DecisionRequest, ScoreRequest
 from diffutron_ort.serve.errors import ApiError
 from diffutron_ort.serve.settings import Settings
 
@@ -19,7 +18,23 @@ DOCUMENT = document(SETTINGS)
 REQUESTS = {
     ChatRequest: {"messages": [{"role": "user", "content": "Merhaba"}]},
     CompletionRequest: {"prompt": "Merhaba"},
+    ScoreRequest: {"text": "Merhaba"},
+    DecisionRequest: {"state": "Merhaba", "questions": {"selam": {"type": "noul"}}},
 }
+QUESTIONS = (
+    {"type": "noul", "instructions": {"selam": 1}, "criteria": {"true": ["x"], "false": None}},
+    {"type": "noul", "criteria": "x"},
+    {"type": "choice", "criteria": {"x": None, "y": "z"}},
+    {"type": "choice", "criteria": {}},
+    {"type": "choice", "criteria": {str(n): None for n in range(256)}},
+    {"type": "choice"},
+    {"type": "score", "criteria": ["x", {}]},
+    {"type": "score", "criteria": []},
+    {"type": "score", "criteria": ["x", 1]},
+    {"type": "score", "criteria": {"x": None}, "instructions": 1},
+    {"type": "box"},
+    {},
+)
 USUAL = (
     None,
     True,
@@ -64,7 +79,7 @@ def around(inner):
     ]
     yield from ("x" * length for length in lengths if inner.get("type") == "string")
     if inner.get("type") == "array":
-        items = list(around(inner["items"])) or ["text"]
+        items = list(around(inner.get("items", {}))) or ["text"]
         yield from ([item] for item in items)
         yield from ([items[0]] * length for length in lengths)
     if inner.get("type") == "object":
@@ -91,13 +106,14 @@ def is_accepted(kind, name, value):
 def test_the_parser_takes_what_the_document_allows_and_nothing_else(kind, name):
     own = schema(kind)
     validator = Draft202012Validator({"components": DOCUMENT["components"], **own})
-    for value in (*around(own["properties"][name]), *USUAL):
+    more = [{"selam": question} for question in QUESTIONS] if name == "questions" else []
+    for value in (*around(own["properties"][name]), *USUAL, *more):
         assert is_accepted(kind, name, value) == validator.is_valid({**REQUESTS[kind], name: value}), value
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_every_field_that_has_a_meaning_is_in_the_document(kind):
-    known = {field.encode_name for field in msgspec.structs.fields(kind)} | OPTION_NAMES | NEUTRAL.keys()
+    known = {field.encode_name for field in msgspec.structs.fields(kind)} | kind.OPTIONS | NEUTRAL.keys()
     assert schema(kind)["properties"].keys() == known
 
 

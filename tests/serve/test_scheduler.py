@@ -146,7 +146,7 @@ def test_an_engine_whose_thread_fails_is_not_ready_any_more(model, monkeypatch):
     assert isinstance(failure, TypeError)
 
 
-async def asked(app, body, hang_up):
+async def asked(app, body, hang_up, path="/v1/chat/completions"):
     """Send a request to an ASGI application, and hang up once `hang_up` is set."""
     import json
 
@@ -163,7 +163,7 @@ async def asked(app, body, hang_up):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [], "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
     await app(scope, receive, send)
     return sent
 

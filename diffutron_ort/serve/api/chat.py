@@ -1,12 +1,12 @@
 """POST /v1/chat/completions: messages in, the next message out."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence as sampler
 from diffutron_ort.serve.api.kinds import Ended, Head
-from diffutron_ort.serve.api.requests import Asked, ChatRequest, Message
+from diffutron_ort.serve.api.messages import conversation, refuse_tags
+from diffutron_ort.serve.api.requests import Asked, ChatRequest
 from diffutron_ort.serve.api.responses import (
     ChatChoice,
     ChatChunk,
@@ -17,10 +17,6 @@ from diffutron_ort.serve.api.responses import (
     Said,
     Usage,
 )
-from diffutron_ort.serve.errors import ApiError
-
-TAG = re.compile(r"\[/?\w+\]")
-ROLES: Mapping[str, str] = {"developer": "system"}
 
 
 class Chat:
@@ -33,12 +29,10 @@ class Chat:
     def sequences(self, model: Diffutron, asked: Asked[ChatRequest], allow_tags: bool) -> Iterator[sampler.Sequence]:
         """Yield the sequences that answer the messages, each with a seed of its own."""
         request, options = asked.request, asked.options
-        messages = [
-            {"role": ROLES.get(message.role, message.role), "content": _content(message, place)}
-            for place, message in enumerate(request.messages)
-        ]
+        messages = conversation(request.messages, "messages")
         if not allow_tags:
-            _refuse_tags(messages, model.bundle.chat_template)
+            contents = {f"messages[{place}].content": one["content"] for place, one in enumerate(messages)}
+            refuse_tags(contents, model.bundle.chat_template)
         for index in range(request.n):
             yield model.sequence(messages, preset=request.preset, index=index, **options)
 
@@ -72,27 +66,6 @@ class Chat:
     def closing(self, head: Head, usage: Usage) -> ChatChunk:
         """Return the chunk that tells the usage."""
         return ChatChunk(*head, choices=[], usage=usage)
-
-
-def _content(message: Message, place: int) -> str:
-    """Return the text of a message."""
-    if isinstance(message.content, str):
-        return message.content
-    for number, part in enumerate(message.content):
-        if part.type != "text":
-            where = f"messages[{place}].content[{number}]"
-            raise ApiError(400, f"{where} has type {part.type!r}: only text is supported", param=where)
-    return "".join(part.text for part in message.content)
-
-
-def _refuse_tags(messages: Sequence[Mapping[str, str]], template: Mapping[str, str]) -> None:
-    """Refuse text that holds tags of the chat template: the model would take it for another role's."""
-    tags = {tag for text in template.values() for tag in TAG.findall(text)}
-    for place, message in enumerate(messages):
-        for tag in TAG.findall(message["content"]):
-            if tag in tags:
-                text = f"messages[{place}].content holds {tag}, a tag of the chat template: take it out"
-                raise ApiError(400, text, code="template_tags", param=f"messages[{place}].content")
 
 
 def _logprobs(ended: Ended) -> ChatLogprobs | None:

@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from diffutron_ort._version import __version__
-from diffutron_ort.serve.api.requests import ChatRequest, CompletionRequest
+from diffutron_ort.serve.api.requests import ChatRequest, CompletionRequest, DecisionRequest, ScoreRequest
 from diffutron_ort.serve.api.responses import (
     ChatChunk,
     ChatCompletion,
     CompletionChunk,
+    Decisions,
     Error,
     Model,
     ModelList,
+    ScoreList,
     State,
     TextCompletion,
 )
@@ -86,6 +88,24 @@ OPERATIONS = (
         {JSON: reference(TextCompletion), EVENTS: _events(CompletionChunk)},
         POST_ERRORS,
         CompletionRequest,
+    ),
+    Operation(
+        "post",
+        "/v1/score",
+        "createScore",
+        "Tell how likely texts are, token by token",
+        {JSON: reference(ScoreList)},
+        POST_ERRORS,
+        ScoreRequest,
+    ),
+    Operation(
+        "post",
+        "/v1/systemone",
+        "createDecisions",
+        "Answer typed questions about a state by probabilities",
+        {JSON: reference(Decisions)},
+        POST_ERRORS,
+        DecisionRequest,
     ),
     Operation("get", "/v1/models", "listModels", "List the models: one", {JSON: reference(ModelList)}, {503: Error}),
     Operation(

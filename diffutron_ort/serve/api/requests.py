@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
+from diffutron_ort.choosing.chooser import NORMALISATIONS
+from diffutron_ort.choosing.question import MOST_OPTIONS
 from diffutron_ort.config import MOST_TOKENS, OPTION_NAMES, PRESETS
+from diffutron_ort.scoring.options import MOST_SAMPLES, OF_A_GENERATION, SAMPLES
+from diffutron_ort.scoring.options import OPTIONS as METHODS
 
 MOST_MESSAGES = 1024
 MOST_PARTS = 64  # of a message's content
@@ -14,9 +18,13 @@ MOST_CHOICES = 64  # prompts, and choices of a prompt
 MOST_STOPS, MOST_STOP = 16, 1000  # stop strings, and characters of one
 MOST_IDS = 4096  # in an option that lists token ids
 MOST_BEST = 20  # of `top_logprobs`
+MOST_QUESTIONS = 64
 
 Name = Annotated[str, Meta(max_length=200)]
 Role = Annotated[str, Meta(max_length=20, description="system (or developer), user or assistant.")]
+Method = Annotated[str, Meta(pattern=f"^({'|'.join(METHODS)})$")]
+Normalisation = Annotated[str, Meta(pattern=f"^({'|'.join(NORMALISATIONS)})$")]
+Samples = Annotated[int, Meta(ge=2, le=MOST_SAMPLES)]
 Choices = Annotated[int, Meta(ge=1, le=MOST_CHOICES)]
 Best = Annotated[int, Meta(ge=0, le=MOST_BEST)]
 Tokens = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
@@ -38,6 +46,9 @@ class Message(Struct):
 
     role: Role
     content: str | Parts
+
+
+Messages = Annotated[list[Message], Meta(min_length=1, max_length=MOST_MESSAGES)]
 
 
 class StreamOptions(Struct):
@@ -80,9 +91,7 @@ class Common(Body, kw_only=True):
 class ChatRequest(Common, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
-    messages: Annotated[
-        list[Message], Meta(min_length=1, max_length=MOST_MESSAGES, description="The conversation; the user's is last.")
-    ]
+    messages: Annotated[Messages, Meta(description="The conversation; the user's is last.")]
     max_completion_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
     logprobs: Annotated[bool, Meta(description="Whether log-probabilities are wanted.")] = False
     top_logprobs: Annotated[Best | None, Meta(description="How many of the best tokens come with each token.")] = None
@@ -103,6 +112,86 @@ class CompletionRequest(Common, kw_only=True):
         Best | None,
         Meta(description="That log-probabilities are wanted, and how many of the best come with each token."),
     ] = None
+
+
+Texts = Annotated[list[str], Meta(min_length=1, max_length=MOST_CHOICES)]
+
+
+class ScoreRequest(Body, kw_only=True):
+    """The body of POST /v1/score."""
+
+    OPTIONS: ClassVar[frozenset[str]] = OPTION_NAMES - OF_A_GENERATION
+
+    text: Annotated[str | Texts, Meta(description="A text to score, or several.")]
+    context: Annotated[
+        str | Messages,
+        Meta(description="What stands before each text; with template, a user's prompt or messages."),
+    ] = ""
+    method: Annotated[
+        Method,
+        Meta(description="policy (exact, under the sampler at temperature 0), elbo (a bound), or pll or pll_word_l2r."),
+    ] = "policy"
+    template: Annotated[bool, Meta(description="Whether a text is the whole answer to its context.")] = False
+    samples: Annotated[Samples, Meta(description="Of the method elbo.")] = SAMPLES
+    stride: Annotated[Tokens | None, Meta(description="The most tokens that a later window of a long text scores.")] = (
+        None
+    )
+
+
+Content = str | dict[str, Any] | list[Any]
+Instructions = Annotated[Content | None, Meta(description="The question; what is no text is shown as JSON.")]
+
+
+class YesNoCriteria(Struct, kw_only=True):
+    """What counts as yes, and what as no."""
+
+    yes: Annotated[Content | None, Meta(description="What counts as yes.")] = field(default=None, name="true")
+    no: Annotated[Content | None, Meta(description="What counts as no.")] = field(default=None, name="false")
+
+
+class YesNoQuestion(Struct, kw_only=True, tag_field="type", tag="noul"):
+    """A question whose answer is yes or no."""
+
+    instructions: Instructions = None
+    criteria: YesNoCriteria | None = None
+
+
+class ChoiceQuestion(Struct, kw_only=True, tag_field="type", tag="choice"):
+    """A question whose answer is one of several."""
+
+    criteria: Annotated[
+        dict[str, Content | None],
+        Meta(min_length=1, max_length=MOST_OPTIONS, description="The answers, and what each stands for, or null."),
+    ]
+    instructions: Instructions = None
+
+
+class ScaleQuestion(Struct, kw_only=True, tag_field="type", tag="score"):
+    """A question whose answer is one of several levels in order."""
+
+    criteria: Annotated[list[Content], Meta(min_length=1, max_length=MOST_OPTIONS, description="The levels, in order.")]
+    instructions: Instructions = None
+
+
+TypedQuestion = YesNoQuestion | ChoiceQuestion | ScaleQuestion
+
+
+class DecisionRequest(Body, kw_only=True):
+    """The body of POST /v1/systemone."""
+
+    OPTIONS: ClassVar[frozenset[str]] = frozenset()
+
+    state: Annotated[Content, Meta(description="What all questions are about; what is no text is shown as JSON.")]
+    questions: Annotated[
+        dict[str, TypedQuestion],
+        Meta(min_length=1, max_length=MOST_QUESTIONS, description="Questions by names that their answers have, too."),
+    ]
+    normalise: Annotated[Normalisation, Meta(description="What the log-likelihood of an answer is divided by.")] = (
+        "none"
+    )
+    debias: Annotated[
+        bool, Meta(description="Whether to average over orders of the answers, but for those of levels.")
+    ] = False
 
 
 Request = TypeVar("Request", bound=Body)

@@ -172,6 +172,89 @@ class CompletionChunk(Struct):
     object: Literal["text_completion"] = "text_completion"
 
 
+class TokenScore(Struct):
+    """How likely one token of a text is; null stands for a probability of 0."""
+
+    id: int
+    token: str
+    logprob: float | None
+
+
+class TextScore(Struct):
+    """How likely a text is. A figure is null where it would be infinite, or where it is a mean over nothing."""
+
+    index: int
+    possible: Annotated[bool, Meta(description="False where the model cannot write the text: then logprob is null.")]
+    logprob: Annotated[float | None, Meta(description="In nats.")]
+    tokens: int
+    bytes: int
+    nats_per_token: float | None
+    perplexity: float | None
+    bits_per_byte: float | None
+    standard_error: Annotated[float | None, Meta(description="Of logprob; null for the methods that are exact.")]
+    joined: Annotated[bool, Meta(description="Whether the first token also holds the end of the context.")]
+    context_tokens: Annotated[int, Meta(description="Tokens before the text that the model saw.")]
+    context_cut: Annotated[int, Meta(description="Tokens of the context that did not fit.")]
+    passes: int
+    token_logprobs: list[TokenScore]
+
+
+class ScoreList(Struct):
+    """The scores of one or several texts."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    scores: list[TextScore]
+    usage: Usage
+    object: Literal["score"] = "score"
+
+
+class YesNoAnswer(Struct, tag_field="type", tag="noul"):
+    """The answer to a question whose answer is yes or no."""
+
+    noul: Annotated[float, Meta(ge=0, le=1, description="The probability of yes.")]
+
+
+Probabilities = dict[str, float]
+Confidence = Annotated[
+    float, Meta(ge=0, le=1, description="0 where all answers are as likely, 1 where one of them is certain.")
+]
+
+
+class ChoiceAnswer(Struct, tag_field="type", tag="choice"):
+    """The answer to a question whose answer is one of several."""
+
+    choice: str
+    confidence: Confidence
+    probabilities: Annotated[Probabilities, Meta(description="Of each answer; they sum to 1.")]
+
+
+class ScaleAnswer(Struct, tag_field="type", tag="score"):
+    """The answer to a question whose answer is one of several levels in order."""
+
+    score: Annotated[float, Meta(description="The mean of the levels' numbers, which are 0, 1, …")]
+    confidence: Confidence
+    legend: Annotated[dict[str, str], Meta(description="The levels by their numbers.")]
+    probabilities: Annotated[Probabilities, Meta(description="Of each level, by its number; they sum to 1.")]
+
+
+class Tokens(Struct):
+    """The tokens of the questions; none is written."""
+
+    input_tokens: int
+    output_tokens: int = 0
+
+
+class Decisions(Struct):
+    """The answers to typed questions, by the names of these."""
+
+    model: str
+    answers: dict[str, YesNoAnswer | ChoiceAnswer | ScaleAnswer]
+    usage: Tokens
+
+
 class Model(Struct):
     """The model that is served, with what a client may want to know of it."""
 
