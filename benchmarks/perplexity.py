@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("perplexity-work"), help="where text and bundles are kept")
     parser.add_argument("--pages", type=int, default=50, help="how many manual pages; 0 leaves the comparison out")
     parser.add_argument("--full", type=Path, help="bundle of the real size")
+    parser.add_argument("--variant", nargs="+", default=VARIANTS, help="of FULL")
     parser.add_argument("--rounds", type=int, default=5, help="of the times at the real size")
     return parser.parse_args()
 
@@ -71,7 +72,7 @@ def compare(options: argparse.Namespace) -> None:
 def clock(options: argparse.Namespace) -> None:
     """Take times, and write the section."""
     found = []
-    for variant in VARIANTS:
+    for variant in options.variant:
         model = Diffutron.from_pretrained(options.full, variant=variant)
         found.append(speed.row(variant, speed.times(model, options.rounds)))
         print(aligned(speed.HEAD, found), flush=True)

@@ -122,8 +122,8 @@ def _say_remarks(summary: Summary) -> None:
         say(f"{counted(summary.empty)} without any text, left out")
     if summary.impossible_tokens:
         say(
-            f"the model can never write {summary.impossible_tokens:,} of the tokens, which makes their texts impossible: "
-            "the figures leave them out"
+            f"the model can never write {summary.impossible_tokens:,} of the tokens, so their texts are impossible: "
+            "the figures leave these tokens out"
         )
     if summary.failed:
         say(f"{summary.failed} of {counted(summary.documents + summary.empty + summary.failed)} failed")
