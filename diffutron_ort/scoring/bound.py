@@ -5,6 +5,7 @@ of n / k times the sum of the masked tokens' log-probabilities. It equals the me
 can be written one by one, of the logarithm of the text's probability in that order.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -78,4 +79,6 @@ def _variance(samples: NDArray[np.float64]) -> float:
     Each sample is compared with the next. What their strata differ in counts as well, and that they share an order does
     not, so it is rather too large.
     """
+    if not np.isfinite(samples).all():  # a token that the model cannot write
+        return math.inf
     return float((np.diff(samples) ** 2).mean() / 2 / len(samples))

@@ -17,7 +17,7 @@ from diffutron_ort.scoring.score import Score
 from diffutron_ort.scoring.work import Work, part
 from diffutron_ort.types import SpecialIds
 
-TOGETHER = 32  # passages whose passes are worked out at a time: so few that all masks drawn for them fit into memory
+TOGETHER = 32  # texts, and windows of them, whose passes are prepared at a time: so few that all masks fit into memory
 
 
 Method: TypeAlias = Callable[[Forward, SpecialIds, Sequence[Stretch], ScoringOptions], Work[list[Found]]]
@@ -58,11 +58,23 @@ def _scored(
     """Return the scores of a few passages."""
     each = [stretches(passage, special.mask, options.context_length, options.window_stride) for passage in passages]
     whole = [stretch for own in each for stretch in own]
-    found = iter((yield from METHODS[options.method](forward, special, whole, options)))
+    found = iter((yield from _found(forward, special, whole, options)))
     return [
         _joined(passage, own, list(islice(found, len(own))), options.method)
         for passage, own in zip(passages, each, strict=True)
     ]
+
+
+def _found(
+    forward: Forward, special: SpecialIds, given: Sequence[Stretch], options: ScoringOptions
+) -> Work[list[Found]]:
+    """Return what the method finds out about stretches, a few at a time: one text can have thousands."""
+    found: list[Found] = []
+    for begin in range(0, len(given), TOGETHER):
+        few = given[begin : begin + TOGETHER]
+        work = METHODS[options.method](forward, special, few, options)
+        found += yield from part(work, begin / len(given), (begin + len(few)) / len(given))
+    return found
 
 
 def _joined(passage: Passage, own: Sequence[Stretch], found: Sequence[Found], method: str) -> Score:
