@@ -38,6 +38,7 @@ EXTRAS = (
     Extra("serve", "the server: diffutron-ort serve", ("starlette", "uvicorn", "msgspec", "prometheus_client")),
     Extra("hub", "models by hub id", ("huggingface_hub",)),
     Extra("export", "checkpoints, and diffutron-ort export", ("onnx", "onnxscript", "safetensors", "filelock")),
+    Extra("eval", "tasks of lm-evaluation-harness: diffutron-ort eval", ("lm_eval",)),
     Extra("ray", "answers on a Ray cluster", ("ray",)),
     Extra("torch", "diffutron-ort verify --against torch", ("torch", "transformers")),
 )

@@ -23,6 +23,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.importorskip("transformers")
     if item.get_closest_marker("ray"):
         pytest.importorskip("ray.serve")
+    if item.get_closest_marker("eval"):
+        pytest.importorskip("lm_eval")
     if item.get_closest_marker("triton"):
         pytest.importorskip("tritonclient.grpc")
 

@@ -1,0 +1,110 @@
+"""`diffutron-ort eval`: evaluate a model on tasks of lm-evaluation-harness."""
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Sequence
+
+from diffutron_ort.cli.flags import add_model
+from diffutron_ort.cli.loading import load_model, shown_if_slow
+from diffutron_ort.cli.parser import Parser, filled, integer, number
+from diffutron_ort.cli.writing import check_writable, print_table, write_text
+from diffutron_ort.errors import OptionError
+from diffutron_ort.extras import needing
+
+QUIET = {"TQDM_DISABLE": "1", "DISABLE_MULTIPROC": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+"""For lm-eval and what it imports: no bars of its own, no processes for standard errors, no word to the Hub."""
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--tasks", type=filled, action="append", metavar="NAMES", help="tasks or groups, with commas between them"
+    )
+    parser.add_argument("--list", action="store_true", help="list the tasks and groups that need no other files")
+    parser.add_argument(
+        "--method",
+        type=filled,
+        default="policy",
+        help="how likelihoods are worked out: policy, elbo, pll or pll_word_l2r (default: policy)",
+    )
+    parser.add_argument(
+        "--samples", type=integer, default=128, metavar="N", help="samples of the method elbo (default: 128)"
+    )
+    parser.add_argument("--seed", type=integer, default=0, metavar="N", help="seed of what is drawn (default: 0)")
+    parser.add_argument(
+        "--limit", type=number, metavar="N", help="the most documents of a task; below 1, a share of them"
+    )
+    parser.add_argument("--batch", type=integer, default=64, metavar="N", help="requests at a time (default: 64)")
+    parser.add_argument(
+        "--data", type=filled, metavar="DIR", help="folder with the tasks' rows as JSON lines (default: the Hub)"
+    )
+    parser.add_argument("--include", type=filled, metavar="DIR", help="folder with more task files of lm-eval's form")
+    parser.add_argument("--apply-chat-template", action="store_true", help="put prompts into the model's template")
+    parser.add_argument(
+        "--gen-kwargs", type=filled, metavar="K=V,...", help="override how tasks generate, as lm-eval's flag does"
+    )
+    parser.add_argument("--output", type=filled, metavar="FILE", help="write all results to a file as JSON")
+    add_model(parser, "model", nargs="?")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a table of results.
+
+    Raises:
+        OptionError: A flag's value is not allowed.
+        DiffutronError: The extra `[eval]` is missing, or an evaluation fails.
+    """
+    _prepare(offline=arguments.data is not None)
+    with needing("eval", "diffutron-ort eval"):
+        from diffutron_ort.integrations.lm_eval.evaluation import evaluate, task_names
+    if arguments.list:
+        print("\n".join(task_names(arguments.include)))
+        return
+    names = _checked(arguments)
+    model = load_model(arguments)
+    with shown_if_slow() as progress:
+        report = evaluate(
+            model,
+            names,
+            method=arguments.method,
+            samples=arguments.samples,
+            seed=arguments.seed,
+            limit=arguments.limit,
+            batch_size=arguments.batch,
+            data=arguments.data,
+            include=arguments.include,
+            apply_chat_template=arguments.apply_chat_template,
+            gen_kwargs=arguments.gen_kwargs,
+            progress=progress,
+        )
+    if arguments.output is not None:
+        write_text(arguments.output, json.dumps(report.as_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    print_table(report.table())
+    print("\n" + "\n".join(report.summary()))
+
+
+def _prepare(offline: bool) -> None:
+    """Tell lm-eval and what it imports, before it is imported, to say and to look up no more than is asked for."""
+    for name, value in {**QUIET, **(OFFLINE if offline else {})}.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+
+
+def _checked(arguments: argparse.Namespace) -> Sequence[str]:
+    """Return the names of the tasks.
+
+    Raises:
+        OptionError: There is none, or another flag's value is not allowed.
+    """
+    names = [name.strip() for given in arguments.tasks or () for name in given.split(",") if name.strip()]
+    if not names:
+        raise OptionError("give the tasks: --tasks cetvel_tr, for example; --list shows their names")
+    if arguments.limit is not None and not arguments.limit > 0:
+        raise OptionError(f"--limit {arguments.limit:g}: must be above 0")
+    if arguments.output is not None:
+        check_writable(arguments.output)
+    return names
