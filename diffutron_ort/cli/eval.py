@@ -91,7 +91,8 @@ def _prepare(offline: bool) -> None:
     """Tell lm-eval and what it imports, before it is imported, to say and to look up no more than is asked for."""
     for name, value in {**QUIET, **(OFFLINE if offline else {})}.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    for name in ("lm_eval", "huggingface_hub", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _checked(arguments: argparse.Namespace) -> Sequence[str]:

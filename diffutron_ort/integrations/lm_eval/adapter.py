@@ -84,7 +84,7 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         super().__init__()
         self.model = model if isinstance(model, Diffutron) else Diffutron.from_pretrained(model)
         self.fits, self.check_greedy = Fits(), check_greedy
-        self._batch, self._progress = _checked_batch(batch_size), progress or (lambda stage, done: None)
+        self._batch, self._progress = _checked_batch(batch_size), progress or _unseen
         self._method, self._samples, self._seed, self._options = method, samples, seed, options
         drawn = options if method == "policy" else {}
         self._scoring = {"method": method, "samples": samples, "stride": stride, **drawn}
@@ -151,7 +151,7 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         """
         asked, begun = (chat_history, "") if add_generation_prompt else (chat_history[:-1], chat_history[-1]["content"])
         if asked and asked[-1]["role"] == "user" and is_blank(asked[-1]["content"]):
-            raise OptionError("the chat template needs a prompt, and this task has none: evaluate it without the template")
+            raise OptionError("a task has an empty prompt: evaluate it apart, without the chat template")
         return render_chat(asked, self.model.bundle.chat_template) + begun
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:  # noqa: ARG002
@@ -228,18 +228,20 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
             )
         cut = max(0, len(ids) - room)
         self.fits.note(request, cut)
-        return self._raw(ids[cut:], **{**options})
+        return self._raw(ids[cut:], **options)
 
     def _raw(self, ids: Sequence[int], **options: Any) -> Canvas:
         return self.model.raw_sequence(ids, **(self._options | options))
 
     def _run(self, sequences: Sequence[Canvas]) -> list[Step]:
         """Return the last step of each sequence."""
-        last: dict[int, Step] = {}
         most = self._batch if self.model.forward.batch_invariant else 1
-        for number, step in run(self.model.engine, sequences, most):
-            last[number] = step
+        last = dict(run(self.model.engine, sequences, most))  # each step replaces the one before
         return [last[i] for i in range(len(sequences))]
+
+
+def _unseen(stage: str, done: float) -> None:
+    """Report progress to nobody."""
 
 
 def _checked_batch(size: int | str) -> int:

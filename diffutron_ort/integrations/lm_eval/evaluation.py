@@ -1,7 +1,8 @@
 """Evaluate a model on tasks: those of this package, of lm-eval, and of the user's own files."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from diffutron_ort.model import Diffutron
 from diffutron_ort.types import Progress
 
 with needing("eval", "an evaluation"):
-    from lm_eval.evaluator import simple_evaluate
+    from lm_eval import evaluator
     from lm_eval.tasks import TaskManager
 
 TASKS = Path(str(resources.files(__package__))) / "tasks"
@@ -69,16 +70,17 @@ def evaluate(
     try:
         found = _loaded(tasks, include, None if data is None else str(data))
         lm.check_greedy = any(map(_needs_greedy, _leaves(found)))
-        results = simple_evaluate(
-            lm,
-            tasks=_roots(found),
-            limit=limit,
-            apply_chat_template=apply_chat_template,
-            gen_kwargs=gen_kwargs,
-            log_samples=False,
-            bootstrap_iters=RESAMPLED,
-            task_manager=TaskManager(include_defaults=False),
-        )
+        with _without_git():
+            results = evaluator.simple_evaluate(
+                lm,
+                tasks=_roots(found),
+                limit=limit,
+                apply_chat_template=apply_chat_template,
+                gen_kwargs=gen_kwargs,
+                log_samples=False,
+                bootstrap_iters=RESAMPLED,
+                task_manager=TaskManager(include_defaults=False),
+            )
     except DiffutronError:
         raise
     except Exception as error:  # a task file can do anything
@@ -86,6 +88,16 @@ def evaluate(
     settings = lm.get_model_info() | {"limit": limit, "chat_template": apply_chat_template, "gen_kwargs": gen_kwargs}
     fits = {task.task_name: lm.fits.of(task.task_name) for task in _leaves(found)}
     return Report(results, fits, settings, time.monotonic() - begun)
+
+
+@contextmanager
+def _without_git() -> Iterator[None]:
+    """Keep lm-eval from asking git what is checked out where it runs, which fails on standard error elsewhere."""
+    kept, evaluator.get_git_commit_hash = evaluator.get_git_commit_hash, lambda: None
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash = kept
 
 
 def _loaded(names: Sequence[str], include: str | Path | None, data: str | None) -> Any:

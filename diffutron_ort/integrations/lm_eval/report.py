@@ -1,7 +1,7 @@
 """What an evaluation came to."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +37,14 @@ class Report:
         """Return a row for each metric of each task, and of each group that has one, after a head."""
         return [HEAD, *(row for task, found in self.results["results"].items() for row in self._rows(task, found))]
 
-    def _rows(self, task: str, found: Mapping[str, Any]) -> list[Sequence[str]]:
-        values = [key for key in found if "," in key and "_stderr," not in key]
-        rows = []
-        for i, key in enumerate(values):
+    def _rows(self, task: str, found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+        first = (task, *self._ends(task, found))
+        for key in [key for key in found if "," in key and "_stderr," not in key]:
             metric, _, how = key.partition(",")
-            error = found.get(f"{metric}_stderr,{how}")
-            ends = self._ends(task, found) if i == 0 else ("", "")
-            rows.append(("" if i else task, metric if how == "none" else f"{metric} ({how})", _number(found[key]), _error(error), *ends))
-        return rows
+            name, documents, cut = first
+            error = _error(found.get(f"{metric}_stderr,{how}"))
+            yield name, metric if how == "none" else f"{metric} ({how})", _number(found[key]), error, documents, cut
+            first = ("", "", "")
 
     def _ends(self, task: str, found: Mapping[str, Any]) -> tuple[str, str]:
         """Return how many documents a task has, and how many of them did not fit."""
@@ -56,7 +55,7 @@ class Report:
 
     def summary(self) -> list[str]:
         """Return lines about the whole: how it was evaluated, and what did not fit."""
-        total, cut = (sum(column) for column in zip(*[(fit.documents, fit.cut) for fit in self.fits.values()], strict=True))
+        total, cut = (sum(getattr(fit, name) for fit in self.fits.values()) for name in ("documents", "cut"))
         said = ", ".join(f"{name} {_brief(value)}" for name, value in self.settings.items() if value is not None)
         share = f"{cut} of {total} prompts ({cut / max(1, total):.1%}) did not fit into the model's context"
         longest = max(fit.tokens for fit in self.fits.values())

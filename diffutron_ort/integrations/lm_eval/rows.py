@@ -81,7 +81,7 @@ def _missing(source: Source, path: Path) -> str:
 
 def _from_hub(source: Source) -> Any:
     if not source.hub:
-        raise InputError(f"{source.file} is made by models/nano/tasks.py: write it to a folder, and give that as --data")
+        raise InputError(f"{source.file} is on no hub: models/nano/tasks.py writes it; give its folder as --data")
     try:
         return datasets.load_dataset(source.hub, source.subset, split=source.split)
     except Exception as error:  # of the many packages in between

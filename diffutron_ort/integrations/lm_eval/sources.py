@@ -105,9 +105,7 @@ _CETVEL = (
             "correct_answer_num": _one_of("1", "2", "3", "4"),
         },
     ),
-    Source(
-        "exams_tr", "mhardalov/exams", "crosslingual_tr", "validation", {"question": QUESTION, "answerKey": TEXT}
-    ),
+    Source("exams_tr", "mhardalov/exams", "crosslingual_tr", "validation", {"question": QUESTION, "answerKey": TEXT}),
     Source("ironytr", "mcemilg/IronyTR", None, "validation", {"text": TEXT, "label": _one_of(0, 1)}),
     Source(
         "news_cat",
@@ -123,9 +121,7 @@ _CETVEL = (
         "validation_matched",
         {"premise": TEXT, "hypothesis": TEXT, "label": _one_of(0, 1, 2, -1)},
     ),
-    Source(
-        "sts_tr", "emrecan/stsb-mt-turkish", None, "test", {"sentence1": TEXT, "sentence2": TEXT, "score": SCORE}
-    ),
+    Source("sts_tr", "emrecan/stsb-mt-turkish", None, "test", {"sentence1": TEXT, "sentence2": TEXT, "score": SCORE}),
     Source(
         "xcopa_tr",
         "cambridgeltl/xcopa",
