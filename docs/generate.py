@@ -16,6 +16,7 @@ from diffutron_ort.chat import commands as chat_commands
 from diffutron_ort.cli.main import COMMANDS
 from diffutron_ort.cli.serve import OF_THE_MODEL
 from diffutron_ort.config import PRESET_OPTIONS, GenerationConfig
+from diffutron_ort.integrations.lm_eval.sources import PHENOMENA, SOURCES, Source
 from diffutron_ort.runtime import contract
 from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest, DecisionRequest, ScoreRequest
 from diffutron_ort.serve.api.responses import Diffusing
@@ -92,6 +93,26 @@ def values(kind: str, rows: Iterable[contract.Value]) -> str:
         for row in rows
     )
     return _table((kind, "type, axes", "meaning"), cells)
+
+
+def task_rows() -> str:
+    """Return a row for each file that tasks read: its name, where it is on the Hub, and the columns of a row."""
+    pairs = [f"turblimp_{name}" for name in PHENOMENA]
+    rows = [
+        (f"`{one.file}`", _hub(one), _columns(one)) for one in SOURCES.values() if one.hub and one.name not in pairs
+    ]
+    first = SOURCES[pairs[0]]
+    every = ", ".join(f"`{name}`" for name in PHENOMENA)
+    rows.append(("`turblimp_NAME.jsonl`", f"`{first.hub}`, NAME, `{first.split}`; NAME is {every}", _columns(first)))
+    return _table(("file", "on the Hub: data set, subset, split", "columns of a row"), rows)
+
+
+def _hub(source: Source) -> str:
+    return ", ".join(f"`{part}`" for part in (source.hub, source.subset, source.split) if part)
+
+
+def _columns(source: Source) -> str:
+    return ", ".join(f"`{name}`: {column.allowed}" for name, column in source.columns.items())
 
 
 def request_fields() -> str:
@@ -180,6 +201,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "chat": chat,
     "variants": variants,
+    "task-rows": task_rows,
     "request-fields": request_fields,
     "neutral-fields": neutral_fields,
     "diffusing-fields": diffusing_fields,
