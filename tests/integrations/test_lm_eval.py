@@ -220,6 +220,18 @@ def test_the_results_are_those_of_a_straight_computation(method, template, model
 
 
 @needs_lm_eval
+@pytest.mark.parametrize("method", ["policy", "elbo"])
+def test_the_likelihoods_do_not_hang_on_the_batches(method, model, adapter):
+    texts = [f"Türkiye'nin başkenti {city} şehridir." for city in ("Ankara", "Roma", "Paris", "Şam", "Viyana")]
+    how = {"method": method, "samples": 4, "seed": 2**64 - 2}
+    expected = [score.logprob for score in model.score(texts, ASKED, **how)]
+    for batch_size in (2, 64):
+        lm = adapter(**how, batch_size=batch_size, check_greedy=False)
+        found = [logprob for logprob, _ in lm.loglikelihood([request(ASKED, text) for text in texts])]
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+@needs_lm_eval
 def test_nano_solves_what_it_knows_and_the_metrics_of_groups_and_f1_are_right(model, rows):
     from diffutron_ort.integrations.lm_eval import evaluate
 
