@@ -2,6 +2,7 @@
 
 from collections import abc
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard, overload
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from diffutron_ort.choosing.choice import Choice
     from diffutron_ort.choosing.question import Options
     from diffutron_ort.choosing.scale import Scale
+    from diffutron_ort.slots.filling import Filled
+    from diffutron_ort.templates import Templates
 
 BATCH_SIZE = 8  # sequences of a list that share passes
 FILL_IGNORES = ("max_new_tokens", "stop", "early_end")
@@ -359,18 +362,31 @@ class Diffutron:
         return self._sequence(canvas, config, template=False)
 
     @overload
-    def fill(self, text: str, **options: Any) -> str: ...
+    def fill(self, text: str, *, slots: None = ..., **options: Any) -> str: ...
     @overload
-    def fill(self, text: abc.Sequence[str], **options: Any) -> list[str]: ...
-    def fill(self, text: str | abc.Sequence[str], **options: Any) -> str | list[str]:
-        """Put words where a text says `<mask>`; everything else stays as it is.
+    def fill(self, text: abc.Sequence[str], *, slots: None = ..., **options: Any) -> list[str]: ...
+    @overload
+    def fill(
+        self, text: str | Mapping[str, Any], *, slots: Mapping[str, Any], prompt: Prompt | None = ..., **options: Any
+    ) -> "Filled": ...
+    def fill(
+        self,
+        text: str | abc.Sequence[str] | Mapping[str, Any],
+        *,
+        slots: Mapping[str, Any] | None = None,
+        prompt: Prompt | None = None,
+        **options: Any,
+    ) -> "str | list[str] | Filled":
+        """Put words where a text says `<mask>`, or values into the slots of a template; all else stays as it is.
 
         Unless told otherwise, the whole text is one block, one mask is filled a step, and there is no repetition
-        penalty. A cache only saves time in a text of several blocks.
+        penalty. A cache only saves time in a text of several blocks. For slots, `filling` has the details.
 
         Args:
             text: With any number of masks, each of which becomes one token. Text i of a list has `seed` + i. One
-                without a mask is returned as it is, with a warning.
+                without a mask is returned as it is, with a warning. With `slots`, a template.
+            slots: The bounds of each slot of the template, by its name.
+            prompt: With `slots`, what the template answers.
             **options: Any field of `GenerationConfig` that has a meaning here.
 
         Raises:
@@ -378,6 +394,10 @@ class Diffutron:
             OptionError: An option is unknown, not allowed, or without a meaning here.
             DiffutronError: As for `generate`, while the model runs.
         """
+        if slots is not None:
+            return finished(self.filling(text, slots, prompt=prompt, **options))
+        if prompt is not None:
+            raise OptionError("prompt: of no meaning without slots; only a template with slots answers a prompt")
         useless = sorted(options.keys() & {*FILL_IGNORES, "preset", "template"})
         if useless:
             raise OptionError(f"{', '.join(useless)}: fill has no such option; it only fills the masks of a text")
@@ -575,6 +595,47 @@ class Diffutron:
             raise OptionError("debias: of no meaning on a scale, whose levels stand in order; leave it out")
         numbers = level_values(values, len(checked_options(levels, "levels")))
         return scaled(self.choosing(question, levels, **asked), numbers)
+
+    def filling(
+        self,
+        text: str | Mapping[str, Any] | abc.Sequence[str],
+        slots: Mapping[str, Any],
+        *,
+        prompt: Prompt | None = None,
+        preset: str | None = None,
+        **options: Any,
+    ) -> Work["Filled"]:
+        """Return the work that fills a template's slots: each `next` runs a pass, and its result is a `Filled`.
+
+        Slots are filled from left to right: the model finds out the length of each, then writes it, the token that it
+        is surest of first; of a slot with options, it takes the likeliest. Every value keeps its bounds.
+
+        Args:
+            text: A template with places such as `{{city}}`: text, or an object that becomes JSON. A text that is a JSON
+                object but for its places is kept one: values are written as JSON there.
+            slots: By name, the bounds of each: a dict with any of `least`, `most` (tokens), `pattern` (text, word,
+                letters, words, digits, integer, number, date, time, or a regular expression of a small syntax),
+                `options`, `least_characters` and `most_characters`; or a pattern; or a list of options.
+            prompt: A text or messages; the template then stands in the place of the answer.
+            preset: As for `generate`.
+            **options: `steps` (the most passes that write a slot), `temperature` and `seed`.
+
+        Raises:
+            InputError: The template or the prompt is not what it should be, or they are too long for the context.
+            OptionError: An option or a bound is unknown or not allowed, a place has no slot or a slot no place, or
+                nothing keeps the bounds of a slot.
+            DiffutronError: As for `generate`, while the model runs.
+        """
+        from diffutron_ort.templates import check_options  # a start does not need them
+
+        check_options(options)
+        return self._templates.filling(text, slots, prompt, self.config(preset, **options)).work(self.forward)
+
+    @cached_property
+    def _templates(self) -> "Templates":
+        from diffutron_ort.templates import Templates
+
+        return Templates(self.bundle, self.tokenizer)
 
     def extract_answer(self, ids: Ids, start: int, config: GenerationConfig, template: bool) -> str:
         """Return the answer on a canvas [length] whose generated span begins at `start`, without its masks.

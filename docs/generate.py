@@ -21,6 +21,7 @@ from diffutron_ort.runtime import contract
 from diffutron_ort.serve.api.requests import NEUTRAL, ChatRequest, CompletionRequest, DecisionRequest, ScoreRequest
 from diffutron_ort.serve.api.responses import Diffusing
 from diffutron_ort.serve.settings import Settings, flag
+from diffutron_ort.slots.bounds import PATTERNS
 from diffutron_ort_export.recipes import RECIPES
 
 FOLDER = Path(__file__).parent
@@ -40,6 +41,12 @@ def options() -> str:
         for one in fields(GenerationConfig)
     )
     return _table(("option", "default", "allowed", "meaning"), rows)
+
+
+def patterns() -> str:
+    """Return a row for each pattern of a slot that has a name: name, expression, meaning."""
+    rows = ((f"`{name}`", f"`{expression}`", _text(words)) for name, (expression, words) in PATTERNS.items())
+    return _table(("pattern", "expression", "meaning"), rows)
 
 
 def presets() -> str:
@@ -196,6 +203,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "options": options,
+    "patterns": patterns,
     "presets": presets,
     "commands": commands,
     "settings": settings,

@@ -16,7 +16,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "generate": "answer a prompt, or each line of a file",
         "chat": "talk with a model, in a terminal or from a script",
-        "fill": "replace each <mask> in a text by a token",
+        "fill": "replace each <mask> in a text by a token, or write values into the slots of a template",
         "score": "say how likely a text is",
         "perplexity": "say how likely the texts of files are",
         "eval": "evaluate a model on tasks such as CETVEL's (needs the extra [eval])",

@@ -1,1 +1,1 @@
-"""Fill the named slots of a template, each within its bounds."""
+"""Templates whose named slots the model fills, within the bounds of each."""

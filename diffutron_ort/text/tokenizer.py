@@ -19,6 +19,7 @@ Result = TypeVar("Result")
 CONTROL = re.compile(r"<(pad|eos|bos|unk|mask|start_of_turn|end_of_turn|2mass|unused\d+)>|\[@BOS@\]")
 SAMPLE = "[Question]\nİyi ki ışık var: ağaç, 12 + 5?\n[/Question]\n\n\U0001f600\x00"
 MASK = "<mask>"
+STRANGER = "\U000f0000"  # a character for private use, which no vocabulary joins with its neighbours
 SPACES = "".join(map(chr, range(0x2000, 0x200B)))
 WHITE_SPACE = f"\t\n\v\f\r \x85\xa0\u1680{SPACES}\u2028\u2029\u202f\u205f\u3000"
 """Unicode's, as in the tokenizers library; Python's `str.isspace` accepts more."""
@@ -114,6 +115,45 @@ class Tokenizer:
             parts.append(self._without_prefix(part) if follows_added else part)
             follows_added = is_added
         return "".join(parts)
+
+    def encode_after(self, text: str) -> list[int]:
+        """Return the ids of a text that goes on where another text has ended: without a space that was not there.
+
+        Raises:
+            InputError: As for `encode`.
+        """
+        before = self.encode(STRANGER)
+        ids = self.encode(STRANGER + text)
+        return ids[len(before) :] if ids[: len(before)] == before else self.encode(text)
+
+    def is_added(self, token: int) -> bool:
+        """Return whether a token is one of those beside the model's own vocabulary, such as a run of newlines."""
+        return token in self._added
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether a stretch of text, which begins with the text or after an added token, is given a leading space."""
+        return self._pipeline.prefix != "never"
+
+    def plain_texts(self) -> dict[int, str]:
+        """Return the text of each token that stands for whole characters, wherever it is; takes a second.
+
+        Control and added tokens are left out, and so are bytes that are no character or that another token stands for.
+        """
+        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        anchor = self._anchor
+        around = len(self.piece(anchor[0])) if anchor else 0
+        lines = [[*anchor, token, *anchor] for token in range(size)]
+        whole = self._guard(self._tokenizer.decode_batch, "cannot decode", lines)
+        texts = {token: text[around : len(text) - around] for token, text in enumerate(whole)}
+        plain = {token: text for token, text in texts.items() if text and "\ufffd" not in text}
+        fallback = {self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
+        others = {text for token, text in plain.items() if token not in fallback}
+        return {
+            token: text
+            for token, text in plain.items()
+            if token not in self._added and not (token in fallback and text in others)
+        }
 
     def piece(self, token: int) -> str:
         """Return a token's entry in the vocabulary, with ▁ for the space before a word."""

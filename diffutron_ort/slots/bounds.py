@@ -1,0 +1,174 @@
+"""What may stand in a slot: how long it is, and a pattern of its text or a list of values."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from diffutron_ort.brief import brief
+from diffutron_ort.errors import InputError, OptionError
+from diffutron_ort.slots.expressions import longest, parsed
+from diffutron_ort.text.tokenizer import check_text
+
+PATTERNS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "text": (r"[^ ]+( [^ ]+)*", "visible characters, with single spaces between them"),
+        "word": (r"[^ ]+", "visible characters without a space"),
+        "letters": (r"\p{L}+", "letters of any script"),
+        "words": (r"\p{L}+( \p{L}+)*", "words of letters, with single spaces between them"),
+        "digits": (r"\d+", "digits, which may begin with 0"),
+        "integer": (r"0|-?[1-9]\d*", "a whole number as JSON writes it"),
+        "number": (r"-?(0|[1-9]\d*)(\.\d+)?", "a decimal number as JSON writes it"),
+        "date": (r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", "a date such as 2026-11-27"),
+        "time": (r"([01]\d|2[0-3]):[0-5]\d", "a time such as 09:30"),
+    }
+)
+"""The patterns that have a name: the expression of each, and what it means."""
+
+NUMBERS = frozenset({"integer", "number"})
+"""The patterns whose values JSON writes without quotes."""
+
+MOST = 8  # tokens of a slot that is not told
+MOST_TOKENS = 64  # that a slot can be told
+MOST_LETTERS = 500  # of its text
+MOST_OPTIONS = 256
+MOST_OPTION = 1000  # characters
+NAME = re.compile(r"[^\W\d_]+")
+
+Value: TypeAlias = str | int | float | bool | None
+Given: TypeAlias = Mapping[str, Any] | str | Sequence[Any]
+"""The bounds of a slot as a user writes them: all of them, or only its pattern, or only its options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    r"""What may stand in a slot.
+
+    Attributes:
+        least: The fewest tokens; a space before the value is none of them. A digit is one token in most vocabularies.
+        most: The most tokens; None is 8, or as many as the pattern has characters if it has no more than so many.
+        pattern: The name of a pattern, or a regular expression of a small syntax.
+        options: The values that are allowed; with none, the pattern counts. In JSON they can be numbers, booleans
+            and None.
+        least_characters: The fewest characters of the value.
+        most_characters: The most characters; None is any number.
+    """
+
+    least: int = 1
+    most: int | None = None
+    pattern: str = "text"
+    options: tuple[Value, ...] = ()
+    least_characters: int = 0
+    most_characters: int | None = None
+
+    @property
+    def expression(self) -> str:
+        """The regular expression of the pattern."""
+        named = PATTERNS.get(self.pattern)
+        return named[0] if named else self.pattern
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether JSON writes the values without quotes."""
+        if self.options:
+            return not all(isinstance(option, str) for option in self.options)
+        return self.pattern in NUMBERS
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens of a value that has a pattern, as told or not."""
+        if self.most is not None:
+            return self.most
+        known = min(longest(parsed(self.expression)), self.most_characters or MOST_LETTERS)
+        return max(self.least, int(known) if known <= MOST_TOKENS else MOST)
+
+
+FIELDS = tuple(Bounds.__dataclass_fields__)
+
+
+def checked(name: str, given: Given | Bounds) -> Bounds:
+    """Return the bounds of a slot.
+
+    Args:
+        name: Of the slot.
+        given: The fields of `Bounds`; or the name of a pattern, or an expression; or a list of options.
+
+    Raises:
+        OptionError: There is no such bound, or it is not allowed.
+    """
+    if isinstance(given, Bounds):
+        given = vars(given)
+    if isinstance(given, str):
+        given = {"pattern": given}
+    elif not isinstance(given, Mapping):
+        given = {"options": given}
+    if unknown := [field for field in given if field not in FIELDS]:
+        raise OptionError(f"slot {brief(name)}: {brief(unknown[0])} is no bound; there are {', '.join(FIELDS)}")
+    try:
+        return _checked(given)
+    except (OptionError, InputError) as error:
+        raise OptionError(f"slot {brief(name)}: {error}") from error
+
+
+def _checked(given: Mapping[str, Any]) -> Bounds:
+    options = _options(given["options"]) if given.get("options", ()) != () else ()
+    bounds = Bounds(**{**given, "options": options})
+    _check_range(bounds, "", 1, MOST_TOKENS)
+    _check_range(bounds, "_characters", 0, MOST_LETTERS)
+    if options:
+        if bounds.pattern != "text":
+            raise OptionError("a pattern and options contradict each other: leave one out")
+        return bounds
+    _check_pattern(bounds.pattern)
+    return bounds
+
+
+def _check_range(bounds: Bounds, unit: str, low: int, high: int) -> None:
+    """Check two bounds of a length."""
+    least, most = getattr(bounds, f"least{unit}"), getattr(bounds, f"most{unit}")
+    for name, value in ((f"least{unit}", least), (f"most{unit}", most)):
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_number and low <= value <= high) and not (value is None and name.startswith("most")):
+            raise OptionError(f"{name}={brief(value)}: must be an integer from {low} to {high}")
+    if most is not None and most < least:
+        raise OptionError(f"most{unit}={most} is less than least{unit}={least}: give a range")
+
+
+def _check_pattern(pattern: object) -> None:
+    """Check the name of a pattern, or an expression."""
+    if not isinstance(pattern, str) or not pattern:
+        raise OptionError(f"pattern={brief(pattern)}: must be a name or a regular expression")
+    if pattern in PATTERNS:
+        return
+    if NAME.fullmatch(pattern):  # an expression without a single choice is rather a name that is misspelt
+        near = get_close_matches(pattern, PATTERNS, 1)
+        hint = f"did you mean {near[0]!r}? There" if near else "there"
+        raise OptionError(f"pattern={brief(pattern)}: {hint} are {', '.join(PATTERNS)}, or give an expression")
+    parsed(pattern)
+
+
+def _options(given: object) -> tuple[Value, ...]:
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+        raise OptionError(f"options={brief(given)}: must be a list of at least one value")
+    if len(given) > MOST_OPTIONS:
+        raise OptionError(f"{len(given)} options: at most {MOST_OPTIONS}")
+    for option in given:
+        _check_option(option)
+    if len({json.dumps(option) for option in given}) < len(given):
+        raise OptionError(f"options={brief(given)}: one stands there twice")
+    return tuple(given)
+
+
+def _check_option(option: object) -> None:
+    if isinstance(option, str):
+        check_text(option, "an option")
+        if not 0 < len(option) <= MOST_OPTION:
+            raise OptionError(f"the option {brief(option)} must have 1 to {MOST_OPTION} characters")
+    elif isinstance(option, float):
+        if option - option != 0:
+            raise OptionError(f"the option {option} is a number that JSON does not have")
+    elif not (option is None or isinstance(option, bool | int)):
+        raise OptionError(f"the option {brief(option)} must be text, or a number, a boolean or None for JSON")
