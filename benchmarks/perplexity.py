@@ -2,40 +2,46 @@
 
     python benchmarks/perplexity.py [--work DIR] [--pages N] [--full FULL] [--rounds N]
 
-The texts are the manual pages of Debian's package manpages-tr, which apt downloads into DIR, and sentences of the kind
-that nano was trained on. FULL is a bundle of the checkpoint that `benchmarks/full_size.py` writes, with the variants
-fp32, int8 and int8-batch. Section `perplexity` of RESULTS.md is replaced, and `perplexity-time` if FULL is given.
+The texts are the manual pages of Debian's package manpages-tr, which apt downloads into DIR, and the sentences of the
+kind that nano was trained on. Rows that are done are kept in DIR and not measured again. FULL is a bundle of the
+checkpoint that `benchmarks/full_size.py` writes, with the variants fp32, int8 and int8-batch. The section `perplexity`
+of RESULTS.md is replaced, and `scoring-time` if FULL is given.
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 
 from likelihood import comparison, manpages, speed
+from likelihood.report import TEXT, TIME
 from likelihood.settings import NANO, SETTINGS, SHORT_ONLY, Setting, bundles
-from results import aligned, circumstances, machine, table, today, versions, write_section
+from results import circumstances, machine, table, today, versions, write_section
 
 from diffutron_ort import Diffutron
+from diffutron_ort.perplexity.result import Result
 
 sys.path.append(str(NANO))
 
-from exercises import sentence  # of models/nano
+from exercises import sentence
 
 PACKAGES = ("diffutron-ort", "onnxruntime", "numpy", "tokenizers")
-DRAWS = 20_000  # there are 123 different ones
 VARIANTS = ("fp32", "int8", "int8-batch")
+DRAWS = 5000  # of sentences; few of them differ
+SAMPLES = (4, 8, 16, 32)
+FEW_SENTENCES, FEW_PAGES = 40, 3  # for the spread over seeds
 
 
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("perplexity-work"), help="where text and bundles are kept")
-    parser.add_argument("--pages", type=int, default=50, help="how many manual pages; 0 leaves the comparison out")
+    parser.add_argument("--work", type=Path, default=Path("perplexity-work"), help="where text, bundles and rows are")
+    parser.add_argument("--pages", type=int, default=20, help="how many manual pages; 0 leaves the comparison out")
     parser.add_argument("--full", type=Path, help="bundle of the real size")
-    parser.add_argument("--variant", nargs="+", default=VARIANTS, help="of FULL")
-    parser.add_argument("--rounds", type=int, default=5, help="of the times at the real size")
+    parser.add_argument("--rounds", type=int, default=3, help="of the times at the real size")
     return parser.parse_args()
 
 
@@ -45,40 +51,75 @@ def sentences() -> list[str]:
     return list(dict.fromkeys(sentence(rng) for _ in range(DRAWS)))
 
 
-def rows(settings: Sequence[Setting], models: dict[str, Path], texts: Sequence[str]) -> list[list[str]]:
-    """Score texts by each setting, and return a row for each."""
-    found: dict[str, comparison.Measured] = {}
-    for setting in settings:
-        found[setting.label] = comparison.measure(models[setting.bundle], setting.variant, texts, setting.how)
-        print(comparison.row(setting.label, found[setting.label], found[setting.against]), flush=True)
-    return [comparison.row(one.label, found[one.label], found[one.against]) for one in settings]
+class Rows:
+    """Rows of tables, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[str]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def get(self, key: str, make: Callable[[], list[str]]) -> list[str]:
+        """Return a row, which is made unless it is known."""
+        if key not in self._known:
+            self._known[key] = make()
+            print(key, *self._known[key], sep="  ", flush=True)
+            self._path.write_text(json.dumps(self._known, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        return self._known[key]
+
+
+def compared(rows: Rows, title: str, settings: Sequence[Setting], models: dict[str, Path], texts: Sequence[str]) -> str:
+    """Return the table of the settings on some texts."""
+    by_label = {one.label: one for one in settings}
+
+    @cache
+    def found(label: str) -> list[Result]:
+        one = by_label[label]
+        return comparison.scored(models[one.bundle], one.variant, texts, one.how)
+
+    def make(one: Setting) -> list[str]:
+        return comparison.row(found(one.label), None if one.against == one.label else found(one.against))
+
+    lines = [[one.label, *rows.get(f"{title}: {one.label}", lambda one=one: make(one))] for one in settings]
+    return table((title, *comparison.HEAD), lines)
+
+
+def spreads(rows: Rows, title: str, bundle: Path, texts: Sequence[str]) -> str:
+    """Return the table of how the bound's estimate changes with the seed."""
+    model = Diffutron.from_pretrained(bundle, variant="int8")
+    lines = [
+        [f"{n}", *rows.get(f"{title}: {n} samples", lambda n=n: comparison.spread(model, texts, n))] for n in SAMPLES
+    ]
+    return table((f"samples, {title}", *comparison.SPREAD_HEAD), lines)
 
 
 def compare(options: argparse.Namespace) -> None:
     """Compare, and write the section."""
-    every = list(manpages.pages(options.work).values())
-    known = sentences()
-    texts, others = every[::2][: options.pages], every[1::2]
+    every, known = list(manpages.pages(options.work).values()), sentences()
+    pages, others = every[::2][: options.pages], every[1::2]
     models = bundles(options.work, [*others, *known])
-    parts = ["## What a text costs (`benchmarks/perplexity.py`)", circumstances(today(), machine(), versions(PACKAGES))]
-    for title, given, settings in (
-        (f"{len(texts)} manual pages", texts, SETTINGS),
-        (f"{len(known)} sentences", known, (*SETTINGS, *SHORT_ONLY)),
-    ):
-        parts.append(table((title, *comparison.HEAD[1:]), rows(settings, models, given)))
-    write_section("perplexity", "\n\n".join(parts))
+    rows, whole = Rows(options.work / "rows.json"), models["whole"]
+    on_pages, on_sentences = f"{len(pages)} manual pages", f"{len(known)} sentences"
+    content = TEXT.format(
+        where=circumstances(today(), machine(), versions(PACKAGES)),
+        pages=compared(rows, on_pages, SETTINGS, models, pages),
+        sentences=compared(rows, on_sentences, (*SETTINGS, *SHORT_ONLY), models, known),
+        spread_sentences=spreads(rows, f"{FEW_SENTENCES} sentences", whole, known[:FEW_SENTENCES]),
+        spread_pages=spreads(rows, f"{FEW_PAGES} manual pages", whole, pages[:FEW_PAGES]),
+        seeds=comparison.SEEDS,
+    )
+    write_section("perplexity", content)
 
 
 def clock(options: argparse.Namespace) -> None:
     """Take times, and write the section."""
-    found = []
-    for variant in options.variant:
-        model = Diffutron.from_pretrained(options.full, variant=variant)
-        found.append(speed.row(variant, speed.times(model, options.rounds)))
-        print(aligned(speed.HEAD, found), flush=True)
-    title = "## What scoring takes (`benchmarks/perplexity.py --full`)"
+    rows = Rows(options.work / "rows.json")
+
+    def make(variant: str) -> list[str]:
+        return speed.row(speed.times(Diffutron.from_pretrained(options.full, variant=variant), options.rounds))
+
+    found = [[one, *rows.get(f"time: {one}, {options.rounds} rounds", lambda one=one: make(one))] for one in VARIANTS]
     where = circumstances(today(), machine(), versions(PACKAGES))
-    write_section("perplexity-time", "\n\n".join([title, where, table(speed.HEAD, found)]))
+    write_section("scoring-time", TIME.format(where=where, rows=table(speed.HEAD, found), rounds=options.rounds))
 
 
 def main() -> None:

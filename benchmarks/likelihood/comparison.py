@@ -1,42 +1,24 @@
 """Figures of a setting on some texts, and how they differ from another's on the same tokens."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from statistics import mean, stdev
+from typing import Any
 
 from diffutron_ort import Diffutron
 from diffutron_ort.perplexity.measuring import measured
 from diffutron_ort.perplexity.ratio import Ratio
 from diffutron_ort.perplexity.result import Result
-from diffutron_ort.perplexity.summary import summarised
+from diffutron_ort.perplexity.summary import Summary, summarised
 
-HEAD = (
-    "setting",
-    "nats a token",
-    "difference, nats a token",
-    "bits a byte",
-    "perplexity",
-    "not written",
-    "passes",
-    "s",
-)
+HEAD = ("nats a token", "difference, nats a token", "bits a byte", "perplexity", "never written", "passes")
+SPREAD_HEAD = ("mean, nats a token", "spread", "told from the masks", "told over documents")
+SEEDS = 6
 
 
-class Measured(NamedTuple):
-    """What a setting came to, in how many seconds."""
-
-    results: list[Result]
-    seconds: float
-
-
-def measure(bundle: Path, variant: str, texts: Sequence[str], how: Mapping[str, Any]) -> Measured:
+def scored(bundle: Path, variant: str, texts: Sequence[str], how: Mapping[str, Any]) -> list[Result]:
     """Score texts."""
-    model = Diffutron.from_pretrained(bundle, variant=variant)
-    list(measured(model, texts[:1], **how))
-    begun = time.perf_counter()
-    results = list(measured(model, texts, **how))
-    return Measured(results, time.perf_counter() - begun)
+    return list(measured(Diffutron.from_pretrained(bundle, variant=variant), texts, **how))
 
 
 def difference(one: Sequence[Result], other: Sequence[Result]) -> Ratio:
@@ -50,23 +32,36 @@ def difference(one: Sequence[Result], other: Sequence[Result]) -> Ratio:
     return ratio
 
 
-def row(label: str, found: Measured, against: Measured) -> list[str]:
-    """Return the figures of a setting as a row."""
-    summary = summarised(found.results)
-    assert summary.nats_per_token is not None, label
-    assert summary.perplexity is not None, label
-    paired = "–" if against is found else _signed(difference(found.results, against.results))
+def row(found: Sequence[Result], against: Sequence[Result] | None) -> list[str]:
+    """Return the figures of a setting, and how they differ from another's."""
+    summary = summarised(found)
+    perplexity = _known(summary.perplexity)
     return [
-        label,
-        f"{summary.nats_per_token:.4f} ± {summary.standard_error or 0:.4f}",
-        paired,
-        f"{summary.bits_per_byte:.4f}",
-        f"{summary.perplexity:,.4g}" if summary.perplexity < 1e4 else f"{summary.perplexity:.2g}",
+        f"{_known(summary.nats_per_token):.4f} ± {_known(summary.standard_error):.4f}",
+        "–" if against is None else _signed(difference(found, against)),
+        f"{_known(summary.bits_per_byte):.4f}",
+        f"{perplexity:,.1f}" if perplexity < 1e4 else f"{perplexity:.2g}",
         f"{summary.impossible_tokens}",
         f"{summary.passes:,}",
-        f"{found.seconds:.1f}",
     ]
 
 
+def spread(model: Diffutron, texts: Sequence[str], samples: int) -> list[str]:
+    """Return how much the bound's estimate changes with the seed, and the errors that are told of it."""
+    found = [summarised(measured(model, texts, samples=samples, seed=1000 * seed)) for seed in range(SEEDS)]
+    values = [_known(one.nats_per_token) for one in found]
+    errors = [mean(_known(error) for error in each) for each in zip(*map(_errors, found), strict=True)]
+    return [f"{mean(values):.3f}", f"{stdev(values):.3f}", *(f"{error:.3f}" for error in errors)]
+
+
+def _errors(summary: Summary) -> tuple[float | None, float | None]:
+    return summary.sampling_error, summary.standard_error
+
+
+def _known(value: float | None) -> float:
+    assert value is not None, "every text has tokens"
+    return value
+
+
 def _signed(ratio: Ratio) -> str:
-    return f"{ratio.value or 0:+.4f} ± {ratio.standard_error or 0:.4f}"
+    return f"{_known(ratio.value):+.4f} ± {_known(ratio.standard_error):.4f}"
