@@ -2,10 +2,10 @@
 
     python benchmarks/perplexity.py [--work DIR] [--pages N] [--full FULL] [--rounds N]
 
-The texts are the manual pages of Debian's package manpages-tr, which apt downloads into DIR, and the sentences of the
-kind that nano was trained on. Rows that are done are kept in DIR and not measured again. FULL is a bundle of the
-checkpoint that `benchmarks/full_size.py` writes, with the variants fp32, int8 and int8-batch. The section `perplexity`
-of RESULTS.md is replaced, and `scoring-time` if FULL is given.
+The texts are manual pages of Debian's package manpages-tr, which apt downloads into DIR, sentences of the kind that
+nano was trained on, and right answers to questions that it has not seen. Rows that are done are kept in DIR and not
+measured again. FULL is a bundle of the checkpoint that `benchmarks/full_size.py` writes, with the variants fp32, int8
+and int8-batch. The section `perplexity` of RESULTS.md is replaced, and `scoring-time` if FULL is given.
 """
 
 import argparse
@@ -13,10 +13,12 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from random import Random
 
 from likelihood import comparison, manpages, speed
+from likelihood.comparison import Corpus
 from likelihood.report import TEXT, TIME
 from likelihood.settings import NANO, SETTINGS, SHORT_ONLY, Setting, bundles
 from results import circumstances, machine, table, today, versions, write_section
@@ -27,10 +29,12 @@ from diffutron_ort.perplexity.result import Result
 sys.path.append(str(NANO))
 
 from exercises import sentence
+from questions import questions
 
 PACKAGES = ("diffutron-ort", "onnxruntime", "numpy", "tokenizers")
 VARIANTS = ("fp32", "int8", "int8-batch")
 DRAWS = 5000  # of sentences; few of them differ
+ANSWERS = 260
 SAMPLES = (4, 8, 16, 32)
 FEW_SENTENCES, FEW_PAGES = 40, 3  # for the spread over seeds
 
@@ -67,20 +71,20 @@ class Rows:
         return self._known[key]
 
 
-def compared(rows: Rows, title: str, settings: Sequence[Setting], models: dict[str, Path], texts: Sequence[str]) -> str:
+def compared(rows: Rows, settings: Sequence[Setting], models: dict[str, Path], corpus: Corpus) -> str:
     """Return the table of the settings on some texts."""
     by_label = {one.label: one for one in settings}
 
     @cache
     def found(label: str) -> list[Result]:
         one = by_label[label]
-        return comparison.scored(models[one.bundle], one.variant, texts, one.how)
+        return comparison.scored(models[one.bundle], one.variant, corpus, one.how)
 
     def make(one: Setting) -> list[str]:
         return comparison.row(found(one.label), None if one.against == one.label else found(one.against))
 
-    lines = [[one.label, *rows.get(f"{title}: {one.label}", lambda one=one: make(one))] for one in settings]
-    return table((title, *comparison.HEAD), lines)
+    lines = [[one.label, *rows.get(f"{corpus.name}: {one.label}", lambda one=one: make(one))] for one in settings]
+    return table((corpus.name, *comparison.HEAD), lines)
 
 
 def spreads(rows: Rows, title: str, bundle: Path, texts: Sequence[str]) -> str:
@@ -98,11 +102,14 @@ def compare(options: argparse.Namespace) -> None:
     pages, others = every[::2][: options.pages], every[1::2]
     models = bundles(options.work, [*others, *known])
     rows, whole = Rows(options.work / "rows.json"), models["whole"]
-    on_pages, on_sentences = f"{len(pages)} manual pages", f"{len(known)} sentences"
+    short = (*SETTINGS, *SHORT_ONLY)
+    exercises = list(islice(questions(1, "held-out"), ANSWERS))
+    answers = [one.answer for one in exercises], [one.question for one in exercises]
     content = TEXT.format(
         where=circumstances(today(), machine(), versions(PACKAGES)),
-        pages=compared(rows, on_pages, SETTINGS, models, pages),
-        sentences=compared(rows, on_sentences, (*SETTINGS, *SHORT_ONLY), models, known),
+        pages=compared(rows, SETTINGS, models, Corpus(f"{len(pages)} manual pages", pages)),
+        sentences=compared(rows, short, models, Corpus(f"{len(known)} sentences", known)),
+        answers=compared(rows, short, models, Corpus(f"{ANSWERS} answers", *answers)),
         spread_sentences=spreads(rows, f"{FEW_SENTENCES} sentences", whole, known[:FEW_SENTENCES]),
         spread_pages=spreads(rows, f"{FEW_PAGES} manual pages", whole, pages[:FEW_PAGES]),
         seeds=comparison.SEEDS,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffutron_ort import Diffutron
 from diffutron_ort.perplexity.measuring import measured
@@ -16,9 +16,26 @@ SPREAD_HEAD = ("mean, nats a token", "spread", "told from the masks", "told over
 SEEDS = 6
 
 
-def scored(bundle: Path, variant: str, texts: Sequence[str], how: Mapping[str, Any]) -> list[Result]:
+class Corpus(NamedTuple):
+    """Texts to score.
+
+    Attributes:
+        name: What to call them.
+        texts: The texts.
+        questions: What they answer, in the chat template; None for plain texts.
+    """
+
+    name: str
+    texts: Sequence[str]
+    questions: Sequence[str] | None = None
+
+
+def scored(bundle: Path, variant: str, corpus: Corpus, how: Mapping[str, Any]) -> list[Result]:
     """Score texts."""
-    return list(measured(Diffutron.from_pretrained(bundle, variant=variant), texts, **how))
+    model = Diffutron.from_pretrained(bundle, variant=variant)
+    if corpus.questions is None:
+        return list(measured(model, corpus.texts, **how))
+    return [Result(corpus.name, one) for one in model.score(corpus.texts, corpus.questions, template=True, **how)]
 
 
 def difference(one: Sequence[Result], other: Sequence[Result]) -> Ratio:

@@ -5,9 +5,9 @@ TEXT = """## What texts cost nano (`benchmarks/perplexity.py`)
 {where}
 
 **Differences** are to the first row of the same method, over the tokens that both models can write, with the standard
-error over texts; the masks of `elbo` are the same in all rows, 16 samples a window. **Never written** are tokens
-outside the output vocabulary, which is that of the other manual pages and of the sentences; they are left out. `int8`
-of nano has one activation scale a token, so `int8-batch` is the same to the bit. **fast** is the preset.
+error over texts. `elbo` has 16 samples a window, and draws the same masks in all rows. **Never written** are tokens
+outside the output vocabulary, which is that of other manual pages and of the sentences; the figures leave them out.
+`int8` of nano has one activation scale a token, so `int8-batch` is the same. **fast** is the preset.
 
 The first paragraphs of manual pages from Debian's package manpages-tr 2.0.6-2 (GPL, or the licence of what is
 translated), up to 700 characters a page:
@@ -16,26 +16,38 @@ translated), up to 700 characters a page:
 
 nano knows thirteen kinds of exercises and nothing of such texts. It is further from them than a uniform choice among
 its 2,023 pieces (7.6 nats a token) would be, since it is sure of what it knows. So these figures say nothing about what
-a model that was trained on Turkish makes of it. What they show is the use of pairs: the error of a difference is a small
-part of the error of either figure.
+a model that was trained on Turkish makes of it. What they show is the use of pairs: the error of a difference is a
+small part of the error of either figure.
 
 Sentences of the kind that nano was trained on, all that its generator can draw:
 
 {sentences}
 
-That is where nano is trained, and what a variant costs there is what it really costs: see the differences of int8.
-`elbo` and `policy` count how unlikely it is that the model comes up with this sentence among all others, `pll` only how
-well each token follows from the rest.
+nano has seen all of these in training, so this is what a variant costs where the model knows the text. `elbo` and
+`policy` count how unlikely it is that the model comes up with this sentence among all others, `pll` only how well each
+token follows from the rest. **fast** makes one pass of each sentence: from masks alone nano is sure of other tokens
+than these, so the preset commits all at once, each without the others. The likelihood under a policy tells what the
+sampler would do, and this sentence it would not write.
 
-How much the estimate of `elbo` changes with the seed (int8, {seeds} seeds), beside the errors that are told of it:
+The right answers to held-out questions, in the chat template:
+
+{answers}
+
+Here nano is asked what it was taught. What int8 costs cannot be told from zero, nor what **fast** costs, with a third
+of the passes. An output vocabulary that was made from other texts lacks tokens of some answers: these it can never
+give.
+
+How much the estimate of `elbo` changes with the seed (**spread**: the standard deviation over {seeds} seeds, int8),
+beside the errors that are told of it:
 
 {spread_sentences}
 
 {spread_pages}
 
-With 16 samples, the default of `perplexity`, what the masks add is about as large as the error over so few documents;
-it falls with the number of documents as that error does. The error told from the masks alone is too large, and that
-over documents, which holds it as well, about right.
+With 16 samples, the default of `perplexity`, the figure of so few texts changes with the masks about as much as with
+the texts, and both fall as there are more texts. The error told from the masks alone is too large with few samples,
+since it counts the differences between strata as well; that over documents is about right, and contains it. Of {seeds}
+seeds, a spread is known to within a third.
 """
 
 TIME = """## What scoring takes (`benchmarks/perplexity.py --full`)

@@ -39,13 +39,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--output", metavar="FILE", type=filled, help=output)
     add_scoring(parser, METHOD, SAMPLES)
     add_model(parser)
-    defaults = {name: str(value) for name, value in PLAIN.items()}
-    add_options(
-        parser,
-        IGNORED,
-        defaults,
-        "Each defaults to the preset's value, then to the model's, then to the default shown.",
-    )
+    defaults = {name: f"{value}, whatever the model's" for name, value in PLAIN.items()}
+    precedence = "Each defaults to the preset's value, then to the model's, then to the default shown."
+    add_options(parser, IGNORED, defaults, precedence)
 
 
 def run(arguments: argparse.Namespace) -> int:
