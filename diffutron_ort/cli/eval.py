@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from math import inf
 
 from diffutron_ort.cli.flags import add_model
 from diffutron_ort.cli.loading import load_model, shown_if_slow
@@ -104,8 +105,8 @@ def _checked(arguments: argparse.Namespace) -> Sequence[str]:
     names = [name.strip() for given in arguments.tasks or () for name in given.split(",") if name.strip()]
     if not names:
         raise OptionError("give the tasks: --tasks cetvel_tr, for example; --list shows their names")
-    if arguments.limit is not None and not arguments.limit > 0:
-        raise OptionError(f"--limit {arguments.limit:g}: must be above 0")
+    if arguments.limit is not None and not 0 < arguments.limit < inf:
+        raise OptionError(f"--limit {arguments.limit:g}: must be a finite number above 0")
     if arguments.output is not None:
         check_writable(arguments.output)
     return names

@@ -518,8 +518,9 @@ def test_the_command_prints_a_table_and_writes_json(rows, tmp_path, capsys):
     [
         ([], 2, "give the tasks: --tasks cetvel_tr, for example"),
         (["--tasks", ","], 2, "give the tasks"),
-        (["--tasks", "exams_tr", "--limit", "0"], 2, "--limit 0: must be above 0"),
-        (["--tasks", "exams_tr", "--limit", "nan"], 2, "--limit nan: must be above 0"),
+        (["--tasks", "exams_tr", "--limit", "0"], 2, "--limit 0: must be a finite number above 0"),
+        (["--tasks", "exams_tr", "--limit", "nan"], 2, "--limit nan: must be"),
+        (["--tasks", "exams_tr", "--limit", "inf"], 2, "--limit inf: must be"),
         (["--tasks", "exams_tr", "--batch", "0"], 2, "batch_size=0: must be an integer from 1"),
         (["--tasks", "exams_tr", "--method", "pl"], 2, "method='pl': must be one of policy"),
         (["--tasks", "exams_tr", "--samples", "0", "--method", "elbo"], 2, "samples=0: must be"),
