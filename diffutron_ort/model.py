@@ -1,4 +1,7 @@
-"""The model as its users see it: text in, text out."""
+"""The model as its users see it: text in, text out.
+
+Whatever only scoring, choosing and filling need is imported where they begin: a program that answers starts sooner.
+"""
 
 from collections import abc
 from collections.abc import Iterator, Mapping
@@ -14,17 +17,13 @@ from diffutron_ort.completion import Completion, Tally, check_best_of, surest
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.loading import load
-from diffutron_ort.passages import Passages
 from diffutron_ort.prompts import Messages, Prompt, Prompts, is_chat
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.sampler.canvas import Canvas, for_infilling
 from diffutron_ort.sampler.engine import Engine, run
 from diffutron_ort.sampler.sequence import Sequence, Step
 from diffutron_ort.scoring.options import SAMPLES, ScoringOptions, check_meaning
-from diffutron_ort.scoring.regeneration import self_confidences
-from diffutron_ort.scoring.score import Score
-from diffutron_ort.scoring.scorer import scored
-from diffutron_ort.scoring.work import Work, finished
+from diffutron_ort.scoring.work import finished
 from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.stopping import StopRule
 from diffutron_ort.text.tokenizer import Tokenizer, check_text
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
     from diffutron_ort.choosing.choice import Choice
     from diffutron_ort.choosing.question import Options
     from diffutron_ort.choosing.scale import Scale
+    from diffutron_ort.passages import Passages
+    from diffutron_ort.scoring.score import Score
+    from diffutron_ort.scoring.work import Work
     from diffutron_ort.slots.filling import Filled
     from diffutron_ort.templates import Templates
 
@@ -57,7 +59,6 @@ class Diffutron:
         self.forward = forward
         self.engine = Engine(forward)
         self._prompts = Prompts(bundle, tokenizer)
-        self._passages = Passages(bundle, tokenizer)
 
     def __repr__(self) -> str:
         """Return the name of the model, and how it runs."""
@@ -421,7 +422,7 @@ class Diffutron:
         stride: int | None = ...,
         preset: str | None = ...,
         **options: Any,
-    ) -> Score: ...
+    ) -> "Score": ...
     @overload
     def score(
         self,
@@ -434,8 +435,8 @@ class Diffutron:
         stride: int | None = ...,
         preset: str | None = ...,
         **options: Any,
-    ) -> list[Score]: ...
-    def score(self, text: Any, context: Any = "", **asked: Any) -> Score | list[Score]:
+    ) -> "list[Score]": ...
+    def score(self, text: Any, context: Any = "", **asked: Any) -> "Score | list[Score]":
         """Return how likely a text is after its context, or each text of a list.
 
         Arguments and errors are those of `scoring`.
@@ -454,7 +455,7 @@ class Diffutron:
         stride: int | None = None,
         preset: str | None = None,
         **options: Any,
-    ) -> Work[list[Score]]:
+    ) -> "Work[list[Score]]":
         """Return the work that scores texts: each `next` runs a pass, and its result is a list of scores.
 
         Texts that are longer than the model's context are scored in windows: the first scores as much as it holds, and
@@ -489,6 +490,8 @@ class Diffutron:
             self._passages.passage(item, before, template, (asked.config.seed + i) % 2**64, name.format(i))
             for i, (item, before) in enumerate(zip(texts, contexts, strict=True))
         ]
+        from diffutron_ort.scoring.scorer import scored
+
         return scored(self.forward, self.bundle.special, passages, asked)
 
     def choose(self, question: Prompt, options: "Options", **asked: Any) -> "Choice":
@@ -511,7 +514,7 @@ class Diffutron:
         samples: int = SAMPLES,
         preset: str | None = None,
         **more: Any,
-    ) -> Work["Choice"]:
+    ) -> "Work[Choice]":
         """Return the work that chooses among given answers: each `next` runs a pass, and its result is a `Choice`.
 
         The probabilities are the softmax of the options' log-likelihoods, each as the whole answer. In the chat
@@ -574,7 +577,7 @@ class Diffutron:
 
     def scaling(
         self, question: Prompt, levels: "Options", *, values: abc.Sequence[float] | None = None, **asked: Any
-    ) -> Work["Scale"]:
+    ) -> "Work[Scale]":
         """Return the work that finds the place of an answer on a scale; its result is a `Scale`.
 
         Args:
@@ -604,7 +607,7 @@ class Diffutron:
         prompt: Prompt | None = None,
         preset: str | None = None,
         **options: Any,
-    ) -> Work["Filled"]:
+    ) -> "Work[Filled]":
         """Return the work that fills a template's slots: each `next` runs a pass, and its result is a `Filled`.
 
         Slots are filled from left to right: the model finds out the length of each, then writes it, the token that it
@@ -630,6 +633,12 @@ class Diffutron:
 
         check_options(options)
         return self._templates.filling(text, slots, prompt, self.config(preset, **options)).work(self.forward)
+
+    @cached_property
+    def _passages(self) -> "Passages":
+        from diffutron_ort.passages import Passages
+
+        return Passages(self.bundle, self.tokenizer)
 
     @cached_property
     def _templates(self) -> "Templates":
@@ -671,6 +680,8 @@ class Diffutron:
         tallies = self._tallies([self._sequence(canvas, config, template) for canvas in several])
         if best_of == 1 and not self_confidence:
             return [tally.completion() for tally in tallies]
+        from diffutron_ort.scoring.regeneration import self_confidences
+
         confidences = finished(self_confidences(self.forward, [tally.final for tally in tallies]))
         found = [tally.completion(sure) for tally, sure in zip(tallies, confidences, strict=True)]
         return [surest(found[i : i + best_of]) for i in range(0, len(found), best_of)]
