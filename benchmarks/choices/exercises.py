@@ -1,7 +1,7 @@
 """Nano's questions with four answers to choose from: the right one, and three that are wrong but plausible."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, permutations
 from pathlib import Path
 from random import Random
@@ -12,7 +12,6 @@ sys.path.append(str(NANO))
 
 import turkish  # noqa: E402
 from exercises import Exercise  # noqa: E402
-from questions import questions  # noqa: E402
 from turkish import lower, number  # noqa: E402
 from words import ANTONYMS, CAPITALS, DAYS, MONTHS, NOUNS  # noqa: E402
 
@@ -47,10 +46,10 @@ class Choosing(NamedTuple):
     right: int
 
 
-def choosings(seed: int, count: int) -> list[Choosing]:
-    """Draw exercises from the held-out side, the kinds in turn."""
+def choosings(exercises: Iterable[Exercise], seed: int, count: int) -> list[Choosing]:
+    """Draw options for the first so many exercises."""
     rng = Random(f"{seed}/options")
-    return [_with_options(exercise, rng) for exercise in islice(questions(seed, "held-out"), count)]
+    return [_with_options(exercise, rng) for exercise in islice(exercises, count)]
 
 
 def _with_options(exercise: Exercise, rng: Random) -> Choosing:
@@ -65,7 +64,7 @@ def _plausible(exercise: Exercise) -> Sequence[str]:
     answer = exercise.answer
     if exercise.kind in INFLECTED:
         return _forms(exercise)
-    if exercise.kind in ("order", "reverse"):
+    if ", " in answer:
         return [", ".join(words) for words in permutations(answer.split(", "))]
     if answer in NUMBERS:
         return [number(n) for n in _near(NUMBERS[answer])]

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "score": "say how likely a text is",
         "perplexity": "say how likely the texts of files are",
         "eval": "evaluate a model on tasks such as CETVEL's (needs the extra [eval])",
+        "choose": "say how likely each of the given answers to a question is",
         "bench": "measure how fast a model runs on this machine",
         "verify": "check a bundle's files, and that it generates here what it should",
         "serve": "answer over HTTP as OpenAI's API does (needs the extra [serve])",

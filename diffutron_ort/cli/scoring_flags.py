@@ -15,15 +15,18 @@ IGNORED = (OPTION_NAMES - OPTIONS["policy"]) | {"temperature"}
 """The options of a generation that no method has; the temperature can only be 0."""
 
 
-def add_scoring(parser: Parser, method: str, samples: int) -> None:
-    """Add the flags; `method` and `samples` are the defaults."""
+def add_scoring(parser: Parser, method: str, samples: int, *, windows: bool = True) -> None:
+    """Add the flags; `method` and `samples` are the defaults, and long texts may have several `windows`."""
     what = "policy: as the sampler would write it; elbo: the bound that the model is trained on, estimated; pll: each "
     what += f"token given all others; pll_word_l2r: the same without the rest of its word (default: {method})"
     parser.add_argument("--method", choices=tuple(OPTIONS), default=method, help=what)
-    drawn = f"passes for each window, with the method elbo; at least 2 (default: {samples})"
+    drawn = (
+        f"passes for each {'window' if windows else 'answer'}, with the method elbo; at least 2 (default: {samples})"
+    )
     parser.add_argument("--samples", metavar="N", type=integer, help=drawn)
-    stride = "tokens that a window after the first scores, in a text that is longer than the model's context "
-    parser.add_argument("--stride", metavar="N", type=integer, help=f"{stride}(default: half of that)")
+    if windows:
+        stride = "tokens that a window after the first scores, in a text that is longer than the model's context "
+        parser.add_argument("--stride", metavar="N", type=integer, help=f"{stride}(default: half of that)")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="options to start from, with the method policy")
 
 
@@ -35,7 +38,7 @@ def scoring_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     if arguments.samples is not None and arguments.method != "elbo":
         raise OptionError(f"--samples is of the method elbo, and the method is {arguments.method}: leave it out")
-    given = {name: getattr(arguments, name) for name in ("samples", "stride", "preset")}
+    given = {name: getattr(arguments, name, None) for name in ("samples", "stride", "preset")}
     return {"method": arguments.method, **{name: value for name, value in given.items() if value is not None}}
 
 

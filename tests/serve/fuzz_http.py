@@ -48,7 +48,12 @@ def main() -> int:
 def bodies() -> list[bytes]:
     """Return requests with odd bodies: those made by hand, and each field with a value of each type."""
     schemas = document(Settings())["components"]["schemas"]
-    names = {odd_bodies.CHAT: "ChatRequest", odd_bodies.COMPLETIONS: "CompletionRequest"}
+    names = {
+        odd_bodies.CHAT: "ChatRequest",
+        odd_bodies.COMPLETIONS: "CompletionRequest",
+        odd_bodies.SCORE: "ScoreRequest",
+        odd_bodies.DECISIONS: "DecisionRequest",
+    }
     confused = [
         raw_http.post(path, body)
         for path, name in names.items()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from diffutron_ort.config import OPTION_NAMES
+
 ROLES = ("user", "assistant", "system", "developer")
 PIECES = 300  # ids that every model has
 LONGEST = 16  # new tokens, sequences and ids
@@ -22,6 +24,10 @@ def mended(body: dict[str, Any]) -> dict[str, Any]:
         body["messages"] = _messages(body["messages"])
     if "prompt" in body:
         body["prompt"] = _prompt(body["prompt"])
+    if "text" in body:
+        body |= _score(body)
+    if "questions" in body:
+        body |= _decisions(body)
     return body
 
 
@@ -42,3 +48,30 @@ def _prompt(prompt: Any) -> Any:
         return prompt[:100]
     texts = [one for one in prompt if isinstance(one, str | list)][:LONGEST]
     return [one if isinstance(one, str) else [int(token) % PIECES for token in one] for one in texts] or [5, 6]
+
+
+def _score(body: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of a request for scores whose options fit its method."""
+    text = body["text"]
+    texts = text[:100] if isinstance(text, str) else [one[:100] for one in text[:LONGEST]]
+    samples, stride = 2 + int(body.get("samples") or 0) % LONGEST, 1 + int(body.get("stride") or 0) % 256
+    method = body.get("method") if body.get("seed") else "policy"
+    more = {"text": texts, "context": "x", "samples": samples, "stride": stride, "method": method, "temperature": 0}
+    return more if method == "policy" else more | dict.fromkeys(OPTION_NAMES - {"seed"}) | {"preset": None}
+
+
+def _decisions(body: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of a request for decisions that are short enough for the model."""
+    questions = {name[:9]: _question(question) for name, question in [*body["questions"].items()][:3]}
+    return {"state": str(body["state"])[:40], "questions": questions}
+
+
+def _question(question: dict[str, Any]) -> dict[str, Any]:
+    criteria = question.get("criteria")
+    if question["type"] == "choice":
+        criteria = {f"{name[:5]} {number}": None for number, name in enumerate([*criteria][:LONGEST])}
+    if question["type"] == "score":
+        criteria = [f"{str(level)[:5]} {number}" for number, level in enumerate(criteria[:LONGEST])]
+    if question["type"] == "noul":
+        criteria = None
+    return {**question, "instructions": str(question.get("instructions"))[:40], "criteria": criteria}

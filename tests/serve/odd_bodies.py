@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT, COMPLETIONS, SCORE, DECISIONS = "/v1/chat/completions", "/v1/completions", "/v1/score", "/v1/systemone"
 TURN = {"role": "user", "content": "On iki artı beş kaç eder?"}
 SMALL = {"steps": 1, "max_tokens": 1}
 SOUND: dict[str, dict[str, Any]] = {
     CHAT: {**SMALL, "messages": [TURN]},
     COMPLETIONS: {**SMALL, "prompt": "On iki artı"},
+    SCORE: {"text": "On iki artı"},
+    DECISIONS: {"state": "On iki artı", "questions": {"x": {"type": "noul"}}},
 }
 ODD: tuple[Any, ...] = (
     None,
@@ -88,6 +90,38 @@ def confused(path: str, names: list[str]) -> Iterator[bytes]:
 
 
 def _fields(path: str) -> Iterator[dict[str, Any]]:
+    """Yield fields of a request, odd ones and such as are at a bound."""
+    yield from {SCORE: _of_scores, DECISIONS: _of_decisions}.get(path, lambda: _of_generations(path))()
+
+
+def _of_scores() -> Iterator[dict[str, Any]]:
+    yield from ({"text": text} for text in (*ODD, ["x"] * 64, ["x"] * 65, "x" * 5000, "söz " * 200_000))
+    yield from ({"text": ["x"] * 64, "context": "x" * length} for length in (1000, 16_000, 17_000))
+    yield from ({"context": context, "template": True} for context in (*ODD, [TURN], [TURN] * 1025))
+    yield from ({"method": "elbo", "samples": samples} for samples in (2, 3, 5000, 2**16, 2**16 + 1))
+    yield from ({"method": "elbo", "samples": 2, "stride": stride, "text": "x " * 900} for stride in (1, 256, 257))
+    yield from ({"method": method, "steps": 1} for method in ("pll", "policy"))
+    yield {"suppress_tokens": list(range(2022))}
+
+
+def _of_decisions() -> Iterator[dict[str, Any]]:
+    yield from ({"state": state} for state in (*ODD, "x" * 900_000, [[[{}]]] * 100, {"x": 10**400}))
+    yield from ({"questions": questions} for questions in ODD)
+    yield from ({"questions": {"x": question}} for question in ODD)
+    for kind in ("noul", "choice", "score"):
+        yield from ({"questions": {"x": {"type": kind, "criteria": criteria}}} for criteria in ODD)
+        yield from ({"questions": {"x": {"type": kind, "criteria": ["x"], "instructions": text}}} for text in ODD)
+    names = [*filter(None, map(str, ODD)), "x" * 100_000]
+    yield from ({"questions": {name: {"type": "choice", "criteria": {name: name}}}} for name in names)
+    for count in (1, 3, 255, 256):
+        criteria = {str(number): None for number in range(count)}
+        yield from (
+            {"questions": {"x": {"type": "choice", "criteria": criteria}}, "debias": on} for on in (True, False)
+        )
+    yield {"questions": {str(number): {"type": "noul"} for number in range(65)}}
+
+
+def _of_generations(path: str) -> Iterator[dict[str, Any]]:
     yield from ({"n": n} for n in (1, 63, 64, 65))
     yield from ({"stop": ["x" * length] * count} for length in (1, 1000, 1001) for count in (0, 16, 17))
     yield from ({"suppress_tokens": list(range(count))} for count in (0, 1, 255, 256, 4096, 4097))
