@@ -94,7 +94,7 @@ def _answers(arguments: argparse.Namespace) -> Sequence[str]:
 
 def _work(
     model: Diffutron, question: str, answers: Sequence[str], arguments: argparse.Namespace, how: Mapping[str, Any]
-) -> Work[Choice] | Work[Scale]:
+) -> Work[Choice | Scale]:
     """Return the work that chooses."""
     put = {name: getattr(arguments, name) for name in ("normalise", "separator", "template")}
     if arguments.scale is not None:

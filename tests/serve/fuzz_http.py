@@ -15,7 +15,7 @@ from diffutron_ort.serve.settings import Settings
 from tests.serve import documented, odd_bodies, raw_http
 from tests.serve.running import Running, Vitals, running
 
-BOUNDS = ("--max-steps=4", "--deadline=300", "--header-timeout=1", "--body-timeout=1", "--idle-timeout=1")
+BOUNDS = ("--max-steps=4", "--max-passes=600", "--deadline=300", "--header-timeout=1", "--body-timeout=1", "--idle-timeout=1")
 MEANT = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)  # what a server may say of 500 and above
 MOST_GROWTH = 48 * 2**20  # bytes; what is kept once, such as the allocator's arenas
 MOST_THREADS = 16  # more; pools of threads grow to their bounds
