@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.list:
         print("\n".join(task_names(arguments.include)))
         return
-    names = _checked(arguments)
+    names, limit = _checked(arguments), _limit(arguments.limit)
     model = load_model(arguments)
     with shown_if_slow() as progress:
         report = evaluate(
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
             method=arguments.method,
             samples=arguments.samples,
             seed=arguments.seed,
-            limit=arguments.limit,
+            limit=limit,
             batch_size=arguments.batch,
             data=arguments.data,
             include=arguments.include,
@@ -105,8 +105,17 @@ def _checked(arguments: argparse.Namespace) -> Sequence[str]:
     names = [name.strip() for given in arguments.tasks or () for name in given.split(",") if name.strip()]
     if not names:
         raise OptionError("give the tasks: --tasks cetvel_tr, for example; --list shows their names")
-    if arguments.limit is not None and not 0 < arguments.limit < inf:
-        raise OptionError(f"--limit {arguments.limit:g}: must be a finite number above 0")
     if arguments.output is not None:
         check_writable(arguments.output)
     return names
+
+
+def _limit(given: float | None) -> float | None:
+    """Return the most documents of a task, or the share of them.
+
+    Raises:
+        OptionError: It is neither.
+    """
+    if given is not None and not 0 < given < inf:
+        raise OptionError(f"--limit {given:g}: must be a finite number above 0")
+    return int(given) if given is not None and given >= 1 else given

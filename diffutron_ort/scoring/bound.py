@@ -6,7 +6,7 @@ can be written one by one, of the logarithm of the text's probability in that or
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +26,21 @@ def bound(forward: Forward, mask: int, stretches: Sequence[Stretch], samples: in
         forward: The model.
         mask: The id of `<mask>`.
         stretches: Their tokens.
-        samples: Passes for each; at least 2.
+        samples: For each; at least 2. Samples that mask the same positions, as many do of a short text, share a pass.
 
     Raises:
         DiffutronError: As for `probed`.
     """
     drawn = [list(masks(stretch, samples)) if stretch.positions.size else [] for stretch in stretches]
+    different = [{hidden.tobytes(): hidden for hidden in choices} for choices in drawn]
     probes = [
         Probe(stretch.with_masks(hidden, mask), hidden, stretch.ids[hidden, None])
-        for stretch, choices in zip(stretches, drawn, strict=True)
-        for hidden in choices
+        for stretch, choices in zip(stretches, different, strict=True)
+        for hidden in choices.values()
     ]
     answers = iter((yield from probed(forward, probes)))
-    return [
-        _estimate(stretch, choices, [next(answers) for _ in choices])
-        for stretch, choices in zip(stretches, drawn, strict=True)
-    ]
+    known = [{key: next(answers) for key in choices} for choices in different]
+    return [_estimate(*each) for each in zip(stretches, drawn, known, strict=True)]
 
 
 def masks(stretch: Stretch, samples: int) -> Iterator[Ids]:
@@ -63,14 +62,20 @@ def masks(stretch: Stretch, samples: int) -> Iterator[Ids]:
         begin = end % count
 
 
-def _estimate(stretch: Stretch, choices: Sequence[Ids], answers: Sequence[Answer]) -> Found:
-    """Return the mean of the samples' estimates, position by position, and the variance of its sum."""
+def _estimate(stretch: Stretch, choices: Sequence[Ids], answers: Mapping[bytes, Answer]) -> Found:
+    """Return the mean of the samples' estimates, position by position, and the variance of its sum.
+
+    Args:
+        stretch: What they are of.
+        choices: The positions [k] that each sample masks.
+        answers: The model's, by the positions as bytes.
+    """
     values = np.zeros((len(choices), len(stretch.ids)), np.float64)
-    for row, hidden, answer in zip(values, choices, answers, strict=True):
-        row[hidden] = len(stretch.positions) / len(hidden) * answer.logprobs[:, 0]
+    for row, hidden in zip(values, choices, strict=True):
+        row[hidden] = len(stretch.positions) / len(hidden) * answers[hidden.tobytes()].logprobs[:, 0]
     if not choices:
         return Found(np.zeros(0), 0.0, 0)
-    return Found(values.mean(axis=0)[stretch.positions], _variance(values.sum(axis=1)), len(choices))
+    return Found(values.mean(axis=0)[stretch.positions], _variance(values.sum(axis=1)), len(answers))
 
 
 def _variance(samples: NDArray[np.float64]) -> float:

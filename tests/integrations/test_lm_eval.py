@@ -467,6 +467,7 @@ def test_lm_eval_finds_the_model_by_its_name(model):
         ('{"text": " ", "label": 0}', "ironytr.jsonl:2: text is ' '; it must be text"),
         ('{"text": "a", "label": "1"}', "ironytr.jsonl:2: label is '1'"),
         ('{"text": "a", "label": true}', "ironytr.jsonl:2: label is True"),
+        ('{"text": "\\ud800", "label": 0}', "ironytr.jsonl:2 is not a line of JSON: .*surrogates not allowed"),
         (b"\xff", "ironytr.jsonl:2 is not a line of JSON: is not UTF-8"),
         (None, r"ironytr.jsonl is missing; --data is a folder .* \(on the Hub: mcemilg/IronyTR\); .* has none of"),
     ],

@@ -98,7 +98,7 @@ def test_the_bound_is_within_its_standard_errors(length):
     for seed in range(20):
         found = score(forward, context, text, "elbo", seed=seed)
         assert abs(found.logprob - expected) <= 3 * found.standard_error + 1e-6, seed
-        assert found.passes == 128
+        assert found.passes <= min(128, 2**length - 1)  # samples with the same masks share one
 
 
 def test_the_bound_is_the_mean_over_orders_and_below_the_likelihood():

@@ -179,7 +179,7 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         }
 
     def _batches(self, requests: Sequence[Any]) -> Iterator[list[Any]]:
-        """Yield the requests, some at a time; an error in the work on one batch names its tasks."""
+        """Yield the requests, some at a time."""
         rest = iter(requests)
         while batch := list(islice(rest, self._batch)):
             yield batch

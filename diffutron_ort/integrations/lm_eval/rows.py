@@ -57,6 +57,7 @@ def _rows(source: Source, path: Path) -> Iterator[dict[str, Any]]:
 def _row(source: Source, line: bytes, place: str) -> dict[str, Any]:
     try:
         row = json.loads(decoded(line))
+        json.dumps(row, ensure_ascii=False).encode()  # raises for half of a surrogate pair
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place} is not a line of JSON: {in_brief(error)}") from error
     if not isinstance(row, dict):
