@@ -39,8 +39,8 @@ def check_files(arguments: argparse.Namespace) -> None:
 
 
 def _check_output(output: str, files: Sequence[str]) -> None:
-    if output == STREAM:
-        raise OptionError("--output -: standard output gets the figures; name a file for the documents")
+    if output == STREAM or _is_standard_output(output):
+        raise OptionError(f"--output {output}: standard output gets the figures; name a file for the documents")
     for name in files:
         with suppress(OSError):
             if Path(name).samefile(output):
@@ -48,13 +48,21 @@ def _check_output(output: str, files: Sequence[str]) -> None:
     check_writable(output)
 
 
+def _is_standard_output(path: str) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.stat(path), os.fstat(1))  # noqa: PTH116 - beside fstat
+    return False
+
+
 def documents_of(arguments: argparse.Namespace) -> Iterator[Document]:
     """Yield the documents of all files; a file that cannot be opened any more is one that failed."""
     for name in arguments.files:
         try:
             yield from open_documents(name, arguments.kind, arguments.field)
-        except (OSError, DiffutronError) as error:
-            yield Document(name, error=InputError(f"{name}: {getattr(error, 'strerror', None) or error}"))
+        except DiffutronError as error:
+            yield Document(name, error=error)
+        except OSError as error:
+            yield Document(name, error=InputError(f"{name}: {error.strerror or error}"))
 
 
 def total_of(arguments: argparse.Namespace) -> int | None:

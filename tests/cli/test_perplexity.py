@@ -123,6 +123,12 @@ def test_a_full_disk_is_said(lines):
     assert done.stderr.splitlines()[-1] == b"diffutron-ort: /dev/full: No space left on device"
 
 
+def test_documents_and_figures_do_not_go_to_the_same_file(lines):
+    done = run("perplexity", lines, "--output", "/dev/stdout", *FEW)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"standard output gets the figures" in done.stderr
+
+
 def test_standard_input_is_a_way():
     done = run("perplexity", "-", "--format", "lines", "--json", *FEW, stdin=gzip.compress("Salı\nSığ\n".encode()))
     assert (done.returncode, json.loads(done.stdout)["documents"]) == (0, 2)
