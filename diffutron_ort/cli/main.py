@@ -18,7 +18,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "chat": "talk with a model, in a terminal or from a script",
         "fill": "replace each <mask> in a text by a token, or write values into the slots of a template",
         "score": "say how likely a text is",
-        "perplexity": "say how likely the texts of files are",
+        "perplexity": "measure how well a model predicts the texts in files",
         "eval": "evaluate a model on tasks such as CETVEL's (needs the extra [eval])",
         "choose": "say how likely each of the given answers to a question is",
         "bench": "measure how fast a model runs on this machine",

@@ -1,4 +1,4 @@
-"""`diffutron-ort perplexity`: say how likely the texts of files are."""
+"""`diffutron-ort perplexity`: measure how well a model predicts the texts in files."""
 
 import argparse
 import time

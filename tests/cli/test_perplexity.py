@@ -1,4 +1,4 @@
-"""The command that says how likely the texts of files are."""
+"""The command that measures how well a model predicts the texts in files."""
 
 import gzip
 import json
@@ -156,7 +156,7 @@ def test_a_run_that_is_ended_has_said_and_written_what_it_did(tmp_path, number, 
 def test_progress_is_shown_with_a_rate_and_the_figure_so_far(capsys, tmp_path, monkeypatch):
     source = tmp_path / "in.txt"
     source.write_text("Salı günü\n" * 60, encoding="utf-8")
-    code, screen, _ = on_terminal(["perplexity", str(source), "--format", "lines"])
+    code, screen, _ = on_terminal(["perplexity", str(source), "--format", "lines", *FEW])
     assert code == 0
     assert re.search(r"\d+ of 60 documents, [\d.,]+ tokens a second, perplexity", screen)
     monkeypatch.setattr(rate, "OFTEN", 0.0)

@@ -79,7 +79,7 @@ def test_sequences_share_passes_where_they_may(model, ids):
 def test_the_passes_of_a_long_text_are_prepared_a_few_windows_at_a_time(model, monkeypatch, how):
     says = Says(*[9] * model.bundle.context_length, vocab=model.bundle.vocab_size)
     fake = Diffutron(model.bundle, model.tokenizer, says)
-    ids = np.full(2000, 9)
+    ids = np.full(800, 9)
     whole = fake.score(ids, stride=20, **how)
     monkeypatch.setattr(scorer, "TOGETHER", 2)
     work, most, shares = fake.scoring(ids, stride=20, **how), 0, []
@@ -94,7 +94,7 @@ def test_the_passes_of_a_long_text_are_prepared_a_few_windows_at_a_time(model, m
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert score.logprob == pytest.approx(whole.logprob)
-    assert score.tokens == 2000
+    assert score.tokens == 800
 
 
 def test_a_token_that_cannot_be_written_is_no_warning(model):
