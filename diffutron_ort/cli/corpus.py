@@ -35,7 +35,7 @@ def check_files(arguments: argparse.Namespace) -> None:
         if name != STREAM and not Path(name).is_fifo():  # which its writer would see opened and closed
             open_documents(name, arguments.kind, arguments.field)
     if arguments.output is not None:
-        _check_output(arguments.output, arguments.files)
+        _check_output(arguments.output, [*arguments.files, *filter(None, [arguments.against])])
 
 
 def _check_output(output: str, files: Sequence[str]) -> None:
@@ -105,6 +105,7 @@ def record(result: Result) -> dict[str, Any]:
     summary = one.summary()
     return {
         "document": result.name,
+        "method": result.score.method,
         "tokens": result.tokens,
         "impossible_tokens": result.impossible_tokens,
         "bytes": result.score.bytes,

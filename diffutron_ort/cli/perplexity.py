@@ -16,8 +16,10 @@ from diffutron_ort.cli.scoring_flags import IGNORED, add_scoring, described, sco
 from diffutron_ort.cli.terminal import DONE, FAILED, say
 from diffutron_ort.cli.writing import print_json, print_table
 from diffutron_ort.errors import InputError
+from diffutron_ort.model import Diffutron
 from diffutron_ort.perplexity.documents import FIELD, FORMATS
 from diffutron_ort.perplexity.measuring import METHOD, PLAIN, SAMPLES, measured
+from diffutron_ort.perplexity.pairs import Pairs
 from diffutron_ort.perplexity.result import Result
 from diffutron_ort.perplexity.summary import Summary, Tally
 from diffutron_ort.types import Progress
@@ -37,6 +39,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     output = "write a line of JSON for each document"
     parser.add_argument("--output", metavar="FILE", type=filled, help=output)
+    against = "the --output of another run over the same documents: show how much more or less this one takes"
+    parser.add_argument("--against", metavar="FILE", type=filled, help=against)
     add_scoring(parser, METHOD, SAMPLES)
     add_model(parser)
     defaults = {name: f"{value}, whatever the model's" for name, value in PLAIN.items()}
@@ -49,9 +53,27 @@ def run(arguments: argparse.Namespace) -> int:
     options = given_options(arguments)
     how = {"method": arguments.method, "samples": SAMPLES, **scoring_arguments(arguments), **options}
     check_files(arguments)
+    pairs = None if arguments.against is None else Pairs(arguments.against, arguments.method)
     model = load_model(arguments, arguments.preset, **options)
+    begun = time.perf_counter()
+    summary = _measured(arguments, model, how, pairs)
+    told = {"seconds": round(time.perf_counter() - begun, 4), **described(model, how)}
+    if not summary.documents:
+        missing = f"{counted(summary.empty)} without any, {summary.failed} that failed"
+        raise InputError(f"there is no text to score: {missing}")
+    _say_remarks(summary, pairs)
+    if arguments.json:
+        difference = {"difference": None if pairs is None else pairs.told()}
+        print_json(recorded(summary) | difference | {"model": dict(model.bundle.source)} | told)
+    else:
+        print_table(_rows(summary, told, pairs))
+    return FAILED if summary.failed else DONE
+
+
+def _measured(arguments: argparse.Namespace, model: Diffutron, how: Mapping[str, Any], pairs: Pairs | None) -> Summary:
+    """Score the documents, write what each comes to, and return the figures of all."""
     documents = islice(documents_of(arguments), arguments.limit)
-    tally, begun = Tally(), time.perf_counter()
+    tally = Tally()
     with written(arguments.output) as write, often() as shown:
         progress = Running(tally, total_of(arguments), shown)
         try:
@@ -59,21 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
                 tally.add(result)
                 progress.note(result)
                 write(record(result))
+                if pairs is not None:
+                    pairs.add(result)
         except KeyboardInterrupt:
             say(f"interrupted: {progress}")
             raise
-    summary = tally.summary()
-    if not summary.documents:
-        raise InputError(
-            f"there is no text to score: {counted(summary.empty)} without any, {summary.failed} that failed"
-        )
-    _say_remarks(summary)
-    if arguments.json:
-        seconds = round(time.perf_counter() - begun, 4)
-        print_json(recorded(summary) | {"seconds": seconds, "model": dict(model.bundle.source)} | described(model, how))
-    else:
-        print_table(_rows(summary, described(model, how)))
-    return FAILED if summary.failed else DONE
+    return tally.summary()
 
 
 class Running:
@@ -112,8 +125,12 @@ class Running:
         return f"{of} documents{speed}{so_far}"
 
 
-def _say_remarks(summary: Summary) -> None:
+def _say_remarks(summary: Summary, pairs: Pairs | None) -> None:
     """Say what a reader of the figures should know."""
+    if pairs is not None and pairs.left_out:
+        say(
+            f"the other run has not scored the same tokens of {counted(pairs.left_out)}: the difference leaves them out"
+        )
     if summary.empty:
         say(f"{counted(summary.empty)} without any text, left out")
     if summary.impossible_tokens:
@@ -130,12 +147,12 @@ def counted(number: int) -> str:
     return "1 document" if number == 1 else f"{number:,} documents"
 
 
-def _rows(summary: Summary, how: Mapping[str, Any]) -> list[Sequence[str]]:
+def _rows(summary: Summary, how: Mapping[str, Any], pairs: Pairs | None) -> list[Sequence[str]]:
     """Return the figures in words."""
     drawn = f", {how['samples']} samples a window" if how["samples"] else ""
     part = summary.sampling_error
     masks = f" (± {rounded(part, 2)} from the masks drawn)" if part is not None else ""
-    return [
+    rows: list[Sequence[str]] = [
         ("method", f"{how['method']}{drawn}"),
         ("documents", f"{summary.documents:,}"),
         ("tokens", f"{summary.tokens:,}"),
@@ -143,3 +160,8 @@ def _rows(summary: Summary, how: Mapping[str, Any]) -> list[Sequence[str]]:
         ("bits a byte", uncertain(summary.bits_per_byte, summary.bits_per_byte_error)),
         ("perplexity", uncertain(summary.perplexity, summary.perplexity_error)),
     ]
+    if pairs is not None and pairs.ratio.value is not None:
+        sign = "+" if pairs.ratio.value > 0 else ""
+        difference = f"{sign}{uncertain(pairs.ratio.value, pairs.ratio.standard_error)} nats a token"
+        rows.append(("difference", difference))
+    return rows

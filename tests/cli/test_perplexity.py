@@ -82,9 +82,44 @@ def test_several_files_of_several_kinds_are_one_corpus(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)["documents"] == 2
 
 
+def test_two_runs_are_compared_document_by_document(capsys, tmp_path, model, lines):
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    arguments = ["perplexity", lines, "--format", "lines", *FEW]
+    assert main([*arguments, "--output", str(one)]) == 0
+    assert main([*arguments, "--variant", "int8", "--output", str(other), "--against", str(one), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["difference"]
+    pairs = [(a, b) for a, b in zip(objects(one), objects(other), strict=True) if a["tokens"]]
+    tokens = sum(a["tokens"] for a, _ in pairs)
+    nats = [a["logprob"] - b["logprob"] for a, b in pairs]
+    assert found["nats_per_token"] == pytest.approx(sum(nats) / tokens)
+    assert (found["documents"], found["left_out"]) == (3, 0)
+    assert main([*arguments, "--against", str(one)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["difference", "0", "±", "0", "nats", "a", "token"]
+
+
+def test_documents_that_another_run_has_not_scored_are_left_out_of_the_difference(capsys, tmp_path, lines):
+    one = tmp_path / "one.jsonl"
+    arguments = ["perplexity", lines, "--format", "lines", *FEW]
+    assert main([*arguments, "--output", str(one)]) == 0
+    first, empty, third, _ = one.read_text("utf-8").splitlines()
+    changed = third.replace('"tokens": ', '"tokens": 1')
+    one.write_text("\n".join([first, empty, changed, '{"document": "to']), encoding="utf-8")
+    assert main([*arguments, "--against", str(one), "--json"]) == 0
+    streams = capsys.readouterr()
+    found = json.loads(streams.out.splitlines()[-1])["difference"]
+    assert (found["nats_per_token"], found["standard_error"]) == (0, None)
+    assert (found["documents"], found["left_out"]) == (1, 2)
+    assert "has not scored the same tokens of 2 documents" in streams.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["in.txt", "--against", "none"], 1, "none: No such file or directory"),
+        (["in.txt", "--against", "in.txt"], 1, "in.txt: line 1 is not valid JSON"),
+        (["in.txt", "--against", "empty"], 1, "empty holds no document"),
+        (["in.txt", "--against", "pll"], 1, "pll is of the method pll, and this run of elbo"),
+        (["in.txt", "--against", "pll", "--output", "pll"], 2, "pll is read and written"),
         (["none.txt"], 1, "none.txt: No such file or directory"),
         (["in.txt", "none.txt"], 1, "none.txt: No such file or directory"),
         (["."], 1, ".: Is a directory"),
@@ -103,6 +138,8 @@ def test_bad_input_is_an_error_at_once(capsys, tmp_path, monkeypatch, arguments,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.txt").write_text("x", encoding="utf-8")
     (tmp_path / "in.csv").write_text("a,b\n", encoding="utf-8")
+    (tmp_path / "empty").touch()
+    (tmp_path / "pll").write_text('{"document": "in.txt", "method": "pll"}', encoding="utf-8")
     (tmp_path / "wide.txt").write_bytes("x".encode("utf-16"))
     assert main(["perplexity", *arguments]) == code
     captured = capsys.readouterr()
