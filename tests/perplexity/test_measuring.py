@@ -23,7 +23,10 @@ def test_a_document_comes_to_the_score_of_its_text_with_the_seed_of_its_place(mo
         for i, (result, text) in enumerate(zip(found, SENTENCES, strict=True)):
             own = how | ({"seed": 7 + i} if "seed" in how else {})
             np.testing.assert_allclose(result.score.logprobs, model.score(text, **own).logprobs, rtol=1e-4, atol=1e-5)
-    assert next(measured(model, ["Salı"])).score.passes == SAMPLES
+    usual, other = (model.score(SENTENCES[0], method="elbo", samples=samples) for samples in (SAMPLES, SAMPLES + 2))
+    score = next(measured(model, SENTENCES[:1])).score
+    assert (score.logprob, score.passes) == (pytest.approx(usual.logprob, rel=1e-5), usual.passes)
+    assert usual.logprob != pytest.approx(other.logprob, rel=1e-5)
 
 
 def test_documents_without_a_text_take_no_seed_and_no_pass(model):
