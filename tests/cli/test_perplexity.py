@@ -192,10 +192,11 @@ def test_a_run_that_is_ended_has_said_and_written_what_it_did(tmp_path, number, 
 
 def test_progress_is_shown_with_a_rate_and_the_figure_so_far(capsys, tmp_path, monkeypatch):
     source = tmp_path / "in.txt"
-    source.write_text("Salı günü\n" * 60, encoding="utf-8")
-    code, screen, _ = on_terminal(["perplexity", str(source), "--format", "lines", *FEW])
+    source.write_text(f"{TEXTS[0]}\n" * 200, encoding="utf-8")
+    arguments = ["perplexity", str(source), "--format", "lines"]
+    code, screen, _ = on_terminal(arguments)
     assert code == 0
-    assert re.search(r"\d+ of 60 documents, [\d.,]+ tokens a second, perplexity", screen)
+    assert re.search(r"\d+ of 200 documents, [\d.,]+ tokens a second, perplexity", screen)
     monkeypatch.setattr(rate, "OFTEN", 0.0)
-    assert main(["perplexity", str(source), "--format", "lines", *FEW]) == 0
-    assert re.search(r"diffutron-ort: \d+ of 60 documents, .* tokens a second, perplexity", capsys.readouterr().err)
+    assert main([*arguments, *FEW, "--limit", "20"]) == 0
+    assert re.search(r"diffutron-ort: \d+ of 20 documents, .* tokens a second, perplexity", capsys.readouterr().err)
