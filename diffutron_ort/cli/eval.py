@@ -13,6 +13,8 @@ from diffutron_ort.cli.parser import Parser, filled, integer, number
 from diffutron_ort.cli.writing import check_writable, print_table, write_text
 from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import needing
+from diffutron_ort.scoring.options import OPTIONS as METHODS
+from diffutron_ort.scoring.options import SAMPLES
 
 QUIET = {"TQDM_DISABLE": "1", "DISABLE_MULTIPROC": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """For lm-eval and what it imports: no bars of its own, no processes for standard errors, no word to the Hub."""
@@ -25,31 +27,37 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--tasks", type=filled, action="append", metavar="NAMES", help="tasks or groups, with commas between them"
     )
-    parser.add_argument("--list", action="store_true", help="list the tasks and groups that need no other files")
-    parser.add_argument(
-        "--method",
-        type=filled,
-        default="policy",
-        help="how likelihoods are worked out: policy, elbo, pll or pll_word_l2r (default: policy)",
-    )
-    parser.add_argument(
-        "--samples", type=integer, default=128, metavar="N", help="samples of the method elbo (default: 128)"
-    )
-    parser.add_argument("--seed", type=integer, default=0, metavar="N", help="seed of what is drawn (default: 0)")
-    parser.add_argument(
-        "--limit", type=number, metavar="N", help="the most documents of a task; below 1, a share of them"
-    )
-    parser.add_argument("--batch", type=integer, default=64, metavar="N", help="requests at a time (default: 64)")
-    parser.add_argument(
-        "--data", type=filled, metavar="DIR", help="folder with the tasks' rows as JSON lines (default: the Hub)"
-    )
-    parser.add_argument("--include", type=filled, metavar="DIR", help="folder with more task files of lm-eval's form")
-    parser.add_argument("--apply-chat-template", action="store_true", help="put prompts into the model's template")
-    parser.add_argument(
-        "--gen-kwargs", type=filled, metavar="K=V,...", help="override how tasks generate, as lm-eval's flag does"
-    )
+    parser.add_argument("--list", action="store_true", help="list the tasks and groups that come with the package")
     parser.add_argument("--output", type=filled, metavar="FILE", help="write all results to a file as JSON")
+    _add_rows(parser)
+    _add_method(parser)
     add_model(parser, "model", nargs="?")
+
+
+def _add_rows(parser: Parser) -> None:
+    """Add the flags about what tasks ask."""
+    group = parser.add_argument_group("tasks")
+    data = "folder with the tasks' rows as JSON lines (default: the Hub)"
+    group.add_argument("--data", type=filled, metavar="DIR", help=data)
+    include = "folder with more task files of lm-eval's form"
+    group.add_argument("--include", type=filled, metavar="DIR", help=include)
+    limit = "the most documents of a task; below 1, a share of them"
+    group.add_argument("--limit", type=number, metavar="N", help=limit)
+    template = "put prompts into the model's chat template"
+    group.add_argument("--apply-chat-template", action="store_true", help=template)
+    generation = "override how tasks generate, as lm-eval's flag does"
+    group.add_argument("--gen-kwargs", type=filled, metavar="K=V,...", help=generation)
+
+
+def _add_method(parser: Parser) -> None:
+    """Add the flags about how likelihoods are worked out."""
+    group = parser.add_argument_group("likelihoods")
+    methods = ", ".join(METHODS)
+    group.add_argument("--method", type=filled, default="policy", help=f"one of {methods} (default: policy)")
+    samples = f"samples of the method elbo (default: {SAMPLES})"
+    group.add_argument("--samples", type=integer, default=SAMPLES, metavar="N", help=samples)
+    group.add_argument("--seed", type=integer, default=0, metavar="N", help="seed of what is drawn (default: 0)")
+    group.add_argument("--batch", type=integer, default=64, metavar="N", help="requests at a time (default: 64)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Evaluate a model on tasks: those of this package, of lm-eval, and of the user's own files."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -66,28 +66,38 @@ def evaluate(
         DiffutronError: As for `Diffutron.score`; or a task cannot be loaded or evaluated by lm-eval.
     """
     begun = time.monotonic()
+    asked = {"limit": limit, "apply_chat_template": apply_chat_template, "gen_kwargs": gen_kwargs}
     lm = DiffutronLM(model, method=method, samples=samples, seed=seed, batch_size=batch_size, progress=progress)
-    try:
+    with _of_our_family():
         found = _loaded(tasks, include, None if data is None else str(data))
-        lm.check_greedy = any(map(_needs_greedy, _leaves(found)))
-        with _without_git():
-            results = evaluator.simple_evaluate(
-                lm,
-                tasks=_roots(found),
-                limit=limit,
-                apply_chat_template=apply_chat_template,
-                gen_kwargs=gen_kwargs,
-                log_samples=False,
-                bootstrap_iters=RESAMPLED,
-                task_manager=TaskManager(include_defaults=False),
-            )
+        results = _results(lm, found, asked)
+    fits = {task.task_name: lm.fits.of(task.task_name) for task in _leaves(found)}
+    return Report(results, fits, lm.get_model_info() | asked, time.monotonic() - begun)
+
+
+def _results(lm: DiffutronLM, found: Any, asked: Mapping[str, Any]) -> Any:
+    """Return lm-eval's results on tasks and groups."""
+    lm.check_greedy = any(map(_needs_greedy, _leaves(found)))
+    with _without_git():
+        return evaluator.simple_evaluate(
+            lm,
+            tasks=_roots(found),
+            log_samples=False,
+            bootstrap_iters=RESAMPLED,
+            task_manager=TaskManager(include_defaults=False),
+            **asked,
+        )
+
+
+@contextmanager
+def _of_our_family() -> Iterator[None]:
+    """Turn what lm-eval or a task file raises into an error of ours."""
+    try:
+        yield
     except DiffutronError:
         raise
     except Exception as error:  # a task file can do anything
         raise DiffutronError(f"lm-eval cannot evaluate this: {type(error).__name__}: {in_brief(error)}") from error
-    settings = lm.get_model_info() | {"limit": limit, "chat_template": apply_chat_template, "gen_kwargs": gen_kwargs}
-    fits = {task.task_name: lm.fits.of(task.task_name) for task in _leaves(found)}
-    return Report(results, fits, settings, time.monotonic() - begun)
 
 
 @contextmanager
