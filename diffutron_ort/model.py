@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from diffutron_ort.scoring.score import Score
     from diffutron_ort.scoring.work import Work
     from diffutron_ort.slots.filling import Filled
+    from diffutron_ort.slots.template import Template
     from diffutron_ort.templates import Templates
 
 BATCH_SIZE = 8  # sequences of a list that share passes
@@ -601,7 +602,7 @@ class Diffutron:
 
     def filling(
         self,
-        text: str | Mapping[str, Any] | abc.Sequence[str],
+        text: "str | Mapping[str, Any] | abc.Sequence[str] | Template",
         slots: Mapping[str, Any],
         *,
         prompt: Prompt | None = None,
@@ -632,7 +633,7 @@ class Diffutron:
         from diffutron_ort.templates import check_options  # a start does not need them
 
         check_options(options)
-        return self._templates.filling(text, slots, prompt, self.config(preset, **options)).work(self.forward)
+        return self.templates.filling(text, slots, prompt, self.config(preset, **options)).work(self.forward)
 
     @cached_property
     def _passages(self) -> "Passages":
@@ -641,7 +642,8 @@ class Diffutron:
         return Passages(self.bundle, self.tokenizer)
 
     @cached_property
-    def _templates(self) -> "Templates":
+    def templates(self) -> "Templates":
+        """What makes templates with slots ready."""
         from diffutron_ort.templates import Templates
 
         return Templates(self.bundle, self.tokenizer)

@@ -32,7 +32,7 @@ class Templates:
         """Return a template with what can stand in its places.
 
         Args:
-            given: Text with named places, or an object that becomes JSON.
+            given: Text with named places, or an object that becomes JSON; or a template that has been taken apart.
             slots: The bounds of each, by name.
             prompt: A text or messages that it answers; None if it stands alone.
             config: The options.
@@ -41,23 +41,13 @@ class Templates:
             InputError: The template or the prompt is not what it should be, or too long for the context.
             OptionError: A bound is not allowed, or nothing keeps the bounds of a slot.
         """
-        if not isinstance(slots, Mapping) or not slots:
+        if not isinstance(slots, Mapping) or not (slots or isinstance(given, Template)):
             raise OptionError(f"slots={brief(slots)}: must be a dict with the bounds of each slot by its name")
         bounds = {name: checked(name, slots[name]) for name in slots}
         if isinstance(given, str):
             self._check_room(checked_text(given, "the template"))
-        parsed = template.parse(given, frozenset(name for name, bound in bounds.items() if bound.is_bare))
-        return self.ready(parsed, bounds, prompt, config)
-
-    def ready(
-        self, parsed: Template, bounds: Mapping[str, Bounds], prompt: Prompt | None, config: GenerationConfig
-    ) -> Filling:
-        """Return a template that has been taken apart, with what can stand in its places.
-
-        Raises:
-            InputError: As for `filling`.
-            OptionError: As for `filling`.
-        """
+        bare = frozenset(name for name, bound in bounds.items() if bound.is_bare)
+        parsed = given if isinstance(given, Template) else template.parse(given, bare)
         _check_names(parsed, bounds)
         self._check_room(parsed.end.join(place.before for place in parsed.places))
         before, after = self._around(prompt)

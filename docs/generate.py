@@ -45,7 +45,8 @@ def options() -> str:
 
 def patterns() -> str:
     """Return a row for each pattern of a slot that has a name: name, expression, meaning."""
-    rows = ((f"`{name}`", f"`{expression}`", _text(words)) for name, (expression, words) in PATTERNS.items())
+    shown = {name: "" if len(expression) > 40 else f"`{expression}`" for name, (expression, _) in PATTERNS.items()}
+    rows = ((f"`{name}`", shown[name], _text(words)) for name, (_, words) in PATTERNS.items())
     return _table(("pattern", "expression", "meaning"), rows)
 
 

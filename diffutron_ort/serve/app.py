@@ -8,7 +8,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from diffutron_ort.serve import page
-from diffutron_ort.serve.api.chat import Chat
 from diffutron_ort.serve.api.completions import Completions
 from diffutron_ort.serve.api.decisions import SystemOne
 from diffutron_ort.serve.api.generating import Generating
@@ -16,6 +15,7 @@ from diffutron_ort.serve.api.judging import Judging
 from diffutron_ort.serve.api.openapi import document
 from diffutron_ort.serve.api.responses import Model, ModelList, State
 from diffutron_ort.serve.api.scores import Scores
+from diffutron_ort.serve.api.structured import Chats
 from diffutron_ort.serve.batching.identity import Identity
 from diffutron_ort.serve.batching.metrics import CONTENT_TYPE
 from diffutron_ort.serve.batching.service import Service
@@ -28,7 +28,7 @@ def make_app(service: Service, settings: Settings) -> Starlette:
     views = Views(service, settings)
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", Generating(Chat(), service, settings), methods=["POST"]),
+            Route("/v1/chat/completions", Chats(service, settings), methods=["POST"]),
             Route("/v1/completions", Generating(Completions(), service, settings), methods=["POST"]),
             Route("/v1/score", Judging(Scores(), service, settings), methods=["POST"]),
             Route("/v1/systemone", Judging(SystemOne(), service, settings), methods=["POST"]),

@@ -13,6 +13,10 @@ from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.slots.expressions import longest, parsed
 from diffutron_ort.text.tokenizer import check_text
 
+DATE = (
+    r"[1-9]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
+    r"|([1-9]\d(0[48]|[2468][048]|[13579][26])|([2468][048]|[13579][26])00)-02-29"
+)
 PATTERNS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "text": (r"[^ ]+( [^ ]+)*", "visible characters, with single spaces between them"),
@@ -22,7 +26,7 @@ PATTERNS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "digits": (r"\d+", "digits, which may begin with 0"),
         "integer": (r"0|-?[1-9]\d*", "a whole number as JSON writes it"),
         "number": (r"-?(0|[1-9]\d*)(\.\d+)?", "a decimal number as JSON writes it"),
-        "date": (r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", "a date such as 2026-11-27"),
+        "date": (DATE, "a day of the calendar such as 2026-11-27, from the year 1000 on"),
         "time": (r"([01]\d|2[0-3]):[0-5]\d", "a time such as 09:30"),
     }
 )

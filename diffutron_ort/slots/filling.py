@@ -79,6 +79,11 @@ class Open(NamedTuple):
     least: int
     most: int
 
+    def most_passes(self, batch_invariant: bool) -> int:
+        """Return the most passes that it can take: for its length, and two for each token."""
+        most = self.most + self.spaced
+        return (1 if batch_invariant else most) + 2 * most
+
     def lengths(self, room: int) -> dict[int, Reach]:
         """Return what is allowed at each possible number of tokens up to `room`, by that number."""
         most = min(self.most + self.spaced, room)
@@ -98,6 +103,11 @@ class Choice(NamedTuple):
     """
 
     options: Sequence[Option]
+
+    def most_passes(self, batch_invariant: bool) -> int:
+        """Return the most passes that it can take: one for each token of the longest option, or of all."""
+        lengths = [len(option.ids) for option in self.options]
+        return max(lengths) * (1 + len(lengths) // 8) if batch_invariant else sum(lengths)
 
 
 class Value(NamedTuple):
@@ -170,6 +180,10 @@ class Filling:
                 f"the template needs at least {self.layout.length} tokens with its prompt, the model's context is "
                 f"{self.context}: shorten it, or give it fewer slots"
             )
+
+    def most_passes(self, batch_invariant: bool) -> int:
+        """Return the most passes that it can take, if sequences can share one (`batch_invariant`) or not."""
+        return sum(slot.most_passes(batch_invariant) for slot in self.slots)
 
     def work(self, forward: Forward) -> Work[Filled]:
         """Return the filled template.

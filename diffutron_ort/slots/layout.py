@@ -49,7 +49,9 @@ class Layout:
         for number, place in enumerate(template.places):
             text = place.before if number else before + place.before
             self.stretches.append(_stretch(text, tokenizer, is_first=not number))
-        self.end = np.array(tokenizer.encode_after(template.end + after), np.int64)
+        end = template.end + after
+        ids = tokenizer.encode_after(end) if self.stretches else tokenizer.encode(before + end)
+        self.end = np.array(ids, np.int64)
         self.values: list[Ids] = [np.zeros(0, np.int64) for _ in self.stretches]
 
     @property

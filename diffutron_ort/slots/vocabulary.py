@@ -79,6 +79,7 @@ class Vocabulary:
         distinct, self._letters = np.unique(points, return_inverse=True)
         self._alphabet = [chr(point) for point in distinct.tolist()]
         self.table = lru_cache(MOST_TABLES)(self._table)
+        self._read = lru_cache(MOST_TABLES)(self._read_all)
 
     def _table(self, rules: Rules) -> Table:
         """Return the table of some rules; it is made once.
@@ -86,11 +87,7 @@ class Vocabulary:
         Raises:
             OptionError: It would be too large.
         """
-        machine = automaton(parsed(rules.expression), self._alphabet)
-        if rules.is_quoted:
-            machine = _without(machine, [_is_unsafe(letter) for letter in self._alphabet])
-        machine = _with_space(machine, self._alphabet)
-        columns, kinds = self._read(machine)
+        machine, columns, kinds = self._read(rules.expression, rules.is_quoted)
         counted = _counted(machine, columns, rules)
         alive = np.flatnonzero(kinds >= 0)
         texts = {token: self._texts[token] for token in self._ids[alive].tolist()}
@@ -99,8 +96,17 @@ class Vocabulary:
         lone = next((token for token, text in texts.items() if text == " "), None)
         return Table(*counted, by_token, 0, len(counted[0]) - 1, -1 if lone is None else int(by_token[lone]), texts)
 
-    def _read(self, machine: Automaton) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Return what each kind of token does, int64 [states + 1, kinds] with its length last, and the kind of each."""
+    def _read_all(self, expression: str, is_quoted: bool) -> tuple[Automaton, NDArray[np.int64], NDArray[np.int32]]:
+        """Read all tokens by the automaton of an expression.
+
+        Returns:
+            The automaton; what each kind of token does, int64 [states + 1, kinds] with its length last; and the kind of
+            each token.
+        """
+        machine = automaton(parsed(expression), self._alphabet)
+        if is_quoted:
+            machine = _without(machine, [_is_unsafe(letter) for letter in self._alphabet])
+        machine = _with_space(machine, self._alphabet)
         possible = (machine.steps != DEAD).any(axis=0)  # [kinds of letters]
         living = np.flatnonzero(possible[machine.kinds[self._letters[self._starts]]])
         found = [self._states_after(machine, *block) for block in self._blocks(living)]
@@ -111,7 +117,7 @@ class Vocabulary:
         columns, inverse = _distinct(after[:, alive])
         kinds = np.full(len(self._ids), -1, np.int32)
         kinds[living[alive]] = inverse
-        return columns, kinds
+        return machine, columns, kinds
 
     def _blocks(self, tokens: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         """Yield the letters of some tokens, int64 [n, longest], -1 beyond their end, and their lengths [n]."""

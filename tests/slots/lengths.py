@@ -43,7 +43,7 @@ def tasks(count):
 
 def found(model, template, prompt):
     """Return the length that each method finds."""
-    filling = model._templates.filling(template, {"x": {"pattern": "text", "most": MOST}}, prompt, model.config())
+    filling = model.templates.filling(template, {"x": {"pattern": "text", "most": MOST}}, prompt, model.config())
     layout, slot, mask = filling.layout, filling.slots[0], filling.mask
     lengths = slot.lengths(MOST)
     before, after = layout.around(0)

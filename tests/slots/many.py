@@ -8,6 +8,7 @@ import json
 import random
 import re
 import time
+from datetime import date
 
 from diffutron_ort import Diffutron
 from diffutron_ort.slots.template import PLACE
@@ -142,6 +143,8 @@ def check_value(value, asked):
     pattern = asked["pattern"]
     assert re.fullmatch(CHECKS[pattern] or pattern, value), (value, asked)
     assert asked.get("least_characters", 0) <= len(value) <= asked.get("most_characters", 10**6), (value, asked)
+    if pattern == "date":
+        date.fromisoformat(value)
     if pattern == "digits":
         assert asked["least"] <= len(value) <= asked["most"], (value, asked)
 

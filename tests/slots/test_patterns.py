@@ -1,6 +1,8 @@
 """Regular expressions, read by the package's own automata and by Python's."""
 
 import re
+from calendar import isleap
+from datetime import date
 from itertools import product
 
 import numpy as np
@@ -56,6 +58,25 @@ def test_what_cannot_be_read_is_refused(expression):
 def test_counts_of_counts_end():
     with pytest.raises(OptionError, match="simpler"):
         automaton(parsed("((((){128}){128}){128}){128}"), ALPHABET)
+
+
+def test_dates_are_those_of_the_calendar():
+    machine = automaton(parsed(PATTERNS["date"][0]), list("0123456789-"))
+
+    def is_date(text):
+        state = 0
+        for letter in text:
+            state = machine.steps[state, machine.kinds["0123456789-".index(letter)]] if state >= 0 else -1
+        return state >= 0 and bool(machine.ends[state])
+
+    first = date(1000, 1, 1).toordinal()
+    days = {date.fromordinal(first + day).isoformat() for day in range(0, 3_280_000, 7)}
+    assert all(map(is_date, days))
+    for year in (1000, 1900, 1904, 2000, 2023, 2024):
+        own = {f"{year}-{month:02}-{day:02}" for month in range(14) for day in range(33)}
+        right = {day for day in own if is_date(day)}
+        assert len(right) == (366 if isleap(year) else 365)
+        assert all(map(date.fromisoformat, right))
 
 
 def test_the_longest_text_of_an_expression():

@@ -29,10 +29,7 @@ class Chat:
     def sequences(self, model: Diffutron, asked: Asked[ChatRequest], allow_tags: bool) -> Iterator[sampler.Sequence]:
         """Yield the sequences that answer the messages, each with a seed of its own."""
         request, options = asked.request, asked.options
-        messages = conversation(request.messages, "messages")
-        if not allow_tags:
-            contents = {f"messages[{place}].content": one["content"] for place, one in enumerate(messages)}
-            refuse_tags(contents, model.bundle.chat_template)
+        messages = chat_messages(request, model, allow_tags)
         for index in range(request.n):
             yield model.sequence(messages, preset=request.preset, index=index, **options)
 
@@ -66,6 +63,19 @@ class Chat:
     def closing(self, head: Head, usage: Usage) -> ChatChunk:
         """Return the chunk that tells the usage."""
         return ChatChunk(*head, choices=[], usage=usage)
+
+
+def chat_messages(request: ChatRequest, model: Diffutron, allow_tags: bool) -> list[dict[str, str]]:
+    """Return the messages of a request, as the model takes them.
+
+    Raises:
+        ApiError: A message has a part that is no text, or a tag of the chat template.
+    """
+    messages = conversation(request.messages, "messages")
+    if not allow_tags:
+        contents = {f"messages[{place}].content": one["content"] for place, one in enumerate(messages)}
+        refuse_tags(contents, model.bundle.chat_template)
+    return messages
 
 
 def _logprobs(ended: Ended) -> ChatLogprobs | None:

@@ -20,6 +20,10 @@ LENGTHS = ("max_new_tokens", "max_tokens", "max_completion_tokens")  # names of 
 BODY = Artifact(InputError, InputError, "send one JSON object")
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a field that is told in a header
 MOST_NAMES = 20
+HINTS: Mapping[str, str] = {
+    "response_format.type": "; this model takes text, or json_schema with the properties of a flat object"
+}
+"""What to send instead, by the place of an error."""
 
 
 def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
@@ -34,12 +38,13 @@ def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
         ApiError: A field is missing, unknown in a way that matters, or out of bounds.
     """
     given = {name: value for name, value in _parsed(body).items() if value is not None}
-    _refuse(given)
     known = _names(kind)
+    _refuse({name: value for name, value in given.items() if name not in known})
     try:
         request = msgspec.convert({name: _plain(given[name]) for name in known & given.keys()}, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise ApiError(400, _reason(error), code="invalid_value", param=_place(error)) from error
+        place = _place(error)
+        raise ApiError(400, _reason(error) + HINTS.get(place or "", ""), code="invalid_value", param=place) from error
     options = _options(given, request, most_steps)
     ignored = sorted(given.keys() - known - kind.OPTIONS - NEUTRAL.keys())
     return Asked(request, options, ignored)

@@ -88,6 +88,27 @@ class Common(Body, kw_only=True):
     max_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
 
 
+class JsonSchema(Struct):
+    """The object that an answer is to be."""
+
+    schema: Annotated[
+        dict[str, Any],
+        Meta(description="A flat object: strings, integers, numbers, booleans, null, enum and const."),
+    ]
+    name: Annotated[str, Meta(max_length=200, description="Of no effect.")] = ""
+    strict: Annotated[bool | None, Meta(description="Of no effect: an answer always keeps to the schema.")] = None
+
+
+class AnyText(Struct, tag_field="type", tag="text"):
+    """An answer of any form."""
+
+
+class SchemaFormat(Struct, tag_field="type", tag="json_schema"):
+    """An answer that is an object of JSON."""
+
+    json_schema: JsonSchema
+
+
 class ChatRequest(Common, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
@@ -95,6 +116,9 @@ class ChatRequest(Common, kw_only=True):
     max_completion_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
     logprobs: Annotated[bool, Meta(description="Whether log-probabilities are wanted.")] = False
     top_logprobs: Annotated[Best | None, Meta(description="How many of the best tokens come with each token.")] = None
+    response_format: Annotated[
+        AnyText | SchemaFormat | None, Meta(description="text, or the json_schema that the answer keeps to.")
+    ] = None
 
 
 Prompts = Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
