@@ -12,7 +12,7 @@ from diffutron_ort.text.chat_template import is_blank
 from diffutron_ort.text.tokenizer import check_text
 
 METHOD, SAMPLES = "elbo", 16
-"""What is affordable on a file: 16 passes a window, where the exact methods take one for each of its tokens."""
+"""What is affordable on a file: at most 16 passes a window, where the exact methods take one for each of its tokens."""
 
 PLAIN = {"repetition_penalty": 1.0}
 """The options that are not the model's own: a penalty would punish a text for every word that it says twice."""
