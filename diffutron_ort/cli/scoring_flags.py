@@ -20,7 +20,8 @@ def add_scoring(parser: Parser, method: str, samples: int, *, windows: bool = Tr
     what = "policy: as the sampler would write it; elbo: the bound that the model is trained on, estimated; pll: each "
     what += f"token given all others; pll_word_l2r: the same without the rest of its word (default: {method})"
     parser.add_argument("--method", choices=tuple(OPTIONS), default=method, help=what)
-    drawn = f"draws of masks for each {'window' if windows else 'answer'}, with the method elbo; at least 2 (default: {samples})"
+    each = "window" if windows else "answer"
+    drawn = f"draws of masks for each {each}, with the method elbo; at least 2 (default: {samples})"
     parser.add_argument("--samples", metavar="N", type=integer, help=drawn)
     if windows:
         stride = "tokens that a window after the first scores, in a text that is longer than the model's context "
