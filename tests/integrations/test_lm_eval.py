@@ -580,3 +580,48 @@ def test_a_document_is_cut_if_one_of_its_prompts_is():
     assert fits.of("a task") == Fit(2, 1, 3)
     assert fits.of("a task").share == 0.5
     assert fits.of("another") == Fit(0, 0, 0)
+
+
+OWN_TASKS = """
+task: {name}
+custom_dataset: !function diffutron_ort.integrations.lm_eval.rows.load
+dataset_kwargs: {{source: exams_tr}}
+test_split: test
+output_type: {name}
+doc_to_text: "{{{{question.stem}}}}"
+doc_to_target: "{{{{question.choices.text[question.choices.label.index(answerKey)]}}}}"
+metric_list:
+{metrics}
+"""
+
+
+@needs_lm_eval
+def test_tasks_of_the_other_kinds_run_too(model, rows, tmp_path):
+    from diffutron_ort.integrations.lm_eval import evaluate
+
+    kinds = {
+        "generate_until": '  - {metric: exact_match}\ngeneration_kwargs: {until: ["[/Answer]"], max_gen_toks: 32}',
+        "loglikelihood": "  - {metric: acc}\n  - {metric: perplexity}",
+        "loglikelihood_rolling": "  - {metric: bits_per_byte}",
+    }
+    for name, metrics in kinds.items():
+        text = OWN_TASKS.format(name=name, metrics=metrics)
+        if name == "loglikelihood_rolling":
+            text = text.replace('doc_to_text: "{{question.stem}}"', 'doc_to_text: ""')
+        (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
+    how = {"data": rows, "include": tmp_path}
+    asked = evaluate(model, ["generate_until", "loglikelihood"], apply_chat_template=True, **how)
+    found = asked.results["results"]
+    asked_rows = read(rows, "exams_tr")
+    right = [
+        row["question"]["choices"]["text"][row["question"]["choices"]["label"].index(row["answerKey"])]
+        for row in asked_rows
+    ]
+    answers = model.generate([row["question"]["stem"] for row in asked_rows], temperature=0.0, max_new_tokens=32)
+    exact = sum(map(str.__eq__, answers, right)) / len(right)
+    assert found["generate_until"]["exact_match,none"] == exact > 0.8
+    assert found["loglikelihood"]["acc,none"] > 0.8  # the sampler writes the right answer itself
+    rolled = evaluate(model, ["loglikelihood_rolling"], method="pll", **how).results["results"]["loglikelihood_rolling"]
+    scores = model.score(right, method="pll")
+    bits = -sum(score.logprob for score in scores) / sum(score.bytes for score in scores) / np.log(2)
+    assert rolled["bits_per_byte,none"] == pytest.approx(bits, rel=1e-5)

@@ -122,7 +122,8 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         """Return the answer to each request, a prompt and a task's `generation_kwargs`.
 
         An answer has at most `max_gen_toks` tokens, in as many steps, and is cut at the first of `until`; the prompt
-        gives up its beginning where both do not fit. It is greedy unless the task samples.
+        gives up its beginning where both do not fit. It is greedy unless the task samples. After a prompt in the chat
+        template it is stripped of white space, as by `Diffutron.generate`.
 
         Raises:
             OptionError: `max_gen_toks` leaves no room for a prompt, or another option is not allowed.
@@ -135,8 +136,8 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
                 sequences.append(self._answering(request, repeat=seen[key]))
                 seen[key] += 1
             for request, step in zip(batch, self._run(sequences), strict=True):
-                found.append(step.text)
-                self.cache_hook.add_partial("generate_until", request.args, step.text)
+                found.append(self._stripped(step.text, request.args[0]))
+                self.cache_hook.add_partial("generate_until", request.args, found[-1])
             self._progress("generating answers", len(found) / len(requests))
         return found
 
@@ -229,6 +230,10 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         cut = max(0, len(ids) - room)
         self.fits.note(request, cut)
         return self._raw(ids[cut:], **options)
+
+    def _stripped(self, text: str, prompt: str) -> str:
+        """Return an answer without the white space around it if its prompt is in the chat template, as in training."""
+        return text.strip() if prompt.endswith(self.model.bundle.chat_template["generation"]) else text
 
     def _raw(self, ids: Sequence[int], **options: Any) -> Canvas:
         return self.model.raw_sequence(ids, **(self._options | options))
