@@ -14,7 +14,7 @@ pytest.importorskip("msgspec")  # of [serve]
 if not shutil.which("curl"):
     pytest.skip("needs curl", allow_module_level=True)
 
-CHAT, STREAM, COMPLETION = blocks("sh", "curl")
+CHAT, STREAM, COMPLETION, SCORE, DECISIONS = blocks("sh", "curl")
 
 
 @pytest.fixture
@@ -47,3 +47,17 @@ def test_text_between_a_prompt_and_a_suffix(curl, model):
     expected = Completion.of(step for _, step in run(model.engine, [sequence], 1)).text
     [choice] = json.loads(curl(COMPLETION))["choices"]
     assert (choice["text"], choice["finish_reason"]) == (expected, "length")
+
+
+def test_scores(curl, model):
+    right, wrong = json.loads(curl(SCORE))["scores"]
+    assert right["logprob"] == pytest.approx(
+        model.score("on yedi", "On iki artı beş kaç eder?", template=True).logprob, rel=1e-5
+    )
+    assert right["logprob"] > wrong["logprob"]
+
+
+def test_decisions(curl, model):
+    answers = json.loads(curl(DECISIONS))["answers"]
+    yes = model.yes_no("Sonuç on yedi.\n\nBüyük mü?\n- evet\n- hayır")
+    assert answers == {"big": {"type": "noul", "noul": pytest.approx(yes, rel=1e-4)}}

@@ -15,7 +15,14 @@ from diffutron_ort.serve.settings import Settings
 from tests.serve import documented, odd_bodies, raw_http
 from tests.serve.running import Running, Vitals, running
 
-BOUNDS = ("--max-steps=4", "--max-passes=600", "--deadline=300", "--header-timeout=1", "--body-timeout=1", "--idle-timeout=1")
+BOUNDS = (
+    "--max-steps=4",
+    "--max-passes=600",
+    "--deadline=300",
+    "--header-timeout=1",
+    "--body-timeout=1",
+    "--idle-timeout=1",
+)
 MEANT = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)  # what a server may say of 500 and above
 MOST_GROWTH = 48 * 2**20  # bytes; what is kept once, such as the allocator's arenas
 MOST_THREADS = 16  # more; pools of threads grow to their bounds
@@ -31,7 +38,8 @@ def main() -> int:
     seed = int(time.time()) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
     with running(*BOUNDS) as server:
-        wrong = [*sent(server, "odd bodies", bodies()[::3]), *sent(server, "odd requests", odd())]
+        wrong = sent(server, "large bodies", [raw_http.post(path, body) for path, body in odd_bodies.large()] * AT_ONCE)
+        wrong += [*sent(server, "odd bodies", bodies()[::3]), *sent(server, "odd requests", odd())]
         before = at_rest(server)
         wrong += [*documented.covered(server, seed), *documented.tried(server, options.cases, seed)]
         wrong += sent(server, "mutants", raw_http.mutants(options.cases, seed))

@@ -84,6 +84,11 @@ def bodies() -> Iterator[tuple[str, bytes]]:
         )
 
 
+def large() -> Iterator[tuple[str, bytes]]:
+    """Yield a path and a body whose passes are as large as any: they make the model's memory as large as it gets."""
+    yield SCORE, json.dumps({"text": "x " * 900, "method": "elbo", "samples": 32}).encode()
+
+
 def confused(path: str, names: list[str]) -> Iterator[bytes]:
     """Yield bodies in which one field has a value of any type."""
     yield from (json.dumps({**SOUND[path], name: value}).encode() for name in names for value in ODD)
