@@ -118,7 +118,7 @@ def test_windows_score_each_position_once():
 @pytest.mark.parametrize("method", METHODS)
 def test_a_text_beyond_the_context_is_scored_whole(method, model):
     short = Diffutron(replace(model.bundle, context_length=32), model.tokenizer, model.forward)
-    text = " ".join([CAPITAL] * 8)
+    text = " ".join([CAPITAL] * 12)
     found = short.score(text, method=method, samples=4)
     assert found.tokens == len(model.tokenizer.encode(text)) > 64
     assert found.bytes == len(text.encode())
