@@ -65,7 +65,10 @@ class Batches:
 
     Attributes:
         shares: The share of the data that each kind gets; the trainer raises those of kinds that lag.
+        sentences: The share of batches of plain sentences.
     """
+
+    sentences = SENTENCES
 
     def __init__(self, tokenizer: Tokenizer, size: int, seed: int) -> None:
         self.tokenizer = tokenizer
@@ -85,7 +88,7 @@ class Batches:
         rows = sorted(self._rows(POOL * self.size), key=lambda row: len(row) + self.rng.random())
         buckets = [rows[i : i + self.size] for i in range(0, len(rows), self.size)]
         pool = [self._full(bucket) if self.rng.random() < FULL else self._short(bucket) for bucket in buckets]
-        if self.rng.random() < SENTENCES * POOL:
+        if self.rng.random() < self.sentences * POOL:
             pool.append(self._sentences())
         self.rng.shuffle(pool)
         return pool
