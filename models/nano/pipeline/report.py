@@ -27,12 +27,17 @@ def cells(row: Row) -> list[str]:
     return [
         row["stage"],
         f"{parameters['trained'] / parameters['all']:.1%}",
-        f"{row['sentences']['overall']:.2f}",
-        f"{row['answers']['overall']:.3g}",
+        shown(row["sentences"]["overall"]),
+        shown(row["answers"]["overall"]),
         f"{row['exact_match']['overall']['share']:.1%}",
         f"{row['steps']:,}",
         f"{row['wall_minutes']:.0f} ({row['cpu_minutes']:.0f})",
     ]
+
+
+def shown(perplexity: float) -> str:
+    """Return a perplexity with two places, or with none where it is large."""
+    return f"{perplexity:,.2f}" if perplexity < 100 else f"{perplexity:,.0f}"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -15,7 +15,7 @@ LISTS = ("sum", "order", "reverse", "day", "month", "gap")
 LANGUAGE = tuple(kind for kind in KINDS if kind not in LISTS)
 """Kinds about words, their suffixes and their facts: what the base hardly knows."""
 MINUTES = 12
-"""What all steps below take on two quiet cores."""
+"""About what all of it takes on two quiet cores."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ STAGES = (
         reads="questions",
         shares=dict.fromkeys(KINDS, 1.0),
         rows=64,
-        steps=800,
+        steps=600,
         rate=1e-3,
     ),
 )
