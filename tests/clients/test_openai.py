@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -86,6 +86,23 @@ def test_a_chat_gets_the_librarys_answer(ask, model, request_, options):
         expected.prompt_tokens,
         expected.completion_tokens,
     )
+
+
+def test_an_answer_is_parsed_into_a_class(ask):
+    pydantic = pytest.importorskip("pydantic")
+
+    class Answer(pydantic.BaseModel):
+        """What the client makes a schema of."""
+
+        answer: Literal["on altı", "on yedi"]
+        number: int
+        unit: Annotated[str, pydantic.Field(min_length=2, max_length=9)]
+        rank: Annotated[int, pydantic.Field(ge=1, le=5)]
+        is_sure: bool
+
+    found = ask("chat.completions.parse", model="nano", messages=MESSAGES, response_format=Answer)
+    assert isinstance(found.choices[0].message.parsed, Answer)
+    assert found.choices[0].finish_reason == "stop"
 
 
 @pytest.mark.parametrize(("request_", "options"), CASES.values(), ids=CASES)

@@ -8,6 +8,7 @@ import pytest
 from diffutron_ort import Diffutron
 from diffutron_ort.errors import ContextError, InputError, OptionError
 from diffutron_ort.scoring.work import finished
+from diffutron_ort.slots import menu
 from tests.passes import predicted
 from tests.slots.many import fill_many
 
@@ -98,6 +99,21 @@ class Stubborn:
         raw = np.zeros((len(batch.rows), self.vocab), np.float32)
         raw[:, 0] = 80
         return predicted(raw, batch, penalised=False)
+
+
+@pytest.mark.parametrize("suppressed", [0, 2**20])
+def test_many_tokens_are_looked_at_only_where_they_are_best(model, monkeypatch, suppressed):
+    monkeypatch.setattr(menu, "FEW", 0)
+    monkeypatch.setattr(menu, "MOST_SUPPRESSED", suppressed)
+    fill_many(model, 8, seed=11)
+    filled = model.fill("{{x}}", slots={"x": "letters"}, prompt=CAPITAL)
+    assert (filled.text, round(filled.probabilities["x"], 1)) == ("Ankara", 1.0)
+    monkeypatch.undo()
+    slots = {"x": {"pattern": "letters", "least": 5, "most": 5}}  # which the model would rather end before
+    sure = model.fill("{{x}}", slots=slots, prompt=CAPITAL).probabilities["x"]
+    monkeypatch.setattr(menu, "FEW", 0)
+    monkeypatch.setattr(menu, "MOST_SUPPRESSED", suppressed)
+    assert model.fill("{{x}}", slots=slots, prompt=CAPITAL).probabilities["x"] == pytest.approx(sure, rel=0.2)
 
 
 @pytest.mark.parametrize("pattern", ["text", "digits", "date", "letters"])
