@@ -1,14 +1,15 @@
 """Texts and their contexts, made into passages to be scored."""
 
 from collections import abc
+from typing import Any
 
 import numpy as np
 
 from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.errors import ContextError, InputError
-from diffutron_ort.prompts import checked_text, is_chat, is_ids, vocabulary_ids
+from diffutron_ort.prompts import SUSPICIOUS, checked_text, is_chat, is_ids, vocabulary_ids
 from diffutron_ort.scoring.passage import Passage, split
-from diffutron_ort.text.chat_template import composed, is_blank, render_chat
+from diffutron_ort.text.chat_template import MOST_COMPOSED, composed, is_blank, least_characters, render_chat
 from diffutron_ort.text.tokenizer import Tokenizer
 from diffutron_ort.text.words import word_numbers
 
@@ -50,13 +51,30 @@ class Passages:
             InputError: As for `passage`.
             ContextError: They are too long for the model's context.
         """
-        passage, most = self.passage(text, context, template, seed, name), self._bundle.context_length
+        most = self._bundle.context_length
+        if (least := self._least_tokens(text, context, template)) > most:
+            raise ContextError(f"at least {least} tokens, the model's context is {most}: shorten the prompt or {name}")
+        passage = self.passage(text, context, template, seed, name)
         if (length := len(passage.ids)) > most:
             raise ContextError(
                 f"{passage.start} tokens of prompt and {length - passage.start} of {name} are {length}, the model's "
                 f"context is {most}: shorten one of them"
             )
         return passage
+
+    def _least_tokens(self, text: object, context: object, template: bool) -> int:
+        """Return a lower bound for the tokens of a text and its context, without encoding them; 0 for short ones."""
+        messages: Any = context if is_chat(context) else [{"role": "user", "content": context}]
+        before = (
+            least_characters(messages, self._bundle.chat_template)
+            if template
+            else len(context)
+            if isinstance(context, str)
+            else 0
+        )
+        after = len(text) // MOST_COMPOSED if isinstance(text, str) else 0
+        is_long = before + after > SUSPICIOUS * self._bundle.context_length
+        return self._tokenizer.least_tokens(before + after) if is_long else 0
 
     def _rendered(self, context: object) -> str:
         """Return a prompt or messages in the chat template, up to where the answer begins."""

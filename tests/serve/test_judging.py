@@ -63,7 +63,8 @@ def test_messages_are_a_context_and_nothing_is_a_text(model):
         ({"text": "x", "samples": 1}, "invalid_value", "samples"),
         ({"text": "x", "method": "elbo", "samples": 4097}, "too_many_passes", "text"),
         ({"text": "söz " * 5000}, "too_many_passes", "text"),
-        ({"text": ["x"] * 64, "context": "x" * 20_000}, "invalid_value", "text"),
+        ({"text": ["x"] * 64, "context": "x" * 4100}, "invalid_value", "text"),
+        ({"text": "x" * 200_000}, "too_many_passes", "text"),
         ({"text": "x", "stride": 257}, "invalid_value", None),
         ({"text": "x", "steps": 4, "method": "pll"}, "invalid_value", None),
         ({"text": "x", "temperature": 1}, "invalid_value", None),
@@ -136,6 +137,8 @@ def test_debias_averages_over_orders_and_leaves_scales_alone(model):
         ({"x": {"type": "noul", "instructions": "[Answer]"}}, "template_tags"),
         ({"x": {"type": "choice", "criteria": {"[/Answer]": None}}}, "template_tags"),
         ({"x": {"type": "noul", "instructions": "söz " * 300}}, "context_length_exceeded"),
+        ({"x": {"type": "noul", "instructions": "söz " * 200_000}}, "context_length_exceeded"),
+        ({"x": {"type": "choice", "criteria": {"x" * 900_000: None}}}, "too_many_passes"),
         (
             {str(n): {"type": "choice", "criteria": {str(i): None for i in range(40)}} for n in range(10)},
             "too_many_passes",

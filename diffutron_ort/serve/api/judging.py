@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from diffutron_ort.model import Diffutron
+from diffutron_ort.prompts import SUSPICIOUS
 from diffutron_ort.scoring.work import Work
 from diffutron_ort.serve.api.answering import Answering
 from diffutron_ort.serve.api.kinds import Head
@@ -103,3 +104,14 @@ def check_passes(passes: int, settings: Settings, param: str) -> None:
     if passes > settings.max_passes:
         message = f"this can take {passes} passes of the model: at most {settings.max_passes}; ask for less at a time"
         raise ApiError(400, message, code="too_many_passes", param=param)
+
+
+def least_tokens(model: Diffutron, text: str) -> int:
+    """Return a lower bound for the tokens of a text, without encoding it; 0 for one that may fit the context."""
+    is_long = len(text) > SUSPICIOUS * model.bundle.context_length
+    return model.tokenizer.least_tokens(len(text)) if is_long else 0
+
+
+def token_count(model: Diffutron, text: str) -> int:
+    """Return the number of tokens of a text; a lower bound for one that is far too long for the model's context."""
+    return least_tokens(model, text) or len(model.tokenizer.encode(text))

@@ -1,13 +1,15 @@
 """POST /v1/score: texts in, how likely each of them is out."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 from diffutron_ort.model import Diffutron
 from diffutron_ort.scoring.passage import windows
 from diffutron_ort.scoring.score import Score
 from diffutron_ort.scoring.work import Work
-from diffutron_ort.serve.api.judging import END, Told, check_passes
+from diffutron_ort.serve.api.judging import END, Told, check_passes, least_tokens
 from diffutron_ort.serve.api.kinds import Head
 from diffutron_ort.serve.api.logprobs import text_of
 from diffutron_ort.serve.api.messages import conversation, refuse_tags
@@ -16,6 +18,9 @@ from diffutron_ort.serve.api.responses import ScoreList, TextScore, TokenScore, 
 from diffutron_ort.serve.errors import ApiError
 from diffutron_ort.serve.settings import Settings
 from diffutron_ort.text.tokenizer import Tokenizer
+
+MOST_CHARACTERS = 2**18  # of texts, each with its context: more take seconds to encode
+Context: TypeAlias = str | list[dict[str, str]]
 
 
 class Scores:
@@ -33,8 +38,9 @@ class Scores:
         if request.template and not settings.allow_tags:
             refuse_tags(_contents(given), model.bundle.chat_template)
         texts = _texts(request)
-        _check_size(texts, given, settings)
-        check_passes(_most_passes(model, request, texts, given), settings, self.param)
+        _check_size(texts, given)
+        for tokens in (partial(least_tokens, model), partial(_tokens, model)):  # the first of them costs nothing
+            check_passes(_most_passes(model, request, texts, given, tokens), settings, self.param)
         return model.scoring(
             texts,
             given,
@@ -53,36 +59,49 @@ class Scores:
         return Told(ScoreList(*head, scores=scores, usage=Usage(tokens, 0, tokens)), tokens)
 
 
+def _tokens(model: Diffutron, text: str) -> int:
+    return len(model.tokenizer.encode(text))
+
+
 def _texts(request: ScoreRequest) -> list[str]:
     return [request.text] if isinstance(request.text, str) else request.text
 
 
-def _contents(context: str | list[dict[str, str]]) -> dict[str, str]:
+def _contents(context: Context) -> dict[str, str]:
     """Return the texts of a context by their places in the request."""
     if isinstance(context, str):
         return {"context": context}
     return {f"context[{place}].content": message["content"] for place, message in enumerate(context)}
 
 
-def _check_size(texts: list[str], context: str | list[dict[str, str]], settings: Settings) -> None:
+def _check_size(texts: list[str], context: Context) -> None:
     """Refuse a long context for many texts: it is encoded with each of them.
 
     Raises:
-        ApiError: They are more together than a body may hold.
+        ApiError: They are too long.
     """
     size = sum(map(len, texts)) + len(texts) * sum(map(len, _contents(context).values()))
-    if size > settings.max_body:
-        message = f"the texts, each with the context, have {size} characters: at most {settings.max_body}"
+    if size > MOST_CHARACTERS:
+        message = f"the texts, each with the context, have {size} characters: at most {MOST_CHARACTERS}"
         raise ApiError(400, message, code="invalid_value", param="text")
 
 
-def _most_passes(model: Diffutron, request: ScoreRequest, texts: list[str], context: Any) -> int:
-    """Return the number of passes that scores can take at most: those of a model that gives each canvas its own."""
-    before = sum(len(model.tokenizer.encode(content)) for content in _contents(context).values())
-    lengths = [len(model.tokenizer.encode(text)) + END * request.template for text in texts]
+def _most_passes(
+    model: Diffutron, request: ScoreRequest, texts: list[str], context: Context, tokens: Callable[[str], int]
+) -> int:
+    """Return the number of passes that scores can take at most: those of a model that gives each canvas its own.
+
+    Args:
+        model: That scores.
+        request: How.
+        texts: What is scored.
+        context: What stands before each.
+        tokens: Returns the number of tokens of a text, or a lower bound.
+    """
+    lengths = [tokens(text) + END * request.template for text in texts]
     if request.method != "elbo":
         return sum(lengths)
-    most = model.bundle.context_length
+    before, most = sum(map(tokens, _contents(context).values())), model.bundle.context_length
     stride = min(request.stride or max(1, most // 2), most)
     return sum(request.samples * sum(1 for _ in windows(before + n, before, most, stride)) for n in lengths)
 
