@@ -115,7 +115,7 @@ def test_a_stage_goes_on_after_a_kill_to_the_same_result(stage, tmp_path, monkey
 def test_the_recipe_from_end_to_end_with_a_kill(tmp_path):
     folder, out = tmp_path / "run", tmp_path / "out"
     out.mkdir()
-    sizes = ["--minutes", "0.02", "--leg", "1", "--count", "3", "--variants", "fp32"]
+    sizes = ["--minutes", "0.06", "--leg", "1", "--count", "3", "--variants", "fp32"]
     command = [sys.executable, str(PIPELINE / "run.py"), *sizes, "--run", str(folder), "--out", str(out)]
     begun = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while not (folder / "cpt" / "state.pt").exists():
@@ -127,6 +127,7 @@ def test_the_recipe_from_end_to_end_with_a_kill(tmp_path):
     rows = json.loads((out / "stages.json").read_text())
     assert [row["stage"] for row in rows] == [stage.name for stage in STAGES]
     assert done.stdout.endswith(report.table(rows) + "\n")
+    assert len({row["sentences"]["overall"] for row in rows}) == len(STAGES)  # each has learnt something
     assert all(row["fidelity"]["fp32"]["top1_agreement_clear"] == 1 for row in rows)
     assert (out / "stages.png").stat().st_size > 10_000
 
@@ -136,6 +137,14 @@ def test_a_run_of_other_settings_is_not_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["run.py", "--run", str(tmp_path)])
     with pytest.raises(SystemExit, match="another --run"):
         run.main()
+
+
+@pytest.mark.parametrize("option", ["--minutes=0", "--threads=-1", "--count=0"])
+def test_a_size_of_nothing_is_refused(option, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", option])
+    with pytest.raises(SystemExit, match="2"):
+        run.main()
+    assert "must be more than 0" in capsys.readouterr().err
 
 
 def test_the_tables_figures_are_those_of_the_run():

@@ -31,8 +31,9 @@ BATCH = 26
 
 
 def diffutron(*arguments: str | Path) -> None:
-    """Run a command of the package, and stop if it fails."""
-    subprocess.run([sys.executable, "-m", "diffutron_ort", *map(str, arguments)], check=True)  # noqa: S603
+    """Run a command of the package, and stop if it fails, which it explains itself."""
+    if code := subprocess.run([sys.executable, "-m", "diffutron_ort", *map(str, arguments)]).returncode:  # noqa: S603
+        sys.exit(code)
 
 
 def export(stage: Stage, run: Path, variants: Sequence[str]) -> dict[str, Any]:

@@ -59,7 +59,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", default=["fp32", "int8"], help="what is exported; fp32 is measured")
     parser.add_argument("--run", type=Path, default=HERE.parent / "run" / "pipeline", help="where the stages are kept")
     parser.add_argument("--out", type=Path, default=HERE, help="where the figures and the picture go")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in ("minutes", "threads", "leg", "count"):
+        if not getattr(options, name) > 0:
+            parser.error(f"--{name} must be more than 0, not {getattr(options, name)}")
+    return options
 
 
 def main() -> None:
@@ -77,4 +81,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
