@@ -86,7 +86,7 @@ def bodies() -> Iterator[tuple[str, bytes]]:
 
 def large() -> Iterator[tuple[str, bytes]]:
     """Yield a path and a body whose passes are as large as any: they make the model's memory as large as it gets."""
-    yield SCORE, json.dumps({"text": "x " * 900, "method": "elbo", "samples": 4}).encode()
+    yield SCORE, json.dumps({"text": "x " * 300, "method": "elbo", "samples": 8}).encode()
 
 
 def confused(path: str, names: list[str]) -> Iterator[bytes]:

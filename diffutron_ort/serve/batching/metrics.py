@@ -20,8 +20,8 @@ class Metrics:
 
     Attributes:
         requests: By how they ended: `ok`, `refused`, `failed`, `gone` (the client hung up), `late`.
-        waiting: Sequences in the queue.
-        running: Sequences that share passes now.
+        waiting: Sequences in the queue; a work counts as one.
+        running: Sequences that share passes now, and works between two of their passes.
         queue_seconds: From a request's arrival in the queue to its first pass.
         first_text_seconds: From there to the first text that cannot change any more, of streams.
         request_seconds: Of the whole answer.
