@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from diffutron_ort.cli.loading import DEMONSTRATION
+from diffutron_ort.cli.loading import KNOWS
 
 NANO = Path(__file__).parent.parent / "models" / "nano"
 sys.path.append(str(NANO))
@@ -269,4 +269,4 @@ def test_the_saved_tokenizer_is_the_built_one(built):
 
 def test_the_notice_counts_the_kinds():
     assert len(KINDS) == 13
-    assert "it knows thirteen kinds of exercises" in DEMONSTRATION
+    assert "it knows thirteen kinds of exercises" in KNOWS

@@ -4,7 +4,7 @@ import argparse
 
 from diffutron_ort.checks import bench
 from diffutron_ort.cli.flags import add_model
-from diffutron_ort.cli.loading import load_model, loading_arguments
+from diffutron_ort.cli.loading import REAL, load_model, loading_arguments
 from diffutron_ort.cli.parser import Parser
 from diffutron_ort.cli.writing import print_json
 
@@ -17,7 +17,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what was measured."""
-    model = load_model(arguments)
+    model = load_model(arguments, real=f"diffutron-ort bench {REAL}")
     found = {"model": str(model.bundle.folder), "revision": None}  # the processes that it starts need not ask the Hub
     report = bench.bench(model, loading_arguments(arguments) | found)
     if arguments.json:

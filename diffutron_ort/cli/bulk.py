@@ -9,7 +9,7 @@ from diffutron_ort.bulk.answering import Terms
 from diffutron_ort.bulk.job import Job, State, run
 from diffutron_ort.bulk.lines import STREAM
 from diffutron_ort.bulk.records import PROMPT
-from diffutron_ort.cli.loading import DEMONSTRATION, loading_arguments, located
+from diffutron_ort.cli.loading import demonstration, loading_arguments, located
 from diffutron_ort.cli.rate import rate
 from diffutron_ort.cli.terminal import DONE, FAILED, say
 
@@ -19,7 +19,7 @@ def run_bulk(arguments: argparse.Namespace, options: Mapping[str, Any]) -> int:
 
     def find() -> Path:
         if arguments.model is None:
-            say(DEMONSTRATION)
+            say(demonstration())
         return located(arguments.model, arguments.revision, arguments.variant)
 
     job = _job(arguments, options)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import inf
 
 from diffutron_ort.cli.flags import add_model
-from diffutron_ort.cli.loading import load_model, shown_if_slow
+from diffutron_ort.cli.loading import REAL, load_model, shown_if_slow
 from diffutron_ort.cli.parser import Parser, filled, integer, number
 from diffutron_ort.cli.writing import check_writable, print_table, write_text
 from diffutron_ort.errors import OptionError
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(task_names(arguments.include)))
         return
     names, limit = _checked(arguments), _limit(arguments.limit)
-    model = load_model(arguments)
+    model = load_model(arguments, real=f"diffutron-ort eval {REAL}")
     with shown_if_slow() as progress:
         report = evaluate(
             model,

@@ -14,16 +14,22 @@ from diffutron_ort.types import Progress
 
 REAL = "diffutron/DiffutronLM-0.3B-Instruct"
 KNOWS = "no model given, so the embedded demonstration answers; it knows thirteen kinds of exercises and nothing else"
-DEMONSTRATION = f"{KNOWS}. The real model: --model {REAL}"
 
 
-def load_model(arguments: argparse.Namespace, preset: str | None = None, **options: Any) -> Diffutron:
-    """Load the model, check that it can take `options`, and say so if it is the embedded one."""
+def demonstration(real: str = f"--model {REAL}") -> str:
+    """Return what is said where no model was given; `real` says how to ask for the real one."""
+    return f"{KNOWS}. The real model: {real}"
+
+
+def load_model(
+    arguments: argparse.Namespace, preset: str | None = None, *, real: str = f"--model {REAL}", **options: Any
+) -> Diffutron:
+    """Load the model, check that it can take `options`, and say so if it is the embedded one, as `demonstration`."""
     with shown_if_slow() as progress:
         model = Diffutron.from_pretrained(**loading_arguments(arguments), progress=progress)
     model.config(preset, **options)
     if arguments.model is None:
-        say(DEMONSTRATION)
+        say(demonstration(real))
     return model
 
 

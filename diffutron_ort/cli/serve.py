@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffutron_ort.cli.flags import add_model
-from diffutron_ort.cli.loading import DEMONSTRATION
+from diffutron_ort.cli.loading import REAL, demonstration
 from diffutron_ort.cli.parser import Parser, filled, integer, number
 from diffutron_ort.cli.terminal import say
 from diffutron_ort.errors import OptionError
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     with needing("serve", "diffutron-ort serve"):
         from diffutron_ort.serve.processes.lifecycle import serve
     if settings.model is None:
-        say(DEMONSTRATION.replace("--model ", "diffutron-ort serve "))
+        say(demonstration(f"diffutron-ort serve {REAL}"))
     if not settings.is_local and settings.uds is None and not settings.api_keys:
         say(f"whoever reaches {settings.host} can use this server: set {KEY_VARIABLE} to have it ask for a key")
     with contextlib.redirect_stdout(sys.stderr):  # for what libraries print
