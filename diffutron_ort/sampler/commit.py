@@ -31,16 +31,16 @@ def chosen(candidates: Candidates, scheduled: int, config: GenerationConfig, see
     """
     order = commit_order(candidates, config.remasking, seed, block, step)
     sure = RULES[config.commit](candidates.deciding[order], candidates.entropies[order], config)
-    return order[: max(scheduled, sure)]
+    withheld = candidates.withheld[order]
+    known_first = np.concatenate([order[~withheld], order[withheld]])
+    return known_first[: max(scheduled, sure - int(withheld[:sure].sum()))]
 
 
 def commit_order(candidates: Candidates, remasking: str, seed: int, block: int, step: int) -> Order:
-    """Return the order [n] in which candidates are committed; ties go to the lowest position."""
+    """Return the order [n] in which a sampler that knows every token commits them; ties go to the lowest position."""
     odds = candidates.deciding
     if remasking == "random":
         odds = -uniform(seed, Stream.REMASKING, block, step, candidates.positions)
-    if candidates.withheld.any():
-        odds = np.where(candidates.withheld, np.inf, odds)
     return np.argsort(odds, kind="stable")
 
 

@@ -200,7 +200,8 @@ class Sequence:
         self._forced = forced
         self._expects_miss = False
         self.steps = 0
-        self.cursor = self._next(canvas, Cursor(0, 0, self._counts(canvas, 0)))
+        begin = Cursor(0, 0, self._counts(canvas, 0), finished=self._is_written(canvas))
+        self.cursor = begin if begin.finished else self._next(canvas, begin)
 
     @property
     def finished(self) -> bool:
@@ -269,11 +270,15 @@ class Sequence:
 
     def _finish_if_settled(self, canvas: Canvas) -> Cursor | None:
         """Return the cursor of a sequence that can end early, None for one that goes on."""
-        if self._forced is not None and (canvas.ids == self._forced).all():
+        if self._is_written(canvas):
             return self.cursor._replace(finished=True)
         reader = self._reader if self.config.early_end else None
         settled = reader is not None and reader.is_settled(canvas.ids[: canvas.end], canvas.start)
         return self.cursor._replace(finished=True) if settled else None
+
+    def _is_written(self, canvas: Canvas) -> bool:
+        """Return whether all tokens that are given instead of the model's stand on a canvas."""
+        return self._forced is not None and bool((canvas.ids == self._forced).all())
 
     def _next(self, canvas: Canvas, cursor: Cursor) -> Cursor:
         """Return the cursor at the first step from `cursor` on that has something to commit, or at the end."""

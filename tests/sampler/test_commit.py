@@ -106,6 +106,14 @@ def test_the_most_certain_come_first_and_ties_go_to_the_lowest_position():
     assert chosen(four, 4, GenerationConfig(), 0, 0, 0).tolist() == [1, 3, 0, 2]
 
 
+def test_a_prediction_whose_token_is_not_known_makes_no_other_surer():
+    options = {"commit": "factor"}
+    two = candidates(odds_of(0.5, 1 - 1e-9, 0.5, 1 - 1e-9), [1.0, 0.0, 1.0, 0.0])
+    two = two._replace(withheld=np.array([False, True, False, True]))
+    assert chosen(two, 1, GenerationConfig(**options), 0, 0, 0).tolist() == [0]
+    assert chosen(two, 3, GenerationConfig(**options), 0, 0, 0).tolist() == [0, 2, 1]
+
+
 def test_random_remasking_orders_by_the_uniforms_of_its_own_stream():
     four = candidates([0.5, 0.1, 0.5, 0.2], [0.0] * 4)
     found = chosen(four, 4, GenerationConfig(remasking="random"), 7, 2, 3)

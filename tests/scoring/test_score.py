@@ -103,6 +103,14 @@ def test_masks_among_given_ids_are_not_scored(method, model):
     assert np.isfinite(found.logprobs).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_alone_are_nothing_to_score(method, model):
+    mask = model.bundle.special.mask
+    nothing, one = model.score([[mask, mask], [mask, 9]], [mask, 7], method=method)
+    assert (nothing.logprob, nothing.tokens, nothing.passes, one.tokens) == (0, 0, 0, 1)
+    assert model.score([mask], method=method).logprob == 0
+
+
 def test_typed_masks_are_text(model):
     assert model.bundle.special.mask not in model.score("<mask>", "<mask><mask>").ids
 
