@@ -11,15 +11,15 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from random import Random
 
 import numpy as np
 
 from diffutron_ort import Completion, Diffutron
 
-sys.path.append(str(Path(__file__).parents[1] / "models" / "nano"))
-from harder import harder
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "models" / "nano")]
+
 from questions import questions
+from sweep.hard import hard_questions
 
 Pair = tuple[str, str]
 Answered = tuple[Completion, float, bool]
@@ -83,7 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     model = Diffutron.from_pretrained(variant="fp32")
     known = [(one.question, one.answer) for one in islice(questions(7, "held-out"), options.count)]
-    hard = [(one.question, one.answer) for one in islice(harder(Random(7)), options.count)]
+    hard = [(one.question, one.answer) for one in islice(hard_questions(7), options.count)]
     report("held-out questions", model, known, 1.0, options.tries)
     report("harder questions", model, hard, 1.0, options.tries)
 

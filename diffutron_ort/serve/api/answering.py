@@ -2,8 +2,9 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Generic
+from typing import Any, Generic
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -15,6 +16,8 @@ from diffutron_ort.serve import logs
 from diffutron_ort.serve.api.parsing import parse
 from diffutron_ort.serve.api.reply import Reply, unless_gone
 from diffutron_ort.serve.api.requests import Asked, Request
+from diffutron_ort.serve.api.responses import Usage
+from diffutron_ort.serve.batching.jobs import Job
 from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.errors import ApiError, failure
 from diffutron_ort.serve.settings import Settings
@@ -70,6 +73,19 @@ class Answering(ABC, Generic[Request]):
 
     def _check(self, request: Request) -> None:
         """Refuse a request that asks for more than the server's settings allow."""
+
+    def _note_usage(self, job: Job[Any], usage: Usage, texts: Iterable[str], reply: Reply) -> None:
+        """Count the tokens of an answer, and leave them for the access log; the texts, if it may hold them."""
+        self._metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
+        self._metrics.tokens.labels("completion").inc(usage.completion_tokens)
+        reply.note(
+            model=self._service.identity.name,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            queue_ms=round(((job.begun or job.queued) - job.queued) * 1000, 2),
+        )
+        if self._settings.log_text and (answers := list(texts)):
+            reply.note(answers=answers)
 
     @abstractmethod
     async def _write(self, asked: Asked[Request], model: Diffutron, reply: Reply) -> None:

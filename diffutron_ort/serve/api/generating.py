@@ -15,7 +15,6 @@ from diffutron_ort.serve.api.kinds import Head, Kind
 from diffutron_ort.serve.api.parsing import header
 from diffutron_ort.serve.api.reply import Reply
 from diffutron_ort.serve.api.requests import Asked, Generated
-from diffutron_ort.serve.api.responses import Usage
 from diffutron_ort.serve.api.streaming import Canvases, Form, Pieces
 from diffutron_ort.serve.batching.jobs import Generation
 from diffutron_ort.serve.batching.service import Service
@@ -74,7 +73,8 @@ class Generating(Answering[Generated]):
             async for index, step in job.steps():
                 choices.add(index, step)
             await reply.whole(kind.whole(head, choices.in_order(), choices.usage(request.n)))
-        self._note(job, choices, choices.usage(request.n), reply)
+        texts = (one.completion.text for one in choices.in_order())
+        self._note_usage(job, choices.usage(request.n), texts, reply)
 
     async def _stream(
         self, request: Generated, job: Generation, choices: Choices, form: Form, head: Head, reply: Reply
@@ -95,16 +95,3 @@ class Generating(Answering[Generated]):
         if tells_usage:
             await reply.event(self._kind.closing(head, choices.usage(request.n)))
         await reply.end()
-
-    def _note(self, job: Generation, choices: Choices, usage: Usage, reply: Reply) -> None:
-        """Count what was done, and leave it for the access log."""
-        self._metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
-        self._metrics.tokens.labels("completion").inc(usage.completion_tokens)
-        reply.note(
-            model=self._service.identity.name,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            queue_ms=round(((job.begun or job.queued) - job.queued) * 1000, 2),
-        )
-        if self._settings.log_text:
-            reply.note(answers=[one.completion.text for one in choices.in_order()])

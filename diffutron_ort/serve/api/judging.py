@@ -15,6 +15,7 @@ from diffutron_ort.serve.api.kinds import Head
 from diffutron_ort.serve.api.parsing import header
 from diffutron_ort.serve.api.reply import Reply
 from diffutron_ort.serve.api.requests import Asked, Request
+from diffutron_ort.serve.api.responses import Usage
 from diffutron_ort.serve.batching.jobs import Task
 from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.errors import ApiError
@@ -84,15 +85,7 @@ class Judging(Answering[Request], Generic[Request, Result]):
         head = Head(self._kind.prefix + uuid.uuid4().hex, int(time.time()), identity.name, identity.fingerprint)
         told = await asyncio.to_thread(self._kind.told, model, asked, result, head)
         await reply.whole(told.content)
-        self._note(task, told.tokens, reply)
-
-    def _note(self, task: Task[Result], tokens: int, reply: Reply) -> None:
-        """Count what was done, and leave it for the access log."""
-        self._metrics.tokens.labels("prompt").inc(tokens)
-        queued = ((task.begun or task.queued) - task.queued) * 1000
-        reply.note(
-            model=self._service.identity.name, prompt_tokens=tokens, completion_tokens=0, queue_ms=round(queued, 2)
-        )
+        self._note_usage(task, Usage(told.tokens, 0, told.tokens), (), reply)
 
 
 def check_passes(passes: int, settings: Settings, param: str) -> None:

@@ -73,7 +73,7 @@ class Chats(Generating[ChatRequest]):
         else:
             choices = [_choice(index, one) for index, one in enumerate(found)]
             await reply.whole(ChatCompletion(*head, choices=choices, usage=_usage(found)))
-        self._note_filled(task, found, reply)
+        self._note_usage(task, _usage(found), (one.text for one in found), reply)
 
     def _filling(self, asked: Asked[ChatRequest], wanted: SchemaFormat, model: Diffutron) -> Work[list[Filled]]:
         """Return the work that makes the answers."""
@@ -103,20 +103,6 @@ class Chats(Generating[ChatRequest]):
         if request.stream_options is not None and request.stream_options.include_usage:
             await reply.event(self._kind.closing(head, _usage(found)))
         await reply.end()
-
-    def _note_filled(self, task: Task[list[Filled]], found: Sequence[Filled], reply: Reply) -> None:
-        """Count what was done, and leave it for the access log."""
-        usage = _usage(found)
-        self._metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
-        self._metrics.tokens.labels("completion").inc(usage.completion_tokens)
-        reply.note(
-            model=self._service.identity.name,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            queue_ms=round(((task.begun or task.queued) - task.queued) * 1000, 2),
-        )
-        if self._settings.log_text:
-            reply.note(answers=[one.text for one in found])
 
 
 def _check(request: ChatRequest) -> None:
