@@ -8,9 +8,9 @@ _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 80, 80, 2
 
 
 def brief(value: object) -> str:
-    """Return `repr(value)`, shortened to about 80 characters."""
+    """Return `repr(value)` on one line, shortened to about 80 characters."""
     try:
-        return _SHORT.repr(value)
+        return _SHORT.repr(value).replace("\n", " ")
     except ValueError:  # Python refuses to convert an integer of several thousand digits
         return f"an {type(value).__name__} with too many digits to show"
 

@@ -30,7 +30,7 @@ NORMALISATIONS: Mapping[str, Callable[[Passage], int]] = MappingProxyType(
 
 def check_normalise(normalise: object) -> None:
     """Raise OptionError unless it is one of `NORMALISATIONS`."""
-    if normalise not in NORMALISATIONS:
+    if not isinstance(normalise, str) or normalise not in NORMALISATIONS:
         raise OptionError(f"normalise={brief(normalise)}: must be one of {', '.join(NORMALISATIONS)}")
 
 

@@ -52,13 +52,13 @@ class ScoringOptions:
         return max(1, self.context_length // 2) if self.stride is None else self.stride
 
 
-def check_meaning(method: str, options: Mapping[str, Any]) -> None:
+def check_meaning(method: object, options: Mapping[str, Any]) -> None:
     """Refuse options of a generation that a method would not heed; unknown ones are left to `GenerationConfig`.
 
     Raises:
         OptionError: There is one, or there is no such method.
     """
-    if method not in OPTIONS:
+    if not isinstance(method, str) or method not in OPTIONS:
         raise OptionError(f"method={brief(method)}: must be one of {', '.join(OPTIONS)}")
     useless = sorted((options.keys() & (OPTION_NAMES | {"preset"})) - OPTIONS[method])
     if useless:

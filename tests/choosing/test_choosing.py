@@ -178,6 +178,7 @@ def test_yes_no_and_scale(says):
         (("x", ["a"]), {"debias": 1}, OptionError, "debias=1"),
         (("x", ["a"]), {"separator": 1}, OptionError, "separator=1"),
         (("x", ["a"]), {"normalise": "words"}, OptionError, "normalise='words'"),
+        (("x", ["a"]), {"normalise": ["bytes"]}, OptionError, "normalise="),
         (("x", ["a"]), {"method": "x"}, OptionError, "method='x'"),
         (("x", ["a"]), {"temperature": 1.0}, OptionError, "temperature"),
         (("x", ["a"]), {"max_new_tokens": 3}, OptionError, "max_new_tokens"),

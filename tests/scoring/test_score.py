@@ -184,6 +184,8 @@ def test_work_tells_how_much_is_done_and_can_be_dropped(model):
     ("arguments", "error", "message"),
     [
         ({"method": "guess"}, OptionError, "must be one of policy, elbo, pll, pll_word_l2r"),
+        ({"method": ["pll"]}, OptionError, "method=.*must be one of policy"),
+        ({"text": np.zeros((2, 2), int)}, InputError, r"^the text is [^\n]*$"),
         ({"samples": 1}, OptionError, "samples=1: must be an integer from 2"),
         ({"stride": 0}, OptionError, "stride=0: must be an integer from 1 to 256"),
         ({"stride": True}, OptionError, "stride=True"),
