@@ -9,7 +9,14 @@ from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.errors import ContextError, InputError
 from diffutron_ort.prompts import SUSPICIOUS, checked_text, is_chat, is_ids, vocabulary_ids
 from diffutron_ort.scoring.passage import Passage, split
-from diffutron_ort.text.chat_template import MOST_COMPOSED, composed, is_blank, least_characters, render_chat
+from diffutron_ort.text.chat_template import (
+    MOST_COMPOSED,
+    answer_end,
+    composed,
+    is_blank,
+    least_characters,
+    render_chat,
+)
 from diffutron_ort.text.tokenizer import Tokenizer
 from diffutron_ort.text.words import word_numbers
 
@@ -87,7 +94,7 @@ class Passages:
 
     def _closed(self, answer: str) -> str:
         """Return an answer with what follows it in the chat template."""
-        return composed(answer.strip()) + self._bundle.chat_template["assistant"].partition("{content}")[2]
+        return composed(answer.strip()) + answer_end(self._bundle.chat_template)
 
     def _joined(self, context: str, text: str, size: int, seed: int) -> Passage:
         """Return the passage of two texts, which are encoded as one, as in training."""

@@ -54,6 +54,11 @@ def render_chat(messages: Sequence[Mapping[str, str]], template: Mapping[str, st
     return "".join(rendered) + template["generation"]
 
 
+def answer_end(template: Mapping[str, str]) -> str:
+    """Return what follows an answer in a chat template."""
+    return template["assistant"].partition("{content}")[2]
+
+
 def least_characters(messages: Sequence[Mapping[str, str]], template: Mapping[str, str] = CHAT_TEMPLATE) -> int:
     """Return a lower bound for the length in characters of the prompt, without rendering it.
 

@@ -5,6 +5,9 @@ import asyncio
 import pytest
 
 from diffutron_ort.scoring.work import finished
+from diffutron_ort.serve.api.requests import MOST_OPTIONS, ChoiceQuestion
+from diffutron_ort.serve.api.typed_questions import put
+from diffutron_ort.serve.settings import Settings
 from tests.serve.serving import QUESTION, post, serving
 from tests.serve.test_scheduler import asked
 
@@ -140,7 +143,7 @@ def test_debias_averages_over_orders_and_leaves_scales_alone(model):
         ({"x": {"type": "noul", "instructions": "söz " * 200_000}}, "context_length_exceeded"),
         ({"x": {"type": "choice", "criteria": {"x" * 900_000: None}}}, "too_many_passes"),
         (
-            {str(n): {"type": "choice", "criteria": {str(i): None for i in range(40)}} for n in range(10)},
+            {str(n): {"type": "choice", "criteria": {str(i): None for i in range(40)}} for n in range(40)},
             "too_many_passes",
         ),
     ],
@@ -149,9 +152,14 @@ def test_what_a_decision_refuses(model, questions, code):
     assert decide(model, 400, questions=questions)["error"]["code"] == code
 
 
+def test_as_many_answers_as_a_question_may_have_are_not_too_many(model):
+    question = ChoiceQuestion(criteria={f"seçenek {n}": None for n in range(MOST_OPTIONS)})
+    assert put("x", question, debias=False).most_passes(model) <= Settings().max_passes
+
+
 def test_the_settings_bound_the_passes(model):
     questions = {"x": {"type": "noul"}}
-    assert decide(model, 400, {"max_passes": 10}, questions=questions)["error"]["code"] == "too_many_passes"
+    assert decide(model, 400, {"max_passes": 5}, questions=questions)["error"]["code"] == "too_many_passes"
     assert decide(model, 200, {"max_passes": 100}, questions=questions)
 
 

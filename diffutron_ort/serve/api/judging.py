@@ -20,9 +20,9 @@ from diffutron_ort.serve.batching.jobs import Task
 from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.errors import ApiError
 from diffutron_ort.serve.settings import Settings
+from diffutron_ort.text.chat_template import answer_end
 
 Result = TypeVar("Result")
-END = 16  # tokens, more than any chat template puts after an answer
 
 
 class Told(NamedTuple):
@@ -103,6 +103,11 @@ def least_tokens(model: Diffutron, text: str) -> int:
     """Return a lower bound for the tokens of a text, without encoding it; 0 for one that may fit the context."""
     is_long = len(text) > SUSPICIOUS * model.bundle.context_length
     return model.tokenizer.least_tokens(len(text)) if is_long else 0
+
+
+def end_tokens(model: Diffutron) -> int:
+    """Return the number of tokens that the chat template puts after an answer."""
+    return len(model.tokenizer.encode(answer_end(model.bundle.chat_template)))
 
 
 def token_count(model: Diffutron, text: str) -> int:

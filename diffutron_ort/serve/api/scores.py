@@ -9,7 +9,7 @@ from diffutron_ort.model import Diffutron
 from diffutron_ort.scoring.passage import windows
 from diffutron_ort.scoring.score import Score
 from diffutron_ort.scoring.work import Work
-from diffutron_ort.serve.api.judging import END, Told, check_passes, least_tokens
+from diffutron_ort.serve.api.judging import Told, check_passes, end_tokens, least_tokens
 from diffutron_ort.serve.api.kinds import Head
 from diffutron_ort.serve.api.logprobs import text_of
 from diffutron_ort.serve.api.messages import conversation, refuse_tags
@@ -98,7 +98,8 @@ def _most_passes(
         context: What stands before each.
         tokens: Returns the number of tokens of a text, or a lower bound.
     """
-    lengths = [tokens(text) + END * request.template for text in texts]
+    end = end_tokens(model) if request.template else 0
+    lengths = [tokens(text) + end for text in texts]
     if request.method != "elbo":
         return sum(lengths)
     before, most = sum(map(tokens, _contents(context).values())), model.bundle.context_length

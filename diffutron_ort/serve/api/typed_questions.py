@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from diffutron_ort.choosing.question import LISTED, orders
 from diffutron_ort.model import Diffutron
-from diffutron_ort.serve.api.judging import END, token_count
+from diffutron_ort.serve.api.judging import end_tokens, token_count
 from diffutron_ort.serve.api.requests import (
     ChoiceQuestion,
     Content,
@@ -41,7 +41,7 @@ class Put(NamedTuple):
     def most_passes(self, model: Diffutron) -> int:
         """Return the number of passes that it can take at most: those of a model that gives each canvas its own."""
         count = len(self.options)
-        longest = max(token_count(model, option) for option in self.options) + END
+        longest = max(token_count(model, option) for option in self.options) + end_tokens(model)
         return longest * count * (len(orders(count)) if self.debias else 1)
 
 
