@@ -1,6 +1,7 @@
 """Works beside sequences: they wait, take turns, are dropped, fail and are counted as these are."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -94,6 +95,29 @@ def test_a_work_makes_one_pass_in_each_round_of_the_sequences_beside_it(held, tu
     seen, running, result, status = asyncio.run(both())
     assert seen == [0, 1, 2, 3]
     assert (running, result, status) == (2, "work is done", 200)
+
+
+def test_heavy_works_take_no_more_time_than_the_sequences_beside_them(model, turns):
+    class Heavy(Counted):
+        def _work(self):
+            for share in super()._work():
+                time.sleep(0.2)
+                yield share
+
+    async def beside():
+        async with serving(model) as client:
+            works = [asyncio.ensure_future(result_of(client.service, Heavy(turns, "heavy", 30))) for _ in range(3)]
+            await until(lambda: turns)
+            before, begun = len(turns), time.monotonic()
+            await client.post("/v1/chat/completions", json=CHAT | SHORT)
+            made, took = len(turns) - before, time.monotonic() - begun
+            for work in works:
+                work.cancel()
+            return made, took
+
+    made, took = asyncio.run(beside())
+    assert made < SHORT["steps"]
+    assert made * 0.2 < took / 2 + 0.5
 
 
 def test_a_work_waits_for_its_place_and_is_refused_where_none_is_left(held, turns):

@@ -21,8 +21,9 @@ class QueueFullError(DiffutronError):
 class Scheduler:
     """Runs the sequences and works of all jobs on one thread, first come, first served.
 
-    In every round, every running sequence takes a step and every running work makes a pass, so none waits for another
-    to end once it has joined. A work counts as one sequence wherever these are counted.
+    In every round, every running sequence takes a step, and then a work makes a pass, another one each time: so none
+    waits for another to end once it has joined. While there are both, works get as much time as sequences at most: a
+    pass of a work can take as long as many steps. A work counts as one sequence wherever these are counted.
     """
 
     def __init__(self, max_batch: int, max_queue: int, metrics: Metrics) -> None:
@@ -38,6 +39,8 @@ class Scheduler:
         self._running: list[Place] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._turn = 0  # of the works
+        self._ahead = 0.0  # seconds that works have had more than the sequences beside them
 
     @property
     def capacity(self) -> int:
@@ -114,12 +117,18 @@ class Scheduler:
             self._metrics.queue_seconds.observe(job.begun - job.queued)
 
     def _go_round(self, engine: Engine, running: Sequence[Place]) -> None:
-        """Take a step with each of the sequences, which share passes, and make one pass of each of the works."""
-        if sequences := [place for place in running if isinstance(place, SequencePlace)]:
+        """Take a step with each of the sequences, which share passes, and make a pass of one of the works."""
+        begun = time.monotonic()
+        sequences = [place for place in running if isinstance(place, SequencePlace)]
+        if sequences:
             self._take(engine, sequences)
-        for place in running:
-            if isinstance(place, WorkPlace):
-                place.job.advance()
+        stepped = time.monotonic()
+        self._ahead = max(0.0, self._ahead - (stepped - begun)) if sequences else 0.0
+        works = [place for place in running if isinstance(place, WorkPlace)]
+        if works and not self._ahead:
+            works[self._turn % len(works)].job.advance()
+            self._turn += 1
+            self._ahead = time.monotonic() - stepped
 
     def _take(self, engine: Engine, places: Sequence[SequencePlace]) -> None:
         """Take a step with each of the sequences.
