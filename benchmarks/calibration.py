@@ -22,7 +22,7 @@ from sweep.hard import hard_questions
 from diffutron_ort import Diffutron
 from diffutron_ort.choosing.chooser import NORMALISATIONS
 
-HEAD = ("questions", "variant", "divided by", "right", "mean confidence", "ECE", "nats")
+HEAD = ("questions", "variant", "divided by", "right", "mean top", "ECE", "nats")
 TEXT = """## Choices and their calibration (`benchmarks/calibration.py`)
 
 {where}
@@ -31,7 +31,7 @@ Nano chooses with `model.choose` among the right answer and three wrong ones, dr
 same noun, other orders of the same words, numbers that differ by 1, 2, 10 or 20, other days, months, capitals,
 countries and words with an antonym. Method `policy`, chat template, seed {seed}, {count} questions each: **held-out**
 ones of its thirteen kinds, and **harder** ones, which go beyond what it was taught (those of the frontier above). The
-log-likelihood of each option is **divided by** nothing, by its tokens or by its bytes. **Confidence** is the largest of
+log-likelihood of each option is **divided by** nothing, by its tokens or by its bytes. **Top** is the largest of
 the four probabilities; **ECE** the expected calibration error over {bins} bins of equal width; **nats** the mean of
 -log p of the right answer. The target was 95 % of the held-out questions.
 

@@ -6,7 +6,7 @@ TEXT = """## What texts cost nano (`benchmarks/perplexity.py`)
 
 **Differences** are to the first row of the same method, over the tokens that both models can write, with the standard
 error over texts. `elbo` has 16 samples a window, and draws the same masks in all rows. **Never written** are tokens
-outside the output vocabulary, which is that of other manual pages and of the sentences; the figures leave them out.
+outside the output vocabulary, which was made from other manual pages and these sentences; the figures leave them out.
 `int8` of nano has one activation scale a token, so `int8-batch` is the same. **fast** is the preset.
 
 The first paragraphs of manual pages from Debian's package manpages-tr 2.0.6-2 (GPL, or the licence of what is

@@ -30,7 +30,7 @@ DEFAULTS = {"repetition_penalty": "1.0"}
 def add_arguments(parser: Parser) -> None:
     """Add the arguments of the command."""
     question = "the question, in quotes; {options} in it is where the answers are listed; - reads standard input"
-    parser.add_argument("question", help=question)
+    parser.add_argument("question", nargs="?", help=question)
     parser.add_argument("options", nargs="*", metavar="answer", help="the answers to choose from")
     more = "another answer, such as one that begins with a dash (may be given several times)"
     parser.add_argument("--option", action="append", default=[], metavar="ANSWER", dest="more", help=more)
@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
     found = worked(_work(model, question, answers, arguments, how), "choosing")
     seconds = time.perf_counter() - begun
     if arguments.json:
-        print_json({**_described(model, how), **_result(found), "seconds": round(seconds, 4)})
+        put = {name: getattr(arguments, name) for name in ("normalise", "debias", "separator", "template")}
+        print_json({**_described(model, how), **put, **_result(found), "seconds": round(seconds, 4)})
     elif arguments.yes_no is not None:
         print(f"{found.probabilities[0]:.4f}")
     else:
@@ -76,8 +77,10 @@ def _answers(arguments: argparse.Namespace) -> Sequence[str]:
     """Return the answers to choose from.
 
     Raises:
-        OptionError: There are none, or flags contradict each other.
+        OptionError: There are none, there is no question, or flags contradict each other.
     """
+    if arguments.question is None:
+        raise OptionError("there is no question: it comes first, since --yes-no and --scale take all that follows them")
     given, levels, yes_no = [*arguments.options, *arguments.more], arguments.scale, arguments.yes_no
     if arguments.values is not None and levels is None:
         raise OptionError("--values are those of --scale: add it, or leave them out")

@@ -95,8 +95,8 @@ def _write(file: int, content: bytes, name: str) -> None:
         raise OSError(error.errno, error.strerror, name) from error
 
 
-def record(result: Result) -> dict[str, Any]:
-    """Return what a document came to, as JSON."""
+def record(result: Result, drawn: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a document came to, as JSON, and what its masks were drawn with."""
     if result.score is None:
         return {"document": result.name} | ({"tokens": 0} if result.error is None else {"error": str(result.error)})
     nats = -result.logprob / result.tokens if result.tokens else None
@@ -106,6 +106,7 @@ def record(result: Result) -> dict[str, Any]:
     return {
         "document": result.name,
         "method": result.score.method,
+        **drawn,
         "tokens": result.tokens,
         "impossible_tokens": result.impossible_tokens,
         "bytes": result.score.bytes,

@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
     kind = "what a file holds (default: as its name says): text is one document, lines has one a line"
     parser.add_argument("--format", dest="kind", choices=FORMATS, help=kind)
     field = f"name of the text in a .jsonl or .csv (default: {FIELD})"
-    parser.add_argument("--field", metavar="NAME", type=filled, default=FIELD, help=field)
+    parser.add_argument("--column", dest="field", metavar="NAME", type=filled, default=FIELD, help=field)
     parser.add_argument("--limit", metavar="N", type=integer, help="take only the first N documents")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     output = "write a line of JSON for each document"
@@ -53,10 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     options = given_options(arguments)
     how = {"method": arguments.method, "samples": SAMPLES, **scoring_arguments(arguments), **options}
     check_files(arguments)
-    pairs = None if arguments.against is None else Pairs(arguments.against, arguments.method)
+    drawn = {name: how.get(name, 0) for name in ("samples", "seed")} if how["method"] == "elbo" else {}
+    pairs = None if arguments.against is None else Pairs(arguments.against, {"method": how["method"], **drawn})
     model = load_model(arguments, arguments.preset, **options)
     begun = time.perf_counter()
-    summary = _measured(arguments, model, how, pairs)
+    summary = _measured(arguments, model, how, pairs, drawn)
     told = {"seconds": round(time.perf_counter() - begun, 4), **described(model, how)}
     if not summary.documents:
         missing = f"{counted(summary.empty)} without any, {summary.failed} that failed"
@@ -70,7 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
     return FAILED if summary.failed else DONE
 
 
-def _measured(arguments: argparse.Namespace, model: Diffutron, how: Mapping[str, Any], pairs: Pairs | None) -> Summary:
+def _measured(
+    arguments: argparse.Namespace,
+    model: Diffutron,
+    how: Mapping[str, Any],
+    pairs: Pairs | None,
+    drawn: Mapping[str, Any],
+) -> Summary:
     """Score the documents, write what each comes to, and return the figures of all."""
     documents = islice(documents_of(arguments), arguments.limit)
     tally = Tally()
@@ -80,7 +87,7 @@ def _measured(arguments: argparse.Namespace, model: Diffutron, how: Mapping[str,
             for result in measured(model, documents, report=progress.report, **how):
                 tally.add(result)
                 progress.note(result)
-                write(record(result))
+                write(record(result, drawn))
                 if pairs is not None:
                     pairs.add(result)
         except KeyboardInterrupt:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from diffutron_ort.brief import brief
+from diffutron_ort.cli.parser import meant
 from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.files import Artifact, read_object
+from diffutron_ort.slots.bounds import PATTERNS
 
 SLOT = "NAME=WHAT"
 FORM = (
@@ -50,6 +52,12 @@ def _bounds(what: str) -> Any:
     is_expression = len(pattern) > 1 and pattern.startswith("/") and pattern.endswith("/")
     if "|" in what and not is_expression:
         return what.split("|")
+    if not is_expression and pattern not in PATTERNS:
+        likely = meant(pattern, PATTERNS)
+        raise argparse.ArgumentTypeError(
+            f"{brief(pattern)} is no pattern{likely}: they are {', '.join(PATTERNS)}; an expression stands between /, "
+            "and options have | between them"
+        )
     bounds: dict[str, Any] = {"pattern": pattern[1:-1] if is_expression else pattern}
     return bounds | ({"least": int(least), "most": int(most or least)} if least else {})
 

@@ -57,7 +57,7 @@ def open_documents(name: str, given: str | None = None, field: str = FIELD) -> I
     if kind == TEXT:
         return _readable(_whole(open_lines(name), shown), shown)
     column = PROMPT if kind == LINES else field
-    source = open_source(name, TXT if kind == LINES else kind, column, flag="--field", replaced=None)
+    source = open_source(name, TXT if kind == LINES else kind, column, flag="--column", replaced=None)
     return _readable(_parts(source, column, shown), shown)
 
 
@@ -117,7 +117,7 @@ def _text(line: Line, column: str) -> str:
         raise line.error
     text, number = line.asked.get(column), line.number + 1
     if text is None:
-        raise InputError(f"line {number} has no {column!r}, it has {brief(list(line.asked))}: name one by --field")
+        raise InputError(f"line {number} has no {column!r}, it has {brief(list(line.asked))}: name one by --column")
     if not isinstance(text, str):
         raise InputError(f"line {number} has {brief(text)} as {column!r}: must be a text")
     return text

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from diffutron_ort.brief import brief
 from diffutron_ort.bulk.formats import JSONL, open_source
 from diffutron_ort.errors import InputError
 from diffutron_ort.files import Artifact, Fields
@@ -26,23 +27,26 @@ class Pairs:
         ratio: The difference.
     """
 
-    def __init__(self, name: str, method: str) -> None:
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         """Open the records of the other run.
 
         Args:
             name: Of the file.
-            method: That of this run.
+            settings: What the figures of this run hang on: its method, and what its masks are drawn with.
 
         Raises:
-            InputError: The first record is none of a document, or of another method.
+            InputError: The first record is none of a document, or of a run with other settings.
             OSError: The file cannot be read.
         """
         self._records = _records(name)
         self._waiting = next(self._records, None)
         if self._waiting is None:
             raise InputError(f"{name} holds no document; {RECORDS.remedy}")
-        if "method" in self._waiting and (other := self._waiting.text("method")) != method:
-            raise InputError(f"{name} is of the method {other}, and this run of {method}: they cannot be compared")
+        for setting, value in settings.items():
+            if (other := self._waiting.values.get(setting, value)) != value:
+                raise InputError(
+                    f"{name} has {setting} {brief(other)}, and this run {brief(value)}: run it again with the same"
+                )
         self.documents = self.left_out = 0
         self.ratio = Ratio()
 

@@ -45,6 +45,8 @@ def test_json_has_everything(capsys, model):
     assert [one["logprob"] for one in found["answers"]] == pytest.approx([one.logprob for one in own.scores])
     assert (found["best"], found["index"], found["method"]) == (own.best, own.index, "pll")
     assert len(found["by_order"]) == 6
+    told = {name: found[name] for name in ("normalise", "debias", "separator", "template")}
+    assert told == {"normalise": "bytes", "debias": True, "separator": " | ", "template": True}
 
 
 def test_json_has_the_place_on_a_scale_and_no_infinity(capsys, model):
@@ -62,6 +64,7 @@ def test_json_has_the_place_on_a_scale_and_no_infinity(capsys, model):
         (["x"], 2, "nothing to choose from"),
         (["x", "a", "--values", "1"], 2, "--scale"),
         (["x", "--yes-no", "a"], 2, "two answers"),
+        (["--yes-no", "Bu doğru mu?"], 2, "there is no question: it comes first"),
         (["x", "a", "b", "--yes-no"], 2, "in one place"),
         (["x {options}", "--scale", "a", "b", "--debias"], 2, "stand in order"),
         (["x", "a", "--debias"], 2, "{options}"),

@@ -20,3 +20,10 @@ def test_the_help_tells_the_defaults_of_fill(capsys):
         assert f"(default: {default})" in text
     assert "1 is none (default: 1.0)" in text
     assert "preset" not in text
+
+
+@pytest.mark.parametrize("slot", ["gün=salı,çarşamba", "gün=digits:x", "gün=digit"])
+def test_what_is_no_pattern_is_no_value_either(capsys, slot):
+    with pytest.raises(SystemExit, match="2"):
+        main(["fill", "Bugün {{gün}}", "--slot", slot])
+    assert "is no pattern" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_people_get_a_table(capsys, lines):
 def test_documents_that_fail_are_said_and_counted_and_the_code_is_1(capsys, tmp_path):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"soru": "Salı"}\n{}\n{"soru": 5}\n' + "x\n" * 20 + '{"soru": "Sığ"}\n', encoding="utf-8")
-    assert main(["perplexity", str(source), "--field", "soru", "--json", "--output", str(output), *FEW]) == 1
+    assert main(["perplexity", str(source), "--column", "soru", "--json", "--output", str(output), *FEW]) == 1
     streams = capsys.readouterr()
     found = json.loads(streams.out)
     assert (found["documents"], found["failed"]) == (2, 22)
@@ -118,7 +118,9 @@ def test_documents_that_another_run_has_not_scored_are_left_out_of_the_differenc
         (["in.txt", "--against", "none"], 1, "none: No such file or directory"),
         (["in.txt", "--against", "in.txt"], 1, "in.txt: line 1 is not valid JSON"),
         (["in.txt", "--against", "empty"], 1, "empty holds no document"),
-        (["in.txt", "--against", "pll"], 1, "pll is of the method pll, and this run of elbo"),
+        (["in.txt", "--against", "pll"], 1, "pll has method 'pll', and this run 'elbo': run it again with the same"),
+        (["in.txt", "--against", "drawn"], 1, "drawn has samples 8, and this run 16"),
+        (["in.txt", "--against", "drawn", "--samples", "8"], 1, "drawn has seed 3, and this run 0"),
         (["in.txt", "--against", "pll", "--output", "pll"], 2, "pll is read and written"),
         (["none.txt"], 1, "none.txt: No such file or directory"),
         (["in.txt", "none.txt"], 1, "none.txt: No such file or directory"),
@@ -140,6 +142,8 @@ def test_bad_input_is_an_error_at_once(capsys, tmp_path, monkeypatch, arguments,
     (tmp_path / "in.csv").write_text("a,b\n", encoding="utf-8")
     (tmp_path / "empty").touch()
     (tmp_path / "pll").write_text('{"document": "in.txt", "method": "pll"}', encoding="utf-8")
+    drawn = '{"document": "in.txt", "method": "elbo", "samples": 8, "seed": 3}'
+    (tmp_path / "drawn").write_text(drawn, encoding="utf-8")
     (tmp_path / "wide.txt").write_bytes("x".encode("utf-16"))
     assert main(["perplexity", *arguments]) == code
     captured = capsys.readouterr()

@@ -71,7 +71,12 @@ def test_another_field_can_be_asked_for_even_one_that_answers_are_written_to(tmp
         ("a.txt", b"bir\n\xff\n", "lines", "line 2 is not UTF-8"),
         ("a.txt", b"x" * (MOST_LINE + 1), None, "has more than .* bytes, the limit: split it, .* --format lines"),
         ("a.txt", b"x\n" * (MOST_BYTES // 2 + 1), None, "a.txt has more than .* one document: split it"),
-        ("a.jsonl", b'{"text": "bir"}\n{"txt": "iki"}\n', None, "line 2 has no 'text', it has .*: name one by --field"),
+        (
+            "a.jsonl",
+            b'{"text": "bir"}\n{"txt": "iki"}\n',
+            None,
+            "line 2 has no 'text', .*: name one by --column",
+        ),
         ("a.jsonl", b'{"text": "bir"}\n{"text": 5}\n', None, "line 2 has 5 as 'text': must be a text"),
         ("a.jsonl", b'{"text": "bir"}\nbir\n', None, "line 2 is not valid JSON"),
         ("a.jsonl", b'{"text": NaN}\n', None, "NaN is not a finite number"),
@@ -91,7 +96,7 @@ def test_what_cannot_be_read_is_a_document_with_an_error(tmp_path, name, content
     ("name", "content", "message"),
     [
         ("a.txt", "bir".encode("utf-16"), "is not UTF-8, but UTF-16"),
-        ("a.csv", b"id,txt\n", "has no column 'text': .* name one by --field"),
+        ("a.csv", b"id,txt\n", "has no column 'text': .* name one by --column"),
     ],
 )
 def test_a_file_that_cannot_be_used_at_all_is_refused_when_it_is_opened(tmp_path, name, content, message):
