@@ -9,7 +9,7 @@ import numpy as np
 
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.scoring.bound import bound
-from diffutron_ort.scoring.options import ScoringOptions
+from diffutron_ort.scoring.options import SAMPLES, ScoringOptions
 from diffutron_ort.scoring.passage import Found, Passage, Stretch, stretches
 from diffutron_ort.scoring.policy import policy
 from diffutron_ort.scoring.pseudo import pseudo
@@ -17,7 +17,8 @@ from diffutron_ort.scoring.score import Score
 from diffutron_ort.scoring.work import Work, part
 from diffutron_ort.types import SpecialIds
 
-TOGETHER = 32  # texts, and windows of them, whose passes are prepared at a time: so few that all masks fit into memory
+TOGETHER = 32  # texts, and windows of them, whose passes are prepared at a time: so few that all masks fit into memory,
+# and fewer of them where each has more samples than usual
 
 
 Method: TypeAlias = Callable[[Forward, SpecialIds, Sequence[Stretch], ScoringOptions], Work[list[Found]]]
@@ -70,8 +71,9 @@ def _found(
 ) -> Work[list[Found]]:
     """Return what the method finds out about stretches, a few at a time: one text can have thousands."""
     found: list[Found] = []
-    for begin in range(0, len(given), TOGETHER):
-        few = given[begin : begin + TOGETHER]
+    together = max(1, TOGETHER * SAMPLES // max(SAMPLES, options.samples))
+    for begin in range(0, len(given), together):
+        few = given[begin : begin + together]
         work = METHODS[options.method](forward, special, few, options)
         found += yield from part(work, begin / len(given), (begin + len(few)) / len(given))
     return found

@@ -1,5 +1,6 @@
 """Scores through the model: what is a text, what is its context, and what does not fit."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from diffutron_ort import Diffutron
 from diffutron_ort.errors import InputError, OptionError
+from diffutron_ort.scoring import bound
 from diffutron_ort.scoring.passage import split, windows
 from diffutron_ort.scoring.work import finished
 from diffutron_ort.text.words import word_numbers
@@ -167,6 +169,14 @@ def test_a_work_runs_one_pass_at_a_time(method, model):
     watched = Diffutron(model.bundle, model.tokenizer, recording)
     for count, _ in enumerate(watched.scoring([CAPITAL] * 9, method=method, samples=40), 1):
         assert len(recording.asked) == count
+
+
+def test_many_samples_of_many_texts_are_not_drawn_at_once(model, monkeypatch):
+    drawn = []
+    masks = bound.masks
+    monkeypatch.setattr(bound, "masks", lambda *given: drawn.append(given) or masks(*given))
+    next(model.scoring([[10, 11]] * 12, method="elbo", samples=2048))
+    assert len(drawn) == 2
 
 
 def test_work_tells_how_much_is_done_and_can_be_dropped(model):
