@@ -1,6 +1,5 @@
 """Scores through the model: what is a text, what is its context, and what does not fit."""
 
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
