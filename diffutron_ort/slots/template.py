@@ -58,12 +58,13 @@ def parse(given: object, bare: frozenset[str] = frozenset()) -> Template:
     """Take a template apart.
 
     Args:
-        given: Text; or an object that becomes JSON text, in whose strings the places stand.
+        given: Text; or an object that becomes JSON text, in whose values the places stand.
         bare: The names of slots whose values are no strings: in an object, a string that is such a place and nothing
             else loses its quotes.
 
     Raises:
-        InputError: It is neither, has no place, has a name twice, or is an object that JSON cannot write.
+        InputError: It is neither, has no place, has a name twice or a place in a key of JSON, or is an object that JSON
+            cannot write.
     """
     text = given if isinstance(given, str) else _without_quotes(_written(given), bare)
     stretches = PLACE.split(text)  # text, name, text, name, ..., text
@@ -77,6 +78,8 @@ def parse(given: object, bare: frozenset[str] = frozenset()) -> Template:
     quoted = _quoted(text)
     stand_ins = iter(quoted)
     is_json = _is_object(PLACE.sub(lambda _: STAND_INS[next(stand_ins)], text))
+    if is_json and (key := _key_with_place(text)):
+        raise InputError(f"the template has a place in the key {brief(key)}: two keys could become one; fill values")
     places = (Place(*each) for each in zip(names, stretches[::2], [is_json and each for each in quoted], strict=False))
     return Template(tuple(places), stretches[-1], is_json)
 
@@ -97,10 +100,15 @@ def _without_quotes(text: str, bare: frozenset[str]) -> str:
 
     def written(string: re.Match[str]) -> str:
         place = PLACE.fullmatch(string[0], 1, len(string[0]) - 1)
-        is_key = text.startswith(":", string.end())
-        return place[0] if place and place[1] in bare and not is_key else string[0]
+        return place[0] if place and place[1] in bare else string[0]
 
     return STRING.sub(written, text)
+
+
+def _key_with_place(text: str) -> str | None:
+    """Return a key of a JSON text that has a place in it, if there is one."""
+    strings = (string for string in STRING.finditer(text) if PLACE.search(string[0]))
+    return next((string[0] for string in strings if text[string.end() :].lstrip().startswith(":")), None)
 
 
 def _is_object(text: str) -> bool:
