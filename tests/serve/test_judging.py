@@ -66,6 +66,7 @@ def test_messages_are_a_context_and_nothing_is_a_text(model):
         ({"text": "x", "samples": 1}, "invalid_value", "samples"),
         ({"text": "x", "method": "elbo", "samples": 4097}, "too_many_passes", "text"),
         ({"text": "söz " * 5000}, "too_many_passes", "text"),
+        ({"text": "söz " * 2500, "cfg_scale": 1.0}, "too_many_passes", "text"),
         ({"text": ["x"] * 64, "context": "x" * 4100}, "invalid_value", "text"),
         ({"text": "x" * 200_000}, "too_many_passes", "text"),
         ({"text": "x", "stride": 257}, "invalid_value", None),

@@ -39,8 +39,9 @@ class Scores:
             refuse_tags(_contents(given), model.bundle.chat_template)
         texts = _texts(request)
         _check_size(texts, given)
+        guided = 2 if asked.options.get("cfg_scale") else 1  # guidance takes a second pass for each
         for tokens in (partial(least_tokens, model), partial(_tokens, model)):  # the first of them costs nothing
-            check_passes(_most_passes(model, request, texts, given, tokens), settings, self.param)
+            check_passes(guided * _most_passes(model, request, texts, given, tokens), settings, self.param)
         return model.scoring(
             texts,
             given,
