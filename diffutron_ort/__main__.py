@@ -7,8 +7,8 @@ import sys
 
 def main() -> int:
     """Run the command line as the whole work of this process, and return its exit code."""
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is signal.default_int_handler:  # amid imports, an exception would be shown or taken for a missing package
+    ends = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ends:  # amid imports, an exception would be shown or taken for a missing package
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     from diffutron_ort.cli.terminal import FAILED, guarded, program, say
 
@@ -21,10 +21,7 @@ def main() -> int:
         with guarded():
             say(f"cannot start, {type(error).__name__}: {error}")
         return FAILED
-    finally:
-        if usual is signal.default_int_handler:
-            signal.signal(signal.SIGINT, usual)
-    return program(run)
+    return program(run, ends)
 
 
 if __name__ == "__main__":

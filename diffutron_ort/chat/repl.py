@@ -32,6 +32,9 @@ def converse(session: Session, read: Callable[[], str]) -> None:
         while True:
             try:
                 line = read()
+                leaving = False
+                if not _goes_on(session, line):
+                    return
             except EOFError:
                 return
             except KeyboardInterrupt:
@@ -39,21 +42,17 @@ def converse(session: Session, read: Callable[[], str]) -> None:
                     return
                 leaving = True
                 session.screen.note(LEAVING)
-                continue
-            leaving = False
-            if not _goes_on(session, line):
-                return
 
 
 def _goes_on(session: Session, line: str) -> bool:
     """Do what a line says, and return whether the talk goes on; Ctrl-C ends no more than this line."""
-    with hidden():
-        try:
+    try:
+        with hidden():
             respond(session, line)
-        except EOFError:
-            return False
-        except KeyboardInterrupt:
-            session.screen.note(STOPPED)
+    except EOFError:
+        return False
+    except KeyboardInterrupt:
+        session.screen.note(STOPPED)
     return True
 
 

@@ -70,17 +70,24 @@ class Stream:
             self._failed(error)
 
 
-def program(main: Callable[[], int]) -> int:
-    """Run `main` as the whole work of a process, and return its exit code; after an interrupt, exit at once."""
+def program(main: Callable[[], int], ends: bool | None = None) -> int:
+    """Run `main` as the whole work of a process, and return its exit code; after an interrupt, exit at once.
+
+    Args:
+        main: The work.
+        ends: Whether an interrupt ends it; None is whether it ends what Python runs now.
+    """
     interrupts: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         interrupts.append(number)
         signal.default_int_handler(number, frame)
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+    if ends is None:
+        ends = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
+        if ends:
+            signal.signal(signal.SIGINT, interrupt)
         code = main()
     except KeyboardInterrupt:
         code = INTERRUPTED
