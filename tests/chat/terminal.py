@@ -1,15 +1,16 @@
 """A person at a terminal: what he types, and what he sees."""
 
+import codecs
 import os
 import re
 import select
-import signal
 import subprocess
 import time
 
 from tests.command import COMMAND
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[=>()][0B]?|\x1b\][^\x07]*\x07|\x0f")
+PATIENCE = 120  # seconds until a busy machine is taken for one that hangs
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, UP, TAB = "\r", "\x1b\r", "\x03", "\x04", "\x1b[A", "\t"
 
 
@@ -41,6 +42,7 @@ class Terminal:
         )
         os.close(slave)
         self.raw, self._read = "", 0
+        self._decoded = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     @property
     def seen(self):
@@ -60,15 +62,24 @@ class Terminal:
             os.write(self.master, text.encode())
             time.sleep(0.05)
 
-    def expect(self, text, timeout=30):
+    def expect(self, text):
         """Wait until a text is seen after what was expected before, and return what comes before it."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + PATIENCE
         while text not in self.seen[self._read :]:
             assert time.monotonic() < end, f"{text!r} is not in {self.seen[self._read :]!r}"
             assert self._more(end - time.monotonic()), f"ended, and {text!r} is not in {self.seen[self._read :]!r}"
         found = self.seen.index(text, self._read)
         before, self._read = self.seen[self._read : found], found + len(text)
         return before
+
+    def expect_an_answer_to_begin(self):
+        """Wait until lines are taken in without an echo, which no prompt does."""
+        import termios
+
+        end = time.monotonic() + PATIENCE
+        while termios.tcgetattr(self.master)[3] & (termios.ICANON | termios.ECHO) != termios.ICANON:
+            assert time.monotonic() < end, f"no answer has begun: {self.seen[-500:]!r}"
+            assert self._more(0.02), f"ended: {self.seen[-500:]!r}"
 
     def ask(self, *texts):
         """Wait for the prompt, and type."""
@@ -79,14 +90,10 @@ class Terminal:
         """Send a signal, if one is given, wait until the process ends, and return its exit code."""
         if number is not None:
             self.process.send_signal(number)
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while self._more(end - time.monotonic()):
             assert time.monotonic() < end, f"has not ended: {self.seen[-500:]!r}"
-        return self.process.wait(30)
-
-    def interrupt(self):
-        """Send what Ctrl-C sends while nothing reads keys."""
-        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(PATIENCE)
 
     def is_as_before(self):
         """Whether the terminal's settings are those that it had."""
@@ -101,5 +108,5 @@ class Terminal:
             chunk = os.read(self.master, 65536)
         except OSError:  # the other side has been closed
             return False
-        self.raw += chunk.decode(errors="replace")
+        self.raw += self._decoded(chunk)
         return bool(chunk)

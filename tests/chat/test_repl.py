@@ -1,6 +1,5 @@
 """The loop: it goes on whatever a line says, and ends when it is told to."""
 
-import os
 import signal
 import sys
 
@@ -81,7 +80,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_talk(model):
     def interrupting(steps):
         for number, step in enumerate(steps):
             if number == 0 and talk.conversation.turns:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             yield step
 
     talk, _ = session(model, until=lambda steps: until_interrupted(interrupting(steps)))
@@ -95,8 +94,8 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_talk(model):
 def test_a_second_ctrl_c_does_not_wait_for_the_pass(model):
     def hanging(steps):
         yield next(steps)
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         pytest.fail("this is never reached")
 
     talk, _ = session(model, until=lambda steps: until_interrupted(hanging(steps)))

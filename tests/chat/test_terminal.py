@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import time
 
 import pytest
 
@@ -14,13 +13,27 @@ from tests.command import QUESTION
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="opens pseudo-terminals")
 pytest.importorskip("prompt_toolkit")
 
-SLOW = ["--steps", "65536", "--no-early-end", "--max-new-tokens", "128", "--block-length", "1", "--cfg-scale", "1"]
+LONG = ["--steps", "128", "--no-early-end", "--max-new-tokens", "128"]
+# With `LONG`, an answer takes a minute.
+SLOWLY = """
+import time
+from diffutron_ort.runtime.session import Session
+run = Session.__call__
+def slowly(*given):
+    time.sleep(0.5)
+    return run(*given)
+Session.__call__ = slowly
+"""
 
 
-def without(*packages):
+def after(first):
+    """Return a command that runs after a program."""
+    return [sys.executable, "-c", f"import sys\n{first}\nfrom diffutron_ort.__main__ import main\nsys.exit(main())"]
+
+
+def without(*packages, first=""):
     """Return a command that runs as if packages were not installed."""
-    hidden = "".join(f"sys.modules[{name!r}] = None; " for name in packages)
-    return [sys.executable, "-c", f"import sys; {hidden}from diffutron_ort.__main__ import main; sys.exit(main())"]
+    return after(f"sys.modules.update(dict.fromkeys({packages!r}))\n{first}")
 
 
 @pytest.fixture
@@ -79,21 +92,19 @@ def test_commands_and_their_values_are_completed(cache):
         terminal.expect("list the options")
         terminal.type(TAB, ENTER)
         terminal.expect("max_new_tokens")
-        terminal.ask("/preset lo", TAB, ENTER)
+        terminal.ask("/preset lo")
+        terminal.expect("long")
+        terminal.type(TAB, ENTER)
         terminal.expect("long steps=128")
 
 
-@pytest.mark.parametrize(
-    "command", [None, without("rich"), without("rich", "prompt_toolkit")], ids=["", "rich", "both"]
-)
-def test_ctrl_c_stops_an_answer_and_keeps_the_talk(cache, command):
-    with Terminal("chat", *SLOW, command=command or without()) as terminal:
+@pytest.mark.parametrize("missing", [(), ("rich",), ("rich", "prompt_toolkit")], ids=["", "rich", "both"])
+def test_ctrl_c_stops_an_answer_and_keeps_the_talk(cache, missing):
+    with Terminal("chat", *LONG, command=without(*missing, first=SLOWLY)) as terminal:
         terminal.ask(QUESTION, ENTER)
-        if command is None:
+        if not missing:
             terminal.expect("step 3 ")
-        else:
-            terminal.expect(QUESTION)
-            time.sleep(1)
+        terminal.expect_an_answer_to_begin()
         terminal.type("typed meanwhile", CTRL_C)
         assert "typed" not in terminal.expect(STOPPED)
         terminal.ask(CTRL_C)
@@ -117,8 +128,8 @@ def test_an_answer_comes_as_it_settles_without_rich(cache, command):
 
 @pytest.mark.parametrize("where", ["prompt", "plain prompt", "answer"])
 def test_sigterm_leaves_the_terminal_as_it_was(cache, where):
-    command = without("prompt_toolkit") if where == "plain prompt" else without()
-    with Terminal("chat", *SLOW, command=command) as terminal:
+    missing = ["prompt_toolkit"] if where == "plain prompt" else []
+    with Terminal("chat", *LONG, command=without(*missing, first=SLOWLY)) as terminal:
         terminal.expect("> ")
         if where == "answer":
             terminal.type(QUESTION, ENTER)
@@ -138,7 +149,8 @@ def test_a_small_terminal_is_enough(cache):
 
 
 def test_what_is_wrong_with_the_model_is_said_before_the_prompt(cache):
-    with Terminal("chat", "--variant", "int3") as terminal:
+    patient = after("from diffutron_ort.cli import chat; chat.SOON = 600.0")
+    with Terminal("chat", "--variant", "int3", command=patient) as terminal:
         assert terminal.end() == 2
         assert "int3" in terminal.seen
         assert "> " not in terminal.seen

@@ -100,10 +100,7 @@ class TestStreams:
     def test_answers_that_cannot_be_written_end_the_talk(self, output, tmp_path):
         script = tmp_path / "script"
         script.write_text(SCRIPT, "utf-8")
-        redirect = {"full": ">/dev/full", "unread": "| true", "closed": ">&-"}[output]
-        line = f'"$@" <"{script}" {redirect}'
-        command = ["bash", "-o", "pipefail", "-c", line, "bash", *COMMAND, "chat"]
-        done = subprocess.run(command, capture_output=True, timeout=120, env=BUFFERED, check=False)
+        done = run_with(output, "open", "chat", stdin=script)
         assert done.returncode == (output != "closed")
         assert_silent(done)
         assert (b"standard output" in done.stderr) is (output == "full")

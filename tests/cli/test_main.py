@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -61,15 +60,17 @@ def test_bytes_that_are_no_text_are_refused(argument, stdin, found):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
 def test_an_interrupt_ends_between_two_steps_with_130():
-    slow = (
-        "import sys, time; from diffutron_ort.cli.main import main; from diffutron_ort.runtime.session import Session\n"
-        "run = Session.__call__\n"
-        "def slowly(*a, **k):\n    print('pass', file=sys.stderr, flush=True); time.sleep(0.3); return run(*a, **k)\n"
-        f"Session.__call__ = slowly; sys.exit(main(['generate', {QUESTION!r}]))"
+    code = (
+        "import signal, sys; from diffutron_ort.cli.main import main\n"
+        "from diffutron_ort.runtime.session import Session\n"
+        "passes, run = iter(range(3)), Session.__call__\n"
+        "def held(*a, **k):\n"
+        "    if next(passes, None) is None: print('held', file=sys.stderr, flush=True); signal.pause()\n"
+        "    return run(*a, **k)\n"
+        f"Session.__call__ = held; sys.exit(main(['generate', {QUESTION!r}]))"
     )
-    with subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert b"pass\n" in iter(process.stderr.readline, b"")
-        time.sleep(0.1)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert b"held\n" in iter(process.stderr.readline, b"")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130

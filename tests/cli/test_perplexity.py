@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -28,6 +29,11 @@ def lines(tmp_path):
 
 def objects(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def whole_lines(path):
+    """Return the lines of a file that have an end, none of one that is not there."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def test_a_file_has_the_figures_of_its_documents(capsys, tmp_path, model, lines):
@@ -178,29 +184,30 @@ def test_standard_input_is_a_way():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_a_run_that_is_ended_has_said_and_written_what_it_did(tmp_path, number, code):
     source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
-    source.write_text("Salı günü\n" * 5000, encoding="utf-8")
+    source.write_text("Salı günü\n" * 200_000, encoding="utf-8")  # which takes many minutes
     command = [*COMMAND, "perplexity", str(source), "--format", "lines", "--output", str(output)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=BUFFERED) as process:
-        end = time.monotonic() + 60
-        while not (output.exists() and output.stat().st_size):
+        end = time.monotonic() + 120
+        while len(whole_lines(output)) < 2:
             assert time.monotonic() < end
             time.sleep(0.02)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, b"")
     assert b"Traceback" not in err
     if number == signal.SIGINT:
-        assert re.search(rb"interrupted: \d+ of 5000 documents, .* perplexity", err.splitlines()[-1])
-    assert len(objects(output)) > 1
+        assert re.search(rb"interrupted: \d+ of 200000 documents, .* perplexity", err.splitlines()[-1])
+    assert all(json.loads(line)["tokens"] for line in whole_lines(output))
 
 
 def test_progress_is_shown_with_a_rate_and_the_figure_so_far(capsys, tmp_path, monkeypatch):
     source = tmp_path / "in.txt"
     source.write_text(f"{TEXTS[0]}\n" * 200, encoding="utf-8")
     arguments = ["perplexity", str(source), "--format", "lines"]
-    code, screen, _ = on_terminal(arguments)
+    often = "import sys; from diffutron_ort.cli import main, rate; rate.REDRAW = -1.0; sys.exit(main.main())"
+    code, screen, _ = on_terminal(["-c", often, *arguments], [sys.executable])
     assert code == 0
     assert re.search(r"\d+ of 200 documents, [\d.,]+ tokens a second, perplexity", screen)
-    monkeypatch.setattr(rate, "OFTEN", 0.0)
+    monkeypatch.setattr(rate, "OFTEN", -1.0)
     assert main([*arguments, *FEW, "--limit", "20"]) == 0
     assert re.search(r"diffutron-ort: \d+ of 20 documents, .* tokens a second, perplexity", capsys.readouterr().err)

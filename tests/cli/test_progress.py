@@ -1,6 +1,7 @@
 """Progress: lines or a bar, and the time left."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from diffutron_ort.cli.progress import TimeLeft, lines, progress
 def clock(monkeypatch):
     """The time in seconds, as a list of one number."""
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

@@ -22,7 +22,10 @@ SOME = [pair for pair in EVERY if "open" in pair.values or len(set(pair.values))
 
 
 def run_with(output, errors, *arguments, stdin="empty"):
-    """Run the command with its streams in these states; what is on a stream that is not open is b""."""
+    """Run the command with its streams in these states; what is on a stream that is not open is b"".
+
+    The state of standard input can be a path: that file.
+    """
     names, states = ("stdin", "stdout", "stderr"), (stdin, output, errors)
     files = [_opened(state) for state in states]
 
@@ -49,8 +52,9 @@ def _opened(state):
         reader, writer = os.pipe()
         os.close(reader)
         return writer
-    path = "/dev/full" if state == "full" else os.devnull
-    return os.open(path, os.O_WRONLY if state == "full" else os.O_RDONLY)
+    if state == "full":
+        return os.open("/dev/full", os.O_WRONLY)
+    return os.open(state if isinstance(state, Path) else os.devnull, os.O_RDONLY)
 
 
 def assert_silent(done):
