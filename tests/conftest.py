@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from diffutron_ort import Diffutron
 from diffutron_ort.bundle.load import load_bundle
 
-settings.register_profile("any machine", deadline=None)  # a busy one is slow now and then, which is no failure
+# A busy machine is slow now and then, which is no failure.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 GOLDEN = Path(__file__).parent / "golden"

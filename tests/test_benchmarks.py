@@ -25,8 +25,7 @@ if not BENCHMARKS.exists():
 sys.path.append(str(BENCHMARKS))
 
 import results  # noqa: E402
-from contest import floor  # noqa: E402
-from contest.others import Others  # noqa: E402
+from contest import floor, others  # noqa: E402
 from contest.reference import EOS, MASK, NumpySampler, Settings, TorchSampler, generate  # noqa: E402
 from contest.report import Figures, Judged, floor_rows, judged, number  # noqa: E402
 from contest.rounds import Sample  # noqa: E402
@@ -190,13 +189,32 @@ def test_three_digits_count(value, shown):
     assert number(value) == shown
 
 
+def test_others_are_those_who_are_not_the_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(others, "Path", lambda name: tmp_path / name.lstrip("/"))
+
+    def said(idle, user, own):
+        for name, text in (("stat", f"cpu {user} 0 30 {idle} 7 0 0 0 9 9\ncpu0 1"), ("5/stat", f"5 (a) b) S{own}")):
+            (tmp_path / "proc" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "proc" / name).write_text(text)
+
+    nothing = " 0" * 10
+    said(1000, 200, f"{nothing} 10 5")
+    watched = others.Others(5)
+    assert watched.share() == 0
+    said(1060, 240, f"{nothing} 20 10")
+    assert watched.share() == pytest.approx((40 - 15) / 100)
+    said(1000, 300, f"{nothing} 200 0")  # by rounding, it had more than there was
+    assert watched.share() == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_others_are_those_who_are_not_the_process():
-    mine, anothers = Others(os.getpid()), Others(os.getppid())
+def test_others_have_a_part_of_this_machine():
+    mine = others.Others(os.getpid())
     until = time.process_time() + 0.3
     while time.process_time() < until:
         pass
-    assert 0 <= mine.share() <= anothers.share() <= 1
+    assert 0 <= mine.share() <= 1
+    assert mine._seconds()[2] - mine.before[2] > 0.2
 
 
 def test_a_trace_is_summed_up_by_kind_of_pass():
@@ -234,6 +252,11 @@ def exports():
     return module
 
 
+def own_peak():
+    """Return the most bytes that this process has had: a child begins as a copy of its parent."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 @pytest.mark.exporter
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system what a process took")
 def test_an_export_is_measured(exports, capsys):
@@ -243,8 +266,8 @@ def test_an_export_is_measured(exports, capsys):
     label, *figures = line
     seconds, processors, peak, installed = (float(figure.replace(",", "")) for figure in figures)
     assert label == "diffutron-ort, float32"
-    assert min(seconds, processors) > 0.5
-    assert 50 < peak < 2000
+    assert min(seconds, processors) > 0.05
+    assert 50 < peak < max(2000, own_peak() / 1e6 + 1000)
     assert 50 < installed < 5000
 
 
@@ -254,8 +277,7 @@ def test_a_cost_is_of_the_process(exports):
     cost = exports.measure([sys.executable, "-c", lines])
     assert cost.seconds > 0.5
     assert cost.processors < cost.seconds + 10
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # a child begins as a copy of its parent
-    assert 200e6 < cost.peak < max(400e6, own + 50e6)
+    assert 200e6 < cost.peak < max(400e6, own_peak() + 50e6)
     with pytest.raises(subprocess.CalledProcessError):
         exports.measure([sys.executable, "-c", "raise SystemExit(3)"])
 

@@ -13,6 +13,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -227,12 +228,13 @@ def test_a_folder_is_known_by_its_name_and_content(exporter, checkpoint, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "generation_config.json"])
-def test_a_folder_that_changed_is_exported_again(exporter, checkpoint, name):
+def test_a_folder_that_changed_is_exported_again(exporter, checkpoint, monkeypatch, name):
     path = checkpoint / name
     if not path.exists():
         path.write_text('{"seed": 3}')
     path.touch()
     modified = path.stat().st_mtime_ns
+    monkeypatch.setattr("diffutron_ort.bundle.fingerprint.time", SimpleNamespace(time=lambda: modified / 1e9))
     before, first = path.read_bytes(), load_bundle(checkpoint)
     path.write_bytes(before.replace(b"e", b"E", 1))  # of the same size,
     os.utime(path, ns=(modified, modified))  # and within one tick of the clock
@@ -400,9 +402,9 @@ def test_of_two_processes_one_exports_and_the_other_waits_and_says_so(cache, che
     def slowly(request, progress):
         with begun.open("a") as file:
             file.write("x")
-        for _ in range(3000):
-            if not waiting.exists():
-                time.sleep(0.01)
+        end = time.monotonic() + 120
+        while not waiting.exists() and time.monotonic() < end:
+            time.sleep(0.01)
         write(request, progress)
 
     def note(stage, done):
@@ -412,6 +414,7 @@ def test_of_two_processes_one_exports_and_the_other_waits_and_says_so(cache, che
     monkeypatch.setattr("diffutron_ort_export.command.write", slowly)
     processes = [fork(lambda: load_bundle(checkpoint, progress=note)) for _ in range(2)]
     assert [os.waitpid(process, 0)[1] for process in processes] == [0, 0]
+    assert waiting.exists()
     assert begun.read_text() == "x"
     assert load_bundle(checkpoint).default_variant == "int8"
     assert begun.read_text() == "x"
@@ -451,17 +454,19 @@ def test_the_other_commands_take_a_checkpoint_too(exporter, hub, monkeypatch, co
 def test_what_is_in_the_cache_is_listed_and_removed(exporter, hub, checkpoint, cache, capsys):
     assert main(["list"]) == 0
     assert "no checkpoint was exported into" in capsys.readouterr().err
+    days = [time.strftime("%Y-%m-%d")]
     for source, variant in (("owner/name", "int8"), ("owner/name", "fp32"), (str(checkpoint), "int8")):
         load_bundle(source, variant=variant)
+    days.append(time.strftime("%Y-%m-%d"))
     capsys.readouterr()
     assert main(["list"]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    today = time.strftime("%Y-%m-%d")
+    head, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head == ["model", "variant", "size", "last", "used"]
+    assert all(row.pop() in days for row in rows)
     assert rows == [
-        ["model", "variant", "size", "last", "used"],
-        [str(checkpoint), "int8", "4.5", "MB", today],
-        ["owner/name@0000000", "fp32", "16.1", "MB", today],
-        ["owner/name@0000000", "int8", "4.5", "MB", today],
+        [str(checkpoint), "int8", "4.5", "MB"],
+        ["owner/name@0000000", "fp32", "16.1", "MB"],
+        ["owner/name@0000000", "int8", "4.5", "MB"],
     ]
     for given, remaining in (
         (["owner/name@1"], 3),

@@ -1,12 +1,10 @@
 """What a bundle holds, and that it appears whole or not at all."""
 
-import contextlib
 import hashlib
 import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -193,23 +191,33 @@ def test_a_checkpoint_that_is_refused_leaves_nothing(checkpoint: Path, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+# Exports, and holds still once graphs and weights are written.
+HELD = """
+import os, signal, sys
+from diffutron_ort.__main__ import main
+from diffutron_ort_export import pipeline
+
+def held(folder):
+    os.write(1, b"held\\n")
+    signal.pause()
+
+pipeline.record = held
+sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize(
     ("number", "code", "out"),
     [(signal.SIGINT, 130, "out"), (signal.SIGTERM, 128 + 15, "there"), (signal.SIGHUP, 128 + 1, "out")],
 )
 def test_a_signal_leaves_nothing(tmp_path: Path, number: int, code: int, out: str) -> None:
     (tmp_path / "there").mkdir()
-    command = [sys.executable, "-m", "diffutron_ort.cli.main", "export", TINY / "checkpoint", tmp_path / out]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(tmp_path.rglob("onnx")):
-        time.sleep(0.05)
-    assert process.poll() is None
-    for _ in range(3):  # Python drops an interrupt that falls into a finalizer
+    command = [sys.executable, "-c", HELD, "export", TINY / "checkpoint", tmp_path / out]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout.readline() == b"held\n"
+        assert list(tmp_path.rglob("*.data"))
         process.send_signal(number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-            break
-    assert process.wait(60) == code
+        assert process.wait(120) == code
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
 
 

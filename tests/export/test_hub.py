@@ -83,6 +83,12 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
+def client(endpoint: str) -> dict[str, str]:
+    """Return the variables of a process whose hub is at `endpoint`, and which has patience with a busy machine."""
+    patience = dict.fromkeys(("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"), "120")
+    return {"HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"} | patience
+
+
 def open_in_process(endpoint: str, home: Path, *sources: tuple[str, str | None]) -> list[str]:
     """What `open_source` makes of sources and revisions, in a process of its own: the endpoint is read at import."""
     program = (
@@ -93,10 +99,10 @@ def open_in_process(endpoint: str, home: Path, *sources: tuple[str, str | None])
         "    except CheckpointError as error: print('refused:', error)\n"
         "    else: print(found.name, found.revision, len(found.weights.shapes))"
     )
-    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
+    settings = client(endpoint) | {"HF_HOME": str(home)}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | settings
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=300)
     return done.stdout.splitlines()
 
 

@@ -346,6 +346,11 @@ def start(out: Path, prepare: str = "") -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", program, out])
 
 
+def stages(out: Path) -> list[Path]:
+    """Return the stages of exports to a path, without a look into them, where all may be renamed meanwhile."""
+    return [*out.parent.glob(".*.partial"), *out.glob(".*.partial")]
+
+
 def kill_at(moment: str) -> str:
     """Return a program that kills itself where a function of `staging` begins."""
     return f"staging.{moment} = lambda *given: os.kill(os.getpid(), signal.SIGKILL)"
@@ -398,7 +403,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         out, there = tmp_path / str(number) / "out", number % 2
         (out if there else out.parent).mkdir(parents=True)
         process = start(out)
-        while process.poll() is None and not list(out.parent.rglob("*.partial")):
+        while process.poll() is None and not stages(out):
             time.sleep(0.001)
         time.sleep(number * 0.01)
         process.kill()

@@ -199,9 +199,9 @@ def test_a_stop_sequence_that_spells_another_one_settles_nothing_before_it_is_wh
 def test_many_stop_strings_do_not_make_settled_text_slow():
     strings = tuple(f"{number}{'x' * 9000}" for number in range(1000))
     stop = rule(strings=strings)
-    begun = time.perf_counter()
+    begun = time.process_time()
     stop.settled(np.array([9, *[ID["e"]] * 60, MASK]), 1)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize(
