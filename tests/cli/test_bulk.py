@@ -132,7 +132,7 @@ def test_files_that_cannot_be_used_are_an_error_at_once(capsys, tmp_path, monkey
 
 # Notes each of the first lines that a run writes, lets some more wait to be noted, and then holds still.
 HELD = """
-import os, signal, sys
+import os, sys, time
 from itertools import count
 from diffutron_ort.__main__ import main
 from diffutron_ort.bulk import output
@@ -143,7 +143,8 @@ def held(file, text, **how):
     number = next(numbers)
     if number == {noted} + 9:
         os.write(2, b"held\\n")
-        signal.pause()
+        while True:
+            time.sleep(0.1)
     output.OFTEN = -1.0 if number < {noted} else 1e9
     put(file, text, **how)
 

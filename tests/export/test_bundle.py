@@ -193,13 +193,14 @@ def test_a_checkpoint_that_is_refused_leaves_nothing(checkpoint: Path, tmp_path:
 
 # Exports, and holds still once graphs and weights are written.
 HELD = """
-import os, signal, sys
+import os, sys, time
 from diffutron_ort.__main__ import main
 from diffutron_ort_export import pipeline
 
 def held(folder):
     os.write(1, b"held\\n")
-    signal.pause()
+    while True:
+        time.sleep(0.1)
 
 pipeline.record = held
 sys.exit(main())
