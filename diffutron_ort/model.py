@@ -619,7 +619,8 @@ class Diffutron:
                 object but for its places is kept one: values are written as JSON there.
             slots: By name, the bounds of each: a dict with any of `least`, `most` (tokens), `pattern` (text, word,
                 letters, words, digits, integer, number, date, time, or a regular expression of a small syntax),
-                `options`, `least_characters` and `most_characters`; or a pattern; or a list of options.
+                `options`, `least_characters`, `most_characters`, `minimum` and `maximum` (of numbers); or `any_of`, a
+                list of bounds; or a pattern; or a list of options.
             prompt: A text or messages; the template then stands in the place of the answer.
             preset: As for `generate`.
             **options: `steps` (the most passes that write a slot), `temperature` and `seed`.

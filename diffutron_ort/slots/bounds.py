@@ -10,7 +10,10 @@ from typing import Any, TypeAlias
 
 from diffutron_ort.brief import brief
 from diffutron_ort.errors import InputError, OptionError
+from diffutron_ort.slots import ranges
+from diffutron_ort.slots.automaton import automaton
 from diffutron_ort.slots.expressions import longest, parsed
+from diffutron_ort.slots.ranges import Number
 from diffutron_ort.text.tokenizer import check_text
 
 DATE = (
@@ -40,6 +43,7 @@ MOST_TOKENS = 64  # that a slot can be told
 MOST_LETTERS = 500  # of its text
 MOST_OPTIONS = 256
 MOST_OPTION = 1000  # characters
+MOST_WAYS = 8  # of `any_of`
 NAME = re.compile(r"[^\W\d_]+")
 
 Value: TypeAlias = str | int | float | bool | None
@@ -59,6 +63,10 @@ class Bounds:
             and None.
         least_characters: The fewest characters of the value.
         most_characters: The most characters; None is any number.
+        minimum: Of the pattern `integer` or `number`, the least value; None is any.
+        maximum: The greatest value; None is any.
+        any_of: Several bounds, any one of which the value keeps; there are no others beside them then. Where JSON has
+            no quotes, text gets its own.
     """
 
     least: int = 1
@@ -67,16 +75,24 @@ class Bounds:
     options: tuple[Value, ...] = ()
     least_characters: int = 0
     most_characters: int | None = None
+    minimum: Number | None = None
+    maximum: Number | None = None
+    any_of: tuple["Bounds", ...] = ()
 
     @property
     def expression(self) -> str:
-        """The regular expression of the pattern."""
+        """The regular expression of the pattern, and of the range of its numbers."""
+        if ends := [end for end in (self.minimum, self.maximum) if end is not None]:
+            places = ranges.decimals(ends, 0 if self.pattern == "integer" else ranges.DECIMALS)
+            return ranges.expression(self.minimum, self.maximum, places)
         named = PATTERNS.get(self.pattern)
         return named[0] if named else self.pattern
 
     @property
     def is_bare(self) -> bool:
-        """Whether JSON writes the values without quotes."""
+        """Whether JSON writes the values without quotes, or some of them."""
+        if self.any_of:
+            return any(one.is_bare for one in self.any_of)
         if self.options:
             return not all(isinstance(option, str) for option in self.options)
         return self.pattern in NUMBERS
@@ -103,23 +119,35 @@ def checked(name: str, given: Given | Bounds) -> Bounds:
     Raises:
         OptionError: There is no such bound, or it is not allowed.
     """
-    if isinstance(given, Bounds):
-        given = vars(given)
-    if isinstance(given, str):
-        given = {"pattern": given}
-    elif not isinstance(given, Mapping):
-        given = {"options": given}
-    if unknown := [field for field in given if field not in FIELDS]:
-        raise OptionError(f"slot {brief(name)}: {brief(unknown[0])} is no bound; there are {', '.join(FIELDS)}")
     try:
-        return _checked(given)
+        return _checked(_fields(given))
     except (OptionError, InputError) as error:
         raise OptionError(f"slot {brief(name)}: {error}") from error
 
 
+def _fields(given: Given | Bounds) -> Mapping[str, Any]:
+    """Return bounds by their names."""
+    if isinstance(given, Bounds):
+        return vars(given)
+    if isinstance(given, str):
+        return {"pattern": given}
+    if not isinstance(given, Mapping):
+        return {"options": given}
+    if unknown := [field for field in given if field not in FIELDS]:
+        raise OptionError(f"{brief(unknown[0])} is no bound; there are {', '.join(FIELDS)}")
+    return given
+
+
 def _checked(given: Mapping[str, Any]) -> Bounds:
+    return _plain(given) if given.get("any_of", ()) == () else _either(given)
+
+
+def _plain(given: Mapping[str, Any]) -> Bounds:
+    """Return bounds of one kind of value."""
+    if given.get("any_of", ()) != ():
+        raise OptionError("any_of: there is none within another; put all bounds into one list")
     options = _options(given["options"]) if given.get("options", ()) != () else ()
-    bounds = Bounds(**{**given, "options": options})
+    bounds = Bounds(**{**given, "options": options, "any_of": ()})
     _check_range(bounds, "", 1, MOST_TOKENS)
     _check_range(bounds, "_characters", 0, MOST_LETTERS)
     if options:
@@ -127,7 +155,26 @@ def _checked(given: Mapping[str, Any]) -> Bounds:
             raise OptionError("a pattern and options contradict each other: leave one out")
         return bounds
     _check_pattern(bounds.pattern)
+    _check_numbers(bounds)
     return bounds
+
+
+def _either(given: Mapping[str, Any]) -> Bounds:
+    """Return bounds of which a value keeps any one."""
+    ways = given["any_of"]
+    if isinstance(ways, str) or not isinstance(ways, Sequence) or not 1 <= len(ways) <= MOST_WAYS:
+        raise OptionError(f"any_of={brief(ways)}: must be a list of 1 to {MOST_WAYS} bounds")
+    if Bounds(**{**given, "any_of": ()}) != Bounds():
+        raise OptionError("any_of: no other bounds stand beside it; put them into its list")
+    return Bounds(any_of=tuple(_way(number, way) for number, way in enumerate(ways)))
+
+
+def _way(number: int, given: Given | Bounds) -> Bounds:
+    """Return one of the bounds of `any_of`."""
+    try:
+        return _plain(_fields(given))
+    except (OptionError, InputError) as error:
+        raise OptionError(f"any_of[{number}]: {error}") from error
 
 
 def _check_range(bounds: Bounds, unit: str, low: int, high: int) -> None:
@@ -152,6 +199,30 @@ def _check_pattern(pattern: object) -> None:
         hint = f"did you mean {near[0]!r}? There" if near else "there"
         raise OptionError(f"pattern={brief(pattern)}: {hint} are {', '.join(PATTERNS)}, or give an expression")
     parsed(pattern)
+
+
+def _check_numbers(bounds: Bounds) -> None:
+    """Check the range of numbers."""
+    ends = {name: getattr(bounds, name) for name in ("minimum", "maximum")}
+    given = {name: end for name, end in ends.items() if end is not None}
+    if given and bounds.pattern not in NUMBERS:
+        raise OptionError(f"{next(iter(given))}: of no meaning for pattern={brief(bounds.pattern)}; leave it out")
+    for name, end in given.items():
+        is_number = isinstance(end, int | float) and not isinstance(end, bool) and end - end == 0
+        if not is_number or (bounds.pattern == "integer" and not isinstance(end, int)):
+            raise OptionError(f"{name}={brief(end)}: must be a number, and of the pattern integer a whole one")
+    if given:
+        _check_range_of_numbers(bounds)
+
+
+def _check_range_of_numbers(bounds: Bounds) -> None:
+    """Check that an automaton of the usual size can tell the numbers of a range."""
+    expression = bounds.expression
+    try:
+        automaton(parsed(expression), "0123456789.-")
+    except OptionError as error:
+        ends = f"minimum={brief(bounds.minimum)} and maximum={brief(bounds.maximum)}"
+        raise OptionError(f"{ends}: too many digits for one range; give rounder numbers") from error
 
 
 def _options(given: object) -> tuple[Value, ...]:

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.scoring.probe import Answer, Probe, probed
 from diffutron_ort.scoring.work import Work, part
+from diffutron_ort.slots.kinds import Gap
+from diffutron_ort.slots.layout import masks
 from diffutron_ort.types import Ids
 
 
 def likelihoods(
-    forward: Forward, options: Sequence[Ids], before: Ids, after: Ids, mask: int
+    forward: Forward, options: Sequence[Ids], gap: Gap, mask: int, *, by_end: bool = False
 ) -> Work[NDArray[np.float64]]:
     """Return the logarithm of the likelihood of each option between the tokens before and after it, [options].
 
@@ -23,16 +25,20 @@ def likelihoods(
     Args:
         forward: The model.
         options: The tokens [n] of each, at least one.
-        before: The tokens before them.
-        after: Those after them.
+        gap: Their place.
         mask: The id of `<mask>`.
+        by_end: Whether what follows is masked as well, and its first token counts to each option. So all canvases have
+            one length, and none gives away how long its option is: of 200 answers of nano, compared with a short word
+            that it has made up, the answer is likelier 200 times, else 183 times. A token must follow.
     """
-    hidden = [np.ones(len(option), bool) for option in options]
-    logprobs = np.zeros(len(options))
-    longest = max(map(len, options))
+    ids = [np.append(option, gap.after[:1]) for option in options] if by_end else list(options)
+    longest, beyond = max(map(len, ids)), len(gap.after) - 1
+    afters = [masks(longest - len(one) + beyond, mask) if by_end else gap.after for one in ids]
+    hidden = [np.ones(len(one), bool) for one in ids]
+    logprobs = np.zeros(len(ids))
     for step in range(longest):
-        left = [number for number, masks in enumerate(hidden) if masks.any()]
-        probes = [_probe(options[number], hidden[number], before, after, mask) for number in left]
+        left = [number for number, hides in enumerate(hidden) if hides.any()]
+        probes = [_probe(ids[number], hidden[number], gap.before, afters[number], mask) for number in left]
         answers = yield from part(probed(forward, probes), step / longest, (step + 1) / longest)
         for number, answer in zip(left, answers, strict=True):
             logprobs[number] += _reveal(answer, hidden[number])

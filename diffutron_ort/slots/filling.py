@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +12,13 @@ from diffutron_ort.errors import ContextError
 from diffutron_ort.runtime.contract import Forward, PassInput, Predictions
 from diffutron_ort.scoring.work import Work, part
 from diffutron_ort.slots.choosing import likelihoods
+from diffutron_ort.slots.kinds import Choice, Gap, Open, Value
 from diffutron_ort.slots.layout import Layout, masks
 from diffutron_ort.slots.length import by_confidence, by_end
-from diffutron_ort.slots.menu import UNLIKELY, Menu
+from diffutron_ort.slots.menu import UNLIKELY
 from diffutron_ort.slots.reach import Reach
-from diffutron_ort.slots.template import Template
+from diffutron_ort.slots.template import MOST_PLACES, Template
 from diffutron_ort.slots.writing import Writing, drawn
-from diffutron_ort.types import Ids
 
 
 @dataclass(frozen=True)
@@ -48,82 +48,6 @@ class Filled:
     def __str__(self) -> str:
         """Return the text."""
         return self.text
-
-
-class Option(NamedTuple):
-    """A value that a slot can have.
-
-    Attributes:
-        value: Its text.
-        text: The same as the template writes it.
-        ids: int64 [n], its tokens.
-    """
-
-    value: str
-    text: str
-    ids: Ids
-
-
-class Open(NamedTuple):
-    """A slot whose value the model writes.
-
-    Attributes:
-        menu: What it can hold.
-        spaced: Whether its first token begins with a space that is none of the value.
-        least: The fewest tokens, besides one that is this space alone.
-        most: The most.
-    """
-
-    menu: Menu
-    spaced: bool
-    least: int
-    most: int
-
-    def most_passes(self, batch_invariant: bool) -> int:
-        """Return the most passes that it can take: for its length, and two for each token."""
-        most = self.most + self.spaced
-        return (1 if batch_invariant else most) + 2 * most
-
-    def lengths(self, room: int) -> dict[int, Reach]:
-        """Return what is allowed at each possible number of tokens up to `room`, by that number."""
-        most = min(self.most + self.spaced, room)
-        found = {length: self._reach(length) for length in range(self.least, most + 1)}
-        return {length: reach for length, reach in found.items() if reach.is_possible}
-
-    def _reach(self, length: int) -> Reach:
-        lone = {self.least: False, self.most + 1: True}.get(length) if self.spaced else None
-        return Reach(self.menu.table, length, spaced=self.spaced, lone=lone)
-
-
-class Choice(NamedTuple):
-    """A slot that has one of several values.
-
-    Attributes:
-        options: The values.
-    """
-
-    options: Sequence[Option]
-
-    def most_passes(self, batch_invariant: bool) -> int:
-        """Return the most passes that it can take: one for each token of the longest option, or of all."""
-        lengths = [len(option.ids) for option in self.options]
-        return max(lengths) * (1 + len(lengths) // 8) if batch_invariant else sum(lengths)
-
-
-class Value(NamedTuple):
-    """What a slot has come to.
-
-    Attributes:
-        value: Its text.
-        text: The same as the template writes it.
-        ids: Its tokens.
-        logprob: The logarithm of its probability.
-    """
-
-    value: str
-    text: str
-    ids: Ids
-    logprob: float
 
 
 class Counted:
@@ -174,7 +98,8 @@ class Filling:
             ContextError: Even so, the template does not fit.
         """
         for number, slot in enumerate(self.slots):
-            self.layout.values[number] = masks(_fewest(slot, self.context), self.mask)
+            fewest = slot.fewest(self.context)
+            self.layout.values[number] = masks(self.context + 1 if fewest is None else fewest, self.mask)
         if self.layout.length > self.context:
             raise ContextError(
                 f"the template needs at least {self.layout.length} tokens with its prompt, the model's context is "
@@ -194,50 +119,71 @@ class Filling:
         counted = Counted(forward)
         values: list[Value] = []
         for number, slot in enumerate(self.slots):
-            fill = (
-                self._chosen(counted, number, slot)
-                if isinstance(slot, Choice)
-                else self._written(counted, number, slot)
-            )
-            value = yield from part(fill, number / len(self.slots), (number + 1) / len(self.slots))
+            work = self._value(counted, self.layout.gap(number), number, slot)
+            value = yield from part(work, number / len(self.slots), (number + 1) / len(self.slots))
             self.layout.values[number] = value.ids
             values.append(value)
         return self._filled(values, counted.passes)
 
-    def _written(self, forward: Forward, number: int, slot: Open) -> Work[Value]:
+    def _value(self, forward: Forward, gap: Gap, number: int, slot: Open | Choice) -> Work[Value]:
+        """Return what a slot comes to."""
+        if isinstance(slot, Choice):
+            return self._chosen(forward, gap, number, slot)
+        return self._written(forward, gap, number, slot)
+
+    def _written(self, forward: Forward, gap: Gap, number: int, slot: Open) -> Work[Value]:
         """Find out the length of a slot, and write it."""
-        room = self.context - self.layout.length + len(self.layout.values[number])
-        lengths = slot.lengths(room)
+        lengths = slot.lengths(gap.room(self.context))
         length = min(lengths)
         if len(lengths) > 1:
-            length = yield from part(self._length(forward, number, slot, lengths), 0, 0.5)
+            length = yield from part(self._length(forward, gap, slot, lengths), 0, 0.5)
         writing = Writing(slot.menu, lengths[length], number, self.config)
-        before, after = self.layout.around(number)
-        tokens = yield from part(writing.write(forward, before, after, self.mask), 0.5, 1)
+        tokens = yield from part(writing.write(forward, gap.before, gap.after, self.mask), 0.5, 1)
         text = "".join(slot.menu.table.texts[token] for token in tokens)[slot.spaced :]
         return Value(text, text, np.array(tokens, np.int64), writing.logprob)
 
-    def _length(self, forward: Forward, number: int, slot: Open, lengths: Mapping[int, Reach]) -> Work[int]:
-        before, _ = self.layout.around(number)
-        ends = self.answers and self.layout.follows(number) is not None
-        if ends and len(before) + max(lengths) < self.context:
-            return by_end(forward, self.layout, number, slot.menu, lengths, self.context, self.mask)
-        return by_confidence(forward, self.layout, number, slot.menu, lengths, self.mask)
+    def _length(self, forward: Forward, gap: Gap, slot: Open, lengths: Mapping[int, Reach]) -> Work[int]:
+        if self._ends(gap) and len(gap.before) + max(lengths) < self.context:
+            return by_end(forward, gap, slot.menu, lengths, self.context, self.mask)
+        return by_confidence(forward, gap, slot.menu, lengths, self.mask)
 
-    def _chosen(self, forward: Forward, number: int, slot: Choice) -> Work[Value]:
-        """Choose among the options that fit into the context."""
-        room = self.context - self.layout.length + len(self.layout.values[number])
-        options = [option for option in slot.options if len(option.ids) <= room]
+    def _ends(self, gap: Gap) -> bool:
+        """Return whether the model can tell where a value ends by what follows it: in answers, it has learnt that."""
+        return self.answers and gap.follows is not None
+
+    def _chosen(self, forward: Forward, gap: Gap, number: int, slot: Choice) -> Work[Value]:
+        """Choose among the values of a slot."""
+        values: list[Value] = yield from part(self._candidates(forward, gap, number, slot), 0, 0.5)
         logprobs = np.zeros(1)
-        before, after = self.layout.around(number)
-        if len(options) > 1:
-            ids = [option.ids for option in options]
-            logprobs = np.maximum((yield from likelihoods(forward, ids, before, after, self.mask)), UNLIKELY * 100)
+        if len(values) > 1:
+            by_end = bool(slot.written) and self._ends(gap)
+            compared = likelihoods(forward, [value.ids for value in values], gap, self.mask, by_end=by_end)
+            logprobs = np.maximum((yield from part(compared, 0.5, 1)), UNLIKELY * 100)
         logprobs = logprobs - np.log(np.exp(logprobs - logprobs.max()).sum()) - logprobs.max()
         order = np.argsort(-logprobs, kind="stable")
-        choice = order[drawn(logprobs[order], self.config, number, 0, len(before))]
-        value, text, tokens = options[choice]
-        return Value(value, text, tokens, float(logprobs[choice]))
+        block = number + MOST_PLACES * bool(slot.written)  # apart from the uniforms that have written them
+        choice = order[drawn(logprobs[order], self.config, block, 0, len(gap.before))]
+        value, text, ids, logprob = values[choice]
+        return Value(value, text, ids, logprob + float(logprobs[choice]))
+
+    def _candidates(self, forward: Forward, gap: Gap, number: int, slot: Choice) -> Work[list[Value]]:
+        """Return the different values of a slot that fit into the context, some of which are written first."""
+        room = gap.room(self.context)
+        found = [Value(*option, 0.0) for option in slot.options if len(option.ids) <= room]
+        written = [one for one in slot.written if one.fewest(room) is not None]
+        for index, one in enumerate(written):
+            work = self._quoted(forward, gap, number, one)
+            found.append((yield from part(work, index / len(written), (index + 1) / len(written))))
+        return list({value.text: value for value in found}.values())
+
+    def _quoted(self, forward: Forward, gap: Gap, number: int, slot: Open) -> Work[Value]:
+        """Write a value between its quotes, if it has any."""
+        if slot.quotes is None:
+            value: Value = yield from self._written(forward, gap, number, slot)
+            return value
+        inner: Value = yield from self._written(forward, gap.within(slot.quotes), number, slot)
+        ids = np.concatenate([slot.quotes.opening, inner.ids, slot.quotes.closing])
+        return Value(inner.value, f'"{inner.text}"', ids, inner.logprob)
 
     def _filled(self, values: Sequence[Value], passes: int) -> Filled:
         names = self.template.names
@@ -251,10 +197,3 @@ class Filling:
             completion_tokens=self.layout.length - self.prompt_tokens,
             passes=passes,
         )
-
-
-def _fewest(slot: Open | Choice, room: int) -> int:
-    """Return the fewest tokens of a slot."""
-    if isinstance(slot, Choice):
-        return min(len(option.ids) for option in slot.options)
-    return min(slot.lengths(room), default=room + 1)

@@ -1,10 +1,10 @@
 """The tokens of a template: those that are given, and in each place those of a value, or masks."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from diffutron_ort.slots.kinds import Gap
 from diffutron_ort.slots.template import Template
 from diffutron_ort.text.tokenizer import Tokenizer
 from diffutron_ort.types import Ids
@@ -59,14 +59,9 @@ class Layout:
         """The number of tokens by now."""
         return sum(len(stretch.ids) for stretch in self.stretches) + sum(map(len, self.values)) + len(self.end)
 
-    def around(self, number: int) -> tuple[Ids, Ids]:
-        """Return the tokens before and after a value."""
-        return self._joined(0, number), self._joined(number + 1, len(self.values), tail=True)
-
-    def follows(self, number: int) -> int | None:
-        """Return the given token right after a value; None if there is none."""
-        after = self.stretches[number + 1].ids if number + 1 < len(self.stretches) else self.end
-        return int(after[0]) if len(after) else None
+    def gap(self, number: int) -> Gap:
+        """Return the place of a value."""
+        return Gap(self._joined(0, number), self._joined(number + 1, len(self.values), tail=True))
 
     def _joined(self, first: int, last: int, tail: bool = False) -> Ids:
         """Return the tokens of values from `first` to before `last`, with what is given around them."""
@@ -91,8 +86,3 @@ def _stretch(text: str, tokenizer: Tokenizer, is_first: bool) -> Stretch:
 def masks(count: int, mask: int) -> Ids:
     """Return so many masks."""
     return np.full(count, mask, np.int64)
-
-
-def joined(parts: Sequence[Ids]) -> Ids:
-    """Return tokens one after the other."""
-    return np.concatenate(parts)

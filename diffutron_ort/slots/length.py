@@ -17,32 +17,28 @@ import numpy as np
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.scoring.probe import Answer, probed
 from diffutron_ort.scoring.work import Work
-from diffutron_ort.slots.layout import Layout, joined, masks
+from diffutron_ort.slots.kinds import Gap
+from diffutron_ort.slots.layout import masks
 from diffutron_ort.slots.menu import UNLIKELY, Menu
 from diffutron_ort.slots.reach import Reach
-from diffutron_ort.types import Ids
 
 
-def by_end(
-    forward: Forward, layout: Layout, number: int, menu: Menu, lengths: Mapping[int, Reach], room: int, mask: int
-) -> Work[int]:
+def by_end(forward: Forward, gap: Gap, menu: Menu, lengths: Mapping[int, Reach], context: int, mask: int) -> Work[int]:
     """Return the length after which the given token that follows the slot is likely.
 
     Args:
         forward: The model.
-        layout: The template; a token must follow the slot.
-        number: Of the slot.
+        gap: The place of the slot; a token must follow it.
         menu: What it can hold.
         lengths: What is allowed at each length, at least one.
-        room: Tokens that fit into the context.
+        context: The most tokens that the model sees.
         mask: The id of `<mask>`.
     """
-    before, after = layout.around(number)
-    follows = layout.follows(number)
+    follows, begin = gap.follows, len(gap.before)
     assert follows is not None, "a text that follows tells where a slot ends"
     most = max(lengths)
-    count = min(most + len(after), room - len(before))
-    probe = menu.probe(joined([before, masks(count, mask)]), len(before) + np.arange(most + 1), follows)
+    canvas = np.concatenate([gap.before, masks(min(most + len(gap.after), context - begin), mask)])
+    probe = menu.probe(canvas, begin + np.arange(most + 1), follows)
     (answer,) = yield from probed(forward, [probe])
     scores = {length: _ending(answer, menu, reach, follows) for length, reach in lengths.items()}
     return max(scores, key=scores.__getitem__)
@@ -54,19 +50,13 @@ def _ending(answer: Answer, menu: Menu, reach: Reach, follows: int) -> float:
     return inside + max(float(answer.logprobs[reach.length, -1]), UNLIKELY)
 
 
-def by_confidence(
-    forward: Forward, layout: Layout, number: int, menu: Menu, lengths: Mapping[int, Reach], mask: int
-) -> Work[int]:
+def by_confidence(forward: Forward, gap: Gap, menu: Menu, lengths: Mapping[int, Reach], mask: int) -> Work[int]:
     """Return the length at which the model is surest of what it would put into the masks.
 
     Arguments are those of `by_end`; nothing needs to follow the slot.
     """
-    before, after = layout.around(number)
-
-    def canvas(length: int) -> Ids:
-        return joined([before, masks(length, mask), after])
-
-    probes = [menu.probe(canvas(length), len(before) + np.arange(length)) for length in lengths]
+    begin = len(gap.before)
+    probes = [menu.probe(gap.canvas(masks(length, mask)), begin + np.arange(length)) for length in lengths]
     answers = yield from probed(forward, probes)
     scores = {
         length: np.mean([menu.chance(answer, row, reach.allowed(row)) for row in range(length)])

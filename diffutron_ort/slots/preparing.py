@@ -1,7 +1,7 @@
 """Make a template ready to be filled: its tokens, and for each place what can stand there."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -9,7 +9,8 @@ from diffutron_ort.brief import brief
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.errors import OptionError
 from diffutron_ort.slots.bounds import MOST_TOKENS, Bounds, Value
-from diffutron_ort.slots.filling import Choice, Filling, Open, Option
+from diffutron_ort.slots.filling import Filling
+from diffutron_ort.slots.kinds import Choice, Open, Option, Quotes
 from diffutron_ort.slots.layout import Layout, Stretch
 from diffutron_ort.slots.menu import Menu
 from diffutron_ort.slots.template import Place, Template
@@ -52,14 +53,38 @@ class Preparing:
 
     def _slot(self, place: Place, stretch: Stretch, bounds: Bounds, is_json: bool) -> Open | Choice:
         is_bare = is_json and not place.is_quoted
+        if bounds.any_of:
+            return self._any_of(place, stretch, bounds.any_of, is_bare)
         if bounds.options:
-            return self._choice(place, stretch, bounds, is_bare)
+            return Choice(self._options(place, stretch, bounds, is_bare))
         if is_bare and not bounds.is_bare:
             raise OptionError(
                 f"pattern={brief(bounds.pattern)}: outside of quotes, JSON takes only integer, number, or options"
             )
-        rules = Rules(bounds.expression, bounds.least_characters, bounds.most_characters, place.is_quoted)
-        slot = Open(Menu(self._vocabulary.table(rules)), stretch.spaced, bounds.least, bounds.most_tokens)
+        return self._open(bounds, place.is_quoted, stretch.spaced)
+
+    def _any_of(self, place: Place, stretch: Stretch, ways: Sequence[Bounds], is_bare: bool) -> Choice:
+        """Return the slot whose value keeps any one of several bounds."""
+        options: list[Option] = []
+        written: list[Open] = []
+        for way in ways:
+            if way.options:
+                options += self._options(place, stretch, way, is_bare)
+            elif is_bare and not way.is_bare:
+                written.append(self._open(way, is_quoted=True, spaced=False, quotes=self._quotes(stretch)))
+            else:
+                written.append(self._open(way, place.is_quoted, stretch.spaced))
+        return Choice(options, written)
+
+    def _quotes(self, stretch: Stretch) -> Quotes:
+        """Return the quotes of a value in a place that has none."""
+        opening, closing = stretch.value_ids('"', self._tokenizer), self._tokenizer.encode_after('"')
+        return Quotes(np.array(opening, np.int64), np.array(closing, np.int64))
+
+    def _open(self, bounds: Bounds, is_quoted: bool, spaced: bool, quotes: Quotes | None = None) -> Open:
+        """Return a slot that the model writes."""
+        rules = Rules(bounds.expression, bounds.least_characters, bounds.most_characters, is_quoted)
+        slot = Open(Menu(self._vocabulary.table(rules)), spaced, bounds.least, bounds.most_tokens, quotes)
         if not slot.lengths(MOST_TOKENS + 1):
             raise OptionError(
                 f"no text of {slot.least} to {slot.most} tokens of this model keeps its bounds: allow another number "
@@ -67,14 +92,14 @@ class Preparing:
             )
         return slot
 
-    def _choice(self, place: Place, stretch: Stretch, bounds: Bounds, is_bare: bool) -> Choice:
+    def _options(self, place: Place, stretch: Stretch, bounds: Bounds, is_bare: bool) -> list[Option]:
         """Return the options of a slot whose numbers of tokens are allowed."""
         options = [self._option(option, place, stretch, is_bare) for option in bounds.options]
         most = self._context if bounds.most is None else bounds.most
         fitting = [option for option in options if bounds.least <= len(option.ids) <= most]
         if not fitting:
             raise OptionError(f"none of its options has {bounds.least} to {most} tokens: allow another number")
-        return Choice(fitting)
+        return fitting
 
     def _option(self, option: Value, place: Place, stretch: Stretch, is_bare: bool) -> Option:
         """Return an option as the template writes it."""

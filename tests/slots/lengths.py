@@ -14,7 +14,7 @@ import numpy as np
 from diffutron_ort import Diffutron
 from diffutron_ort.scoring.probe import Probe, probed
 from diffutron_ort.scoring.work import finished
-from diffutron_ort.slots.layout import joined, masks
+from diffutron_ort.slots.layout import masks
 from diffutron_ort.slots.length import by_confidence, by_end
 
 NANO = Path(__file__).parents[2] / "models" / "nano"
@@ -44,19 +44,18 @@ def tasks(count):
 def found(model, template, prompt):
     """Return the length that each method finds."""
     filling = model.templates.filling(template, {"x": {"pattern": "text", "most": MOST}}, prompt, model.config())
-    layout, slot, mask = filling.layout, filling.slots[0], filling.mask
+    gap, slot, mask = filling.layout.gap(0), filling.slots[0], filling.mask
     lengths = slot.lengths(MOST)
-    before, after = layout.around(0)
 
     def asked(length):
-        canvas = joined([before, masks(length, mask), after])
-        return Probe(canvas, len(before) + np.arange(length), np.zeros((length, 0), np.int64))
+        canvas = gap.canvas(masks(length, mask))
+        return Probe(canvas, len(gap.before) + np.arange(length), np.zeros((length, 0), np.int64))
 
     answers = finished(probed(model.forward, [asked(length) for length in lengths]))
     holds = slot.menu.table.kinds[answers[-1].best.ids[:, 0]] >= 0
     return {
-        "end": finished(by_end(model.forward, layout, 0, slot.menu, lengths, filling.context, mask)),
-        "confidence": finished(by_confidence(model.forward, layout, 0, slot.menu, lengths, mask)),
+        "end": finished(by_end(model.forward, gap, slot.menu, lengths, filling.context, mask)),
+        "confidence": finished(by_confidence(model.forward, gap, slot.menu, lengths, mask)),
         "pad": max(1, int(np.argmin(np.append(holds, False)))),
         "cal": [float(np.exp(answer.best.logprobs[:, 0]).mean()) for answer in answers],
     }

@@ -93,7 +93,7 @@ class JsonSchema(Struct):
 
     schema: Annotated[
         dict[str, Any],
-        Meta(description="A flat object: strings, integers, numbers, booleans, null, enum and const."),
+        Meta(description="A flat object: strings, integers, numbers, booleans, null, enum, const, and anyOf of these."),
     ]
     name: Annotated[str, Meta(max_length=200, description="Of no effect.")] = ""
     strict: Annotated[bool | None, Meta(description="Of no effect: an answer always keeps to the schema.")] = None
