@@ -111,9 +111,10 @@ def automaton(node: Node, alphabet: Sequence[str]) -> Automaton:
     """
     positions = _Positions()
     whole = positions.part(node)
-    passes = np.array([[test(letter) for letter in alphabet] for test in positions.tests], bool)
-    passes = passes.reshape(len(positions.tests), len(alphabet))
-    columns, kinds = np.unique(passes, axis=1, return_inverse=True)
+    tests = list(dict.fromkeys(positions.tests))  # a vocabulary has many characters, so each test is made once
+    passes = np.array([[test(letter) for letter in alphabet] for test in tests], bool)
+    columns, kinds = np.unique(passes.reshape(len(tests), len(alphabet)), axis=1, return_inverse=True)
+    columns = columns[[tests.index(test) for test in positions.tests]]
     follow = [whole.first, *positions.follow]  # of the start, and of each letter
     return _determined(follow, whole, columns, kinds.reshape(-1).astype(np.int16))
 

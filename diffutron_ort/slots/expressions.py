@@ -14,7 +14,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from diffutron_ort.brief import brief
@@ -103,6 +103,7 @@ class _Parser:
     text: str
     place: int = 0
     depth: int = 0
+    letters: dict[str, Letter] = field(default_factory=dict)  # by how they are written: the same test is one object
 
     def whole(self) -> Node:
         if self.text.startswith("^"):
@@ -137,11 +138,14 @@ class _Parser:
     def _item(self) -> Node:
         if self._take("("):
             return self._group()
+        begin = self.place
         if self._take("["):
-            return Letter(self._set())
-        if self._take("."):
-            return Letter(str.isprintable)
-        return Letter(self._single()[0])
+            letter = Letter(self._set())
+        elif self._take("."):
+            letter = Letter(str.isprintable)
+        else:
+            letter = Letter(self._single()[0])
+        return self.letters.setdefault(self.text[begin : self.place], letter)
 
     def _group(self) -> Node:
         self.depth += 1

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffutron_ort.slots.menu import Menu
-from diffutron_ort.slots.reach import Reach
+from diffutron_ort.slots.reach import Reach, is_possible
 from diffutron_ort.types import Ids
 
 
@@ -89,22 +89,27 @@ class Open(NamedTuple):
 
     def fewest(self, room: int) -> int | None:
         """Return the fewest tokens of a value with its quotes; None if none fits."""
-        return min((self.around + length for length in self.lengths(room - self.around)), default=None)
+        return min((self.around + length for length in self.possible(room - self.around)), default=None)
 
     def most_passes(self, batch_invariant: bool) -> int:
         """Return the most passes that it can take: for its length, and two for each token."""
         most = self.most + self.spaced
         return (1 if batch_invariant else most) + 2 * most
 
+    def possible(self, room: int) -> list[int]:
+        """Return the possible numbers of tokens up to `room`."""
+        lengths = range(self.least, min(self.most + self.spaced, room) + 1)
+        table, spaced = self.menu.table, self.spaced
+        return [length for length in lengths if is_possible(table, length, spaced=spaced, lone=self._lone(length))]
+
     def lengths(self, room: int) -> dict[int, Reach]:
         """Return what is allowed at each possible number of tokens up to `room`, by that number."""
-        most = min(self.most + self.spaced, room)
-        found = {length: self._reach(length) for length in range(self.least, most + 1)}
-        return {length: reach for length, reach in found.items() if reach.is_possible}
+        table, spaced = self.menu.table, self.spaced
+        return {length: Reach(table, length, spaced=spaced, lone=self._lone(length)) for length in self.possible(room)}
 
-    def _reach(self, length: int) -> Reach:
-        lone = {self.least: False, self.most + 1: True}.get(length) if self.spaced else None
-        return Reach(self.menu.table, length, spaced=self.spaced, lone=lone)
+    def _lone(self, length: int) -> bool | None:
+        """Return whether the space before a value of so many tokens is one of them, for none of its own."""
+        return {self.least: False, self.most + 1: True}.get(length) if self.spaced else None
 
 
 class Choice(NamedTuple):

@@ -85,7 +85,7 @@ class Preparing:
         """Return a slot that the model writes."""
         rules = Rules(bounds.expression, bounds.least_characters, bounds.most_characters, is_quoted)
         slot = Open(Menu(self._vocabulary.table(rules)), spaced, bounds.least, bounds.most_tokens, quotes)
-        if not slot.lengths(MOST_TOKENS + 1):
+        if not slot.possible(MOST_TOKENS + 1):
             raise OptionError(
                 f"no text of {slot.least} to {slot.most} tokens of this model keeps its bounds: allow another number "
                 "of tokens or characters, or another pattern"

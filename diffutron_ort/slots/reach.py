@@ -28,18 +28,13 @@ class Reach:
         """
         self._table, self.length = table, length
         self.tokens: list[int | None] = [None] * length
-        self._kinds = np.ones((length, table.steps.shape[1]), bool)
+        self._kinds: list[NDArray[np.intp] | None] = [None] * length  # the only ones at a place; None is all
         if spaced and lone is not None:
             is_lone = np.arange(table.steps.shape[1]) == table.lone
-            self._kinds[0] = is_lone if lone else ~is_lone
-        self._start = np.zeros(len(table.ends), bool)
-        self._start[table.spaced if spaced else table.start] = True
+            self._kinds[0] = np.flatnonzero(is_lone if lone else ~is_lone)
+        self._start = table.spaced if spaced else table.start
+        self._allowed = np.zeros((length, table.steps.shape[1]), bool)
         self._update()
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether there is such a text."""
-        return bool(self._allowed.any(axis=1).all())
 
     def allowed(self, place: int) -> NDArray[np.bool_]:
         """Return which kinds of tokens may stand at a place, bool [kinds]."""
@@ -67,19 +62,39 @@ class Reach:
         kind = int(self._table.kinds[token])
         assert self._allowed[place, kind], "only what is allowed is committed"
         self.tokens[place] = token
-        self._kinds[place] = np.arange(self._kinds.shape[1]) == kind
+        self._kinds[place] = np.array([kind])
         self._update()
 
     def _update(self) -> None:
         """Work out what is allowed: what can be reached from the start, and from where the end can be reached."""
-        steps, ends = self._table.steps, self._table.ends
-        after = [np.append(ends, np.False_)]  # the last is of a dead text
-        for kinds in self._kinds[::-1]:
-            good = after[0][steps] & kinds
-            after.insert(0, np.append(good.any(axis=1), np.False_))
-        before, self._allowed = self._start, np.zeros_like(self._kinds)
+        states, after = np.array([self._start]), self._endings()
         for place, kinds in enumerate(self._kinds):
-            ways = before[:, None] & after[place + 1][steps] & kinds
-            self._allowed[place] = ways.any(axis=0)
-            before = np.zeros(len(ends), bool)
-            before[steps[ways]] = True
+            chosen = np.arange(self._table.steps.shape[1]) if kinds is None else kinds
+            steps = self._table.steps[states] if kinds is None else self._table.steps[states[:, None], kinds]
+            ways = after[place][steps]
+            self._allowed[place] = False
+            self._allowed[place, chosen] = ways.any(axis=0)
+            reached = np.zeros(len(self._table.ends), bool)
+            reached[steps[ways]] = True
+            states = np.flatnonzero(reached)
+
+    def _endings(self) -> list[NDArray[np.bool_]]:
+        """Return for each place from which states, after it, the end can be reached: bool [states + 1]."""
+        found = [self._table.endings[0]]
+        for place in range(self.length - 1, 0, -1):
+            kinds, free = self._kinds[place], self._table.endings[self.length - place]
+            if kinds is None and found[0] is self._table.endings[self.length - place - 1]:
+                found.insert(0, free)
+                continue
+            steps = self._table.steps if kinds is None else self._table.steps[:, kinds]
+            found.insert(0, np.append(found[0][steps].any(axis=1), np.False_))
+        return found
+
+
+def is_possible(table: Table, length: int, *, spaced: bool, lone: bool | None = None) -> bool:
+    """Return whether a text of so many tokens keeps the rules; arguments are those of `Reach`."""
+    first = table.steps[table.spaced if spaced else table.start]
+    fits = table.endings[length - 1][first]
+    if spaced and lone is not None:
+        fits = fits & ((np.arange(len(first)) == table.lone) == lone)
+    return bool(fits.any())

@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 from diffutron_ort.brief import brief
 from diffutron_ort.errors import OptionError
-from diffutron_ort.slots.bounds import Bounds
-from diffutron_ort.slots.properties import Allowed, allowed, bounds_of, check_keywords
+from diffutron_ort.slots.bounds import PATTERNS, Bounds
+from diffutron_ort.slots.properties import FORMATS, Allowed, allowed, bounds_of, check_keywords
 from diffutron_ort.slots.template import MOST_PLACES, Place, Template
 
 OF_AN_OBJECT = frozenset(
     {"type", "properties", "required", "additionalProperties", "$defs", "definitions", "$schema", "$id"}
 )
 MOST_PATTERNS = 8
+MOST_RANGES = 16  # that are not short enough to be listed
 
 
 class Member(NamedTuple):
@@ -91,6 +92,9 @@ def _check_required(required: object, properties: Mapping[str, Any]) -> None:
 
 def _check_patterns(properties: Mapping[str, Allowed]) -> None:
     """Refuse more expressions than are worth the time that their automata take."""
-    own = [bounds for one in properties.values() for bounds in one.bounds if bounds.expression == bounds.pattern]
-    if len(own) > MOST_PATTERNS:
+    bounds = [each for one in properties.values() for each in one.bounds]
+    named = {*PATTERNS, *FORMATS.values()}
+    if sum(each.pattern not in named for each in bounds) > MOST_PATTERNS:
         raise OptionError(f"properties: more than {MOST_PATTERNS} have a pattern; leave some out")
+    if len({each.expression for each in bounds if (each.minimum, each.maximum) != (None, None)}) > MOST_RANGES:
+        raise OptionError(f"properties: more than {MOST_RANGES} different ranges of numbers; leave some out")

@@ -1,8 +1,8 @@
 """The tokens that can stand in a slot, letter by letter, and what each of them does to an automaton."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from diffutron_ort.errors import OptionError
 from diffutron_ort.slots.automaton import DEAD, Automaton, automaton
+from diffutron_ort.slots.bounds import MOST_TOKENS
 from diffutron_ort.slots.expressions import parsed
 
 AT_ONCE = 16_384  # tokens whose letters are read together
-MOST_CELLS = 2**20  # of a table
+MOST_CELLS = 2**18  # of a table; a slot of 64 tokens looks at each a few thousand times
 MOST_TABLES = 32
 UNSAFE = frozenset('"\\')
 """The visible characters that JSON cannot have in a string as they are."""
@@ -48,7 +49,7 @@ class Table:
         start: The state at the beginning.
         spaced: The state before a space that is none of the text.
         lone: The kind of a token that is this space and nothing else; -1 if there is none.
-        texts: The text of each token that can stand somewhere.
+        texts: The text of each token of the vocabulary.
     """
 
     steps: NDArray[np.int32]
@@ -58,6 +59,14 @@ class Table:
     spaced: int
     lone: int
     texts: Mapping[int, str]
+
+    @cached_property
+    def endings(self) -> Sequence[NDArray[np.bool_]]:
+        """From which states a right text can end after 0, 1, 2, ... tokens: bool [states + 1], of a dead text last."""
+        found = [np.append(self.ends, np.False_)]
+        for _ in range(MOST_TOKENS + 1):  # one more than a value has: a space before it can be a token
+            found.append(np.append(found[-1][self.steps].any(axis=1), np.False_))
+        return found
 
 
 class Vocabulary:
@@ -78,6 +87,7 @@ class Vocabulary:
         points = np.frombuffer("".join(letters).encode("utf-32-le"), np.uint32)
         distinct, self._letters = np.unique(points, return_inverse=True)
         self._alphabet = [chr(point) for point in distinct.tolist()]
+        self._space = next((token for token, text in texts.items() if text == " "), None)
         self.table = lru_cache(MOST_TABLES)(self._table)
         self._read = lru_cache(MOST_TABLES)(self._read_all)
 
@@ -89,12 +99,10 @@ class Vocabulary:
         """
         machine, columns, kinds = self._read(rules.expression, rules.is_quoted)
         counted = _counted(machine, columns, rules)
-        alive = np.flatnonzero(kinds >= 0)
-        texts = {token: self._texts[token] for token in self._ids[alive].tolist()}
         by_token = np.full(self._size, -1, np.int32)
         by_token[self._ids] = kinds
-        lone = next((token for token, text in texts.items() if text == " "), None)
-        return Table(*counted, by_token, 0, len(counted[0]) - 1, -1 if lone is None else int(by_token[lone]), texts)
+        lone = -1 if self._space is None else int(by_token[self._space])
+        return Table(*counted, by_token, 0, len(counted[0]) - 1, lone, self._texts)
 
     def _read_all(self, expression: str, is_quoted: bool) -> tuple[Automaton, NDArray[np.int64], NDArray[np.int32]]:
         """Read all tokens by the automaton of an expression.
@@ -109,38 +117,48 @@ class Vocabulary:
         machine = _with_space(machine, self._alphabet)
         possible = (machine.steps != DEAD).any(axis=0)  # [kinds of letters]
         living = np.flatnonzero(possible[machine.kinds[self._letters[self._starts]]])
-        found = [self._states_after(machine, *block) for block in self._blocks(living)]
-        after = np.concatenate(
-            [np.zeros((len(machine.steps) + 1, 0), np.int16), *found], axis=1
-        )  # [states + 1, tokens]
+        found, which, count = [], [], 0
+        for letters in self._blocks(living):
+            distinct, inverse = _distinct(_kinds(machine, letters).T)  # few: most letters are of one kind
+            found.append(_states_after(machine, distinct.T))
+            which.append(inverse + count)
+            count += distinct.shape[1]
+        nothing = np.zeros((len(machine.steps) + 1, 0), np.int16)
+        after = np.concatenate([nothing, *found], axis=1)  # [states + 1, sequences of kinds]
         alive = np.flatnonzero((after[:-1] != DEAD).any(axis=0))
         columns, inverse = _distinct(after[:, alive])
+        by_sequence = np.full(count, -1, np.int32)
+        by_sequence[alive] = inverse
         kinds = np.full(len(self._ids), -1, np.int32)
-        kinds[living[alive]] = inverse
+        kinds[living] = by_sequence[np.concatenate([np.zeros(0, np.int64), *which])]
         return machine, columns, kinds
 
-    def _blocks(self, tokens: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-        """Yield the letters of some tokens, int64 [n, longest], -1 beyond their end, and their lengths [n]."""
+    def _blocks(self, tokens: NDArray[np.intp]) -> Iterator[NDArray[np.int64]]:
+        """Yield the letters of some tokens, int64 [n, longest], -1 beyond their end."""
         for begin in range(0, len(tokens), AT_ONCE):
             block = tokens[begin : begin + AT_ONCE]
             lengths = self._lengths[block]
             places = np.arange(lengths.max())
             inside = places < lengths[:, None]
             flat = np.where(inside, self._starts[block][:, None] + places, 0)
-            yield np.where(inside, self._letters[flat], -1), lengths
+            yield np.where(inside, self._letters[flat], -1)
 
-    @staticmethod
-    def _states_after(machine: Automaton, letters: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int16]:
-        """Return the states after tokens [tokens, longest], from each: int16 [states + 1, tokens], lengths last."""
-        states, kinds = machine.steps.shape
-        steps = np.full((states + 1, kinds + 1), DEAD, np.int16)  # a line of a dead text, a column of no letter
-        steps[:states, :kinds] = machine.steps
-        steps[:, kinds] = [*range(states), DEAD]
-        by_letter = np.append(machine.kinds, np.int16(kinds))
-        after = np.repeat(np.arange(states, dtype=np.int16)[:, None], len(letters), axis=1)
-        for column in letters.T:
-            after = steps[after, by_letter[column]]
-        return np.concatenate([after, lengths[None].astype(np.int16)])
+
+def _kinds(machine: Automaton, letters: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Return the kinds of letters [tokens, longest]; that of no letter is the last."""
+    return np.append(machine.kinds, np.int16(machine.steps.shape[1]))[letters]
+
+
+def _states_after(machine: Automaton, given: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Return the states after sequences of kinds [n, longest], from each: int16 [states + 1, n], lengths last."""
+    states, kinds = machine.steps.shape
+    steps = np.full((states + 1, kinds + 1), DEAD, np.int16)  # a line of a dead text, a column of no letter
+    steps[:states, :kinds] = machine.steps
+    steps[:, kinds] = [*range(states), DEAD]
+    after = np.repeat(np.arange(states, dtype=np.int16)[:, None], len(given), axis=1)
+    for column in given.T:
+        after = steps[after, column]
+    return np.concatenate([after, (given < kinds).sum(axis=1)[None].astype(np.int16)])
 
 
 def _is_unsafe(letter: str) -> bool:

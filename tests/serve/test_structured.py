@@ -127,6 +127,10 @@ def test_a_stream_has_the_whole_answer_in_one_piece(model):
         (only({"const": {"x": 1}}), "object or a list"),
         (only({"$ref": "#/$defs/"}), "no such definition"),
         ({"type": "object", "properties": {str(i): {"type": "string", "pattern": "^a$"} for i in range(9)}}, "pattern"),
+        (
+            {"type": "object", "properties": {str(i): {"type": "integer", "minimum": i} for i in range(17)}},
+            "16 different ranges",
+        ),
         (only({"enum": [[]]}), "enum"),
         (only({"enum": ["", "x"]}), "enum"),
         (only({"enum": ["x", "x"]}), "enum"),

@@ -92,13 +92,16 @@ class Whims:
     batch_invariant = True
 
     def __init__(self, vocab, rng):
-        self._vocab, self._rng = vocab, rng
+        self._raw, self._rng = 3 * rng.standard_normal((256, vocab), np.float32), rng
+        self._order = np.argsort(-self._raw, axis=1)
 
     def __call__(self, batch):
-        raw = 3 * self._rng.standard_normal((len(batch.rows), self._vocab), np.float32)
+        rows = self._rng.integers(len(self._raw), size=len(batch.rows))
+        raw, ids = self._raw[rows], self._order[rows, :CANDIDATES]
         logits = raw.copy()
-        np.put_along_axis(logits, batch.suppress_ids[batch.rows // batch.input_ids.shape[1]], NEVER, axis=1)
-        ids = np.argsort(-logits, axis=1)[:, :CANDIDATES]
+        if batch.suppress_ids.size:
+            np.put_along_axis(logits, batch.suppress_ids[batch.rows // batch.input_ids.shape[1]], NEVER, axis=1)
+            ids = np.argsort(-logits, axis=1)[:, :CANDIDATES]
         best = np.take_along_axis(logits, ids, axis=1)
         rest = np.exp(logits - best[:, :1]).sum(axis=1) - 1
         targets = np.take_along_axis(raw, batch.target_ids, axis=1)
@@ -117,7 +120,7 @@ def answer_many(model, count, seed):
         filled = finished(filling.work(forward))
         assert filled.passes <= filling.most_passes(batch_invariant=True), schema
         data = json.loads(filled.text)
-        jsonschema.validate(data, schema, format_checker=FORMATS)
+        jsonschema.Draft202012Validator(schema, format_checker=FORMATS).validate(data)
         assert list(data) == list(schema["properties"])
         assert all(0 <= probability <= 1 + 1e-9 for probability in filled.probabilities.values())
     return monotonic() - begun
