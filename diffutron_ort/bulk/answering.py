@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 from diffutron_ort.bulk.records import PROMPT, Record, answered, failed, requested
 from diffutron_ort.completion import Tally
 from diffutron_ort.errors import DiffutronError, InputError, NumericsError, OptionError
-from diffutron_ort.model import BATCH_SIZE, Diffutron
+from diffutron_ort.model import Diffutron
+from diffutron_ort.sampler.engine import batch_size
 from diffutron_ort.sampler.sequence import Sequence
 
 BATCHES = 4  # in a window: with more of them, lengths in a pass differ less, and a kill loses more answers
@@ -114,14 +115,9 @@ def answer(
     return (outcome.record for outcome in Answers(model, terms, windows(lines, window_size(model))))
 
 
-def batch_size(model: Diffutron) -> int:
-    """Return how many sequences share a pass: one, unless company leaves their predictions as they are."""
-    return BATCH_SIZE if model.forward.batch_invariant else 1
-
-
 def window_size(model: Diffutron) -> int:
     """Return how many lines are sorted by length at a time: one, where none has company."""
-    most = batch_size(model)
+    most = batch_size(model.forward)
     return 1 if most == 1 else most * BATCHES
 
 
@@ -139,7 +135,7 @@ class Answers:
 
     def __init__(self, model: Diffutron, terms: Terms, more: More) -> None:
         self._model, self._terms, self._more = model, terms, more
-        self._most, self._window = batch_size(model), window_size(model)
+        self._most, self._window = batch_size(model.forward), window_size(model)
         self._waiting: list[_Pending] = []  # the longest last
         self._running: list[_Pending] = []
         self._order: deque[int] = deque()  # of the lines that were read and not yielded

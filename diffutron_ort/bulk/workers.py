@@ -19,11 +19,12 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, TypeAlias
 
-from diffutron_ort.bulk.answering import Answers, Line, Outcome, Terms, batch_size
+from diffutron_ort.bulk.answering import Answers, Line, Outcome, Terms
 from diffutron_ort.bulk.formats import Format, Row
 from diffutron_ort.bulk.records import failed
 from diffutron_ort.errors import DiffutronError, DiffutronWarning, InputError
 from diffutron_ort.model import Diffutron
+from diffutron_ort.sampler.engine import batch_size
 
 PORTION = 2  # batches dealt at a time
 AHEAD = 8  # portions for each process that may be unfinished at a time: what is held while one line takes long
@@ -225,7 +226,7 @@ def answer_lines(connection: Connection, work: Work) -> None:
     try:
         model = work.load()
         model.config(work.terms.preset, **work.terms.options)
-        connection.send(Ready(batch_size(model)))
+        connection.send(Ready(batch_size(model.forward)))
         for outcome in Answers(model, work.terms, more):
             connection.send(outcome)
     except Exception as error:

@@ -19,12 +19,12 @@ from diffutron_ort.cli.working import worked
 from diffutron_ort.cli.writing import print_json, print_table
 from diffutron_ort.errors import OptionError
 from diffutron_ort.model import Diffutron
-from diffutron_ort.scoring.options import SAMPLES
+from diffutron_ort.scoring.options import NO_PENALTY, SAMPLES
 from diffutron_ort.scoring.work import Work
 
 YES_NO = ("evet", "hayır")
-DEFAULTS = {"repetition_penalty": "1.0"}
-"""The default of `Diffutron.choosing`, in words."""
+DEFAULTS = {name: str(value) for name, value in NO_PENALTY.items()}
+"""The defaults of `Diffutron.choosing`, in words."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -120,7 +120,7 @@ def _pairs(found: Choice | Scale) -> list[tuple[str, float]]:
 
 def _described(model: Diffutron, how: Mapping[str, Any]) -> dict[str, Any]:
     """Return how the answers were scored, the defaults included."""
-    found = described(model, {"repetition_penalty": 1.0, **how})
+    found = described(model, {**NO_PENALTY, **how})
     return {name: value for name, value in found.items() if name != "stride"}
 
 

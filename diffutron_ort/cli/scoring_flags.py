@@ -47,11 +47,11 @@ def described(model: Diffutron, how: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in how.items() if name in OPTION_NAMES}
     config = model.config(how.get("preset"), **({"temperature": 0.0} | options))
     length = model.bundle.context_length
-    whole = ScoringOptions(method=method, config=config, context_length=length, stride=how.get("stride"))
+    asked = ScoringOptions(method=method, config=config, context_length=length, stride=how.get("stride"))
     return {
         "method": method,
         "samples": samples if method == "elbo" else None,
-        "stride": whole.window_stride,
+        "stride": asked.window_stride,
         "preset": how.get("preset"),
         "options": {name: value for name, value in asdict(config).items() if name in OPTIONS[method]},
     }

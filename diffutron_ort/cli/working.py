@@ -1,11 +1,10 @@
 """Do a work of several passes, and show how far it is once that takes a while."""
 
 import time
-from contextlib import ExitStack
 from typing import TypeVar
 
 from diffutron_ort.cli.loading import shown_if_slow
-from diffutron_ort.scoring.work import Work
+from diffutron_ort.scoring.work import Work, finished
 
 PATIENCE = 1.0  # seconds that pass in silence
 
@@ -20,13 +19,10 @@ def worked(work: Work[Result], stage: str) -> Result:
         stage: What to call it on standard error.
     """
     begun = time.monotonic()
-    with ExitStack() as stack:
-        report = stack.enter_context(shown_if_slow())
-        while True:
-            try:
-                done = next(work)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
+    with shown_if_slow() as show:
+
+        def report(done: float) -> None:
             if time.monotonic() > begun + PATIENCE:
-                report(stage, done)
+                show(stage, done)
+
+        return finished(work, report)

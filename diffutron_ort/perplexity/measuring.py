@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from diffutron_ort.errors import InputError, NumericsError
-from diffutron_ort.model import BATCH_SIZE, Diffutron
+from diffutron_ort.model import Diffutron
 from diffutron_ort.perplexity.documents import Document
 from diffutron_ort.perplexity.result import Result
+from diffutron_ort.sampler.engine import batch_size
+from diffutron_ort.scoring.options import unpenalised
 from diffutron_ort.scoring.score import Score
+from diffutron_ort.scoring.work import finished
 from diffutron_ort.text.chat_template import is_blank
 from diffutron_ort.text.tokenizer import check_text
 
 METHOD, SAMPLES = "elbo", 16
 """What is affordable on a file: at most 16 passes a window, where the exact methods take one for each of its tokens."""
-
-PLAIN = {"repetition_penalty": 1.0}
-"""The options that are not the model's own: a penalty would punish a text for every word that it says twice."""
 
 MOST_TOGETHER = 4096  # characters of documents that are scored together: long ones fill passes alone
 
@@ -54,8 +54,7 @@ def measured(
         ProviderError: ONNX Runtime fails.
         BundleError: The graph returned what no denoiser can have predicted.
     """
-    plain = PLAIN if method == "policy" else {}
-    how = {"method": method, "samples": samples, "stride": stride, "preset": preset, **plain, **options}
+    how = {"method": method, "samples": samples, "stride": stride, "preset": preset, **unpenalised(method), **options}
     return _Run(model, how, report).results(documents)
 
 
@@ -64,12 +63,11 @@ class _Run:
 
     def __init__(self, model: Diffutron, how: Mapping[str, Any], report: Report) -> None:
         self._model, self._how, self._report = model, how, report
-        self._most = BATCH_SIZE if model.forward.batch_invariant else 1
-        self._seed = model.config(**{name: how[name] for name in ("seed",) if name in how}).seed
+        self._seed = model.config(**({"seed": how["seed"]} if "seed" in how else {})).seed  # of the next document
 
     def results(self, documents: Iterable[str | Document]) -> Iterator[Result]:
         """Yield what each document comes to."""
-        for group in _groups(_documents(documents), self._most):
+        for group in _groups(_documents(documents), batch_size(self._model.forward)):
             found = iter(self._tried([document for document in group if _has_text(document)]))
             for document in group:
                 yield next(found) if _has_text(document) else Result(document.name, error=document.error)
@@ -88,13 +86,7 @@ class _Run:
 
     def _scores(self, group: Sequence[Document]) -> list[Score]:
         options = {**self._how, "seed": self._seed % 2**64}
-        work = self._model.scoring([document.text for document in group], **options)
-        while True:
-            try:
-                self._report(next(work))
-            except StopIteration as end:
-                scores: list[Score] = end.value
-                return scores
+        return finished(self._model.scoring([document.text for document in group], **options), self._report)
 
 
 def _documents(given: Iterable[str | Document]) -> Iterator[Document]:

@@ -13,6 +13,9 @@ from diffutron_ort.sampler.predict import Candidates, predict
 from diffutron_ort.sampler.sequence import Reader, Sequence, Step
 from diffutron_ort.types import SpecialIds
 
+BATCH_SIZE = 8
+"""How many sequences share a pass, unless someone says otherwise."""
+
 
 class Engine:
     """Takes sequences through passes of one model.
@@ -84,6 +87,11 @@ class Engine:
         for i, plan in enumerate(plans):
             groups.setdefault((plan.kv is not None, plan.suppress_ids.size > 0), []).append(i)
         return [groups[key] for key in sorted(groups)]
+
+
+def batch_size(forward: Forward, most: int = BATCH_SIZE) -> int:
+    """Return how many sequences can share a pass of a model: `most`, or one if it is not batch-invariant."""
+    return most if forward.batch_invariant else 1
 
 
 def run(engine: Engine, sequences: Iterable[Sequence], most: int) -> Iterator[tuple[int, Step]]:

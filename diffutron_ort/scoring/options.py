@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from diffutron_ort.brief import brief
@@ -17,6 +18,9 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     "pll_word_l2r": frozenset({"seed"}),
 }
 """The methods, and the options of a generation that each accepts; the seed has an effect where something is drawn."""
+
+NO_PENALTY: Mapping[str, Any] = MappingProxyType({"repetition_penalty": 1.0})
+"""What replaces the model's own options where a text should not pay for saying a word twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,11 @@ class ScoringOptions:
     def window_stride(self) -> int:
         """The most tokens that a window after the first scores."""
         return max(1, self.context_length // 2) if self.stride is None else self.stride
+
+
+def unpenalised(method: object) -> dict[str, Any]:
+    """Return the options of `NO_PENALTY` that have a meaning for a method."""
+    return dict(NO_PENALTY) if method == "policy" else {}
 
 
 def check_meaning(method: object, options: Mapping[str, Any]) -> None:

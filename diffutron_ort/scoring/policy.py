@@ -11,13 +11,11 @@ import numpy as np
 from diffutron_ort.config import GenerationConfig
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.sampler.canvas import Canvas
-from diffutron_ort.sampler.engine import Engine, rounds
+from diffutron_ort.sampler.engine import Engine, batch_size, rounds
 from diffutron_ort.sampler.sequence import Sequence
 from diffutron_ort.scoring.passage import Found, Stretch
 from diffutron_ort.scoring.work import Work
 from diffutron_ort.types import SpecialIds
-
-MOST_RUNNING = 8  # sequences that share a pass
 
 
 def policy(
@@ -38,9 +36,9 @@ def policy(
     assert config.temperature == 0, "the order of the commits must not hang on what is drawn"
     logprobs = [np.zeros(len(stretch.ids), np.float64) for stretch in stretches]
     passes, total = [0] * len(stretches), sum(len(stretch.positions) for stretch in stretches)
-    left, most = total, MOST_RUNNING if forward.batch_invariant else 1
+    left = total
     sequences = (_forced(stretch, special, config) for stretch in stretches)
-    for steps in rounds(Engine(forward), sequences, most):
+    for steps in rounds(Engine(forward), sequences, batch_size(forward)):
         for number, step in steps:
             known = step.ids[step.positions] != special.mask
             logprobs[number][step.positions[known]] = step.logprobs[known]

@@ -1,6 +1,6 @@
 """Work that takes several passes: whoever runs it can do something else between two of them."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TypeAlias, TypeVar
 
 Result = TypeVar("Result")
@@ -12,14 +12,20 @@ Its result is what it returns. One that calls another passes its share on with `
 """
 
 
-def finished(work: Work[Result]) -> Result:
-    """Do all of a work, and return its result."""
+def finished(work: Work[Result], report: Callable[[float], object] = lambda _: None) -> Result:
+    """Do all of a work, and return its result.
+
+    Args:
+        work: The work.
+        report: Called after each pass, with how much of the work is done, from 0 to 1.
+    """
     while True:
         try:
-            next(work)
+            done = next(work)
         except StopIteration as end:
             result: Result = end.value
             return result
+        report(done)
 
 
 def part(work: Work[Result], begin: float, end: float) -> Work[Result]:

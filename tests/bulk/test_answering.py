@@ -6,7 +6,7 @@ import pytest
 
 from diffutron_ort.bulk.answering import BATCHES, answer
 from diffutron_ort.errors import OptionError
-from diffutron_ort.model import BATCH_SIZE
+from diffutron_ort.sampler.engine import BATCH_SIZE
 from tests.bulk.fakes import QUICK, WORD, not_a_number, watched
 
 

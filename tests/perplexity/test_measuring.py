@@ -8,9 +8,9 @@ import pytest
 
 from diffutron_ort import Diffutron
 from diffutron_ort.errors import InputError, NumericsError, OptionError
-from diffutron_ort.model import BATCH_SIZE
 from diffutron_ort.perplexity.documents import Document
 from diffutron_ort.perplexity.measuring import SAMPLES, measured
+from diffutron_ort.sampler.engine import BATCH_SIZE
 from tests.bulk.fakes import not_a_number, watched
 
 SENTENCES = ["Türkiye'nin başkenti Ankara şehridir.", "Sığ sözcüğünün karşıtı derin sözcüğüdür.", "Salı"]

@@ -5,18 +5,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import needing
 from diffutron_ort.integrations.lm_eval.fitting import Fits
 from diffutron_ort.integrations.lm_eval.generation import generation_options
 from diffutron_ort.model import Diffutron
-from diffutron_ort.sampler.engine import run
-from diffutron_ort.sampler.sequence import Sequence as Canvas
-from diffutron_ort.sampler.sequence import Step
+from diffutron_ort.sampler import sequence
+from diffutron_ort.sampler.engine import batch_size, run
+from diffutron_ort.scoring.options import SAMPLES
 from diffutron_ort.scoring.score import Score
-from diffutron_ort.scoring.work import Work
+from diffutron_ort.scoring.work import finished
 from diffutron_ort.text.chat_template import is_blank, render_chat
 from diffutron_ort.types import Progress
 
@@ -24,7 +24,6 @@ with needing("eval", "lm-eval's model"):
     from lm_eval.api.model import LM
     from lm_eval.api.registry import register_model
 
-Item = TypeVar("Item")
 BATCH = 64  # requests that are worked on together
 NAME = "diffutron-ort"
 
@@ -55,7 +54,7 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         model: Diffutron | str | Path | None = None,
         *,
         method: str = "policy",
-        samples: int = 128,
+        samples: int = SAMPLES,
         seed: int = 0,
         stride: int | None = None,
         batch_size: int | str = BATCH,
@@ -188,16 +187,8 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
     def _scores(self, texts: Sequence[str], contexts: str | Sequence[str], begin: int, total: int) -> list[Score]:
         """Return the scores of some texts, the first of which is number `begin` of `total`."""
         work = self.model.scoring(list(texts), contexts, seed=(self._seed + begin) % 2**64, **self._scoring)
-        return self._finished(work, f"scoring {total} texts by {self._method}", begin / total, len(texts) / total)
-
-    def _finished(self, work: Work[Item], stage: str, begin: float, share: float) -> Item:
-        """Do all of a work, and report it as a share of more."""
-        while True:
-            try:
-                self._progress(stage, begin + share * next(work))
-            except StopIteration as end:
-                result: Item = end.value
-                return result
+        stage = f"scoring {total} texts by {self._method}"
+        return finished(work, lambda done: self._progress(stage, (begin + done * len(texts)) / total))
 
     def _greedy(self, contexts: Sequence[str], texts: Sequence[str], scores: Sequence[Score]) -> list[bool]:
         """Return whether the sampler at temperature 0 writes each text after its context."""
@@ -214,7 +205,7 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
     def _fits(self, score: Score) -> bool:
         return score.context_tokens + score.tokens <= self.model.bundle.context_length
 
-    def _answering(self, request: Any, repeat: int) -> Canvas:
+    def _answering(self, request: Any, repeat: int) -> sequence.Sequence:
         """Return the sequence of a request to generate an answer."""
         prompt, given = request.args
         defaults = {"max_new_tokens": self.model.config().max_new_tokens, "seed": self._seed} | self._options
@@ -235,12 +226,12 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         """Return an answer without the white space around it if its prompt is in the chat template, as in training."""
         return text.strip() if prompt.endswith(self.model.bundle.chat_template["generation"]) else text
 
-    def _raw(self, ids: Sequence[int], **options: Any) -> Canvas:
+    def _raw(self, ids: Sequence[int], **options: Any) -> sequence.Sequence:
         return self.model.raw_sequence(ids, **(self._options | options))
 
-    def _run(self, sequences: Sequence[Canvas]) -> list[Step]:
+    def _run(self, sequences: Sequence[sequence.Sequence]) -> list[sequence.Step]:
         """Return the last step of each sequence."""
-        most = self._batch if self.model.forward.batch_invariant else 1
+        most = batch_size(self.model.forward, self._batch)
         last = dict(run(self.model.engine, sequences, most))  # each step replaces the one before
         return [last[i] for i in range(len(sequences))]
 

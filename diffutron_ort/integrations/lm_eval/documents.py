@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-Row = Mapping[str, Any]
+from diffutron_ort.integrations.lm_eval.sources import CATEGORIES
 
-CATEGORIES = ("sport", "magazine", "politics", "health", "economy")
-"""The labels of the news, in the order of the choices."""
+Row = Mapping[str, Any]
 
 SIMILAR = (0.5, 1.5, 2.5, 3.5, 4.5)
 """Where the next level of similarity begins."""

@@ -13,6 +13,7 @@ from diffutron_ort.extras import needing
 from diffutron_ort.integrations.lm_eval.adapter import BATCH, DiffutronLM
 from diffutron_ort.integrations.lm_eval.report import Report
 from diffutron_ort.model import Diffutron
+from diffutron_ort.scoring.options import SAMPLES
 from diffutron_ort.types import Progress
 
 with needing("eval", "an evaluation"):
@@ -34,7 +35,7 @@ def evaluate(
     tasks: Sequence[str],
     *,
     method: str = "policy",
-    samples: int = 128,
+    samples: int = SAMPLES,
     seed: int = 0,
     limit: float | None = None,
     batch_size: int = BATCH,

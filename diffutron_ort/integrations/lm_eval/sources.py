@@ -72,6 +72,9 @@ QUESTION = Column("an object: stem, and choices with the lists text and label", 
 _ANSWERS = {f"mc_answer{i}": TEXT for i in range(1, 5)}
 _PAIR = {"sentence_good": TEXT, "sentence_bad": TEXT}
 
+CATEGORIES = ("sport", "magazine", "politics", "health", "economy")
+"""The labels of the news, in the order of the choices."""
+
 PHENOMENA = (
     "anaphor_agreement",
     "argument_structure_ditransitive",
@@ -112,7 +115,7 @@ _CETVEL = (
         "mcemilg/news-cat",
         None,
         "test",
-        {"text": TEXT, "label": _one_of("sport", "magazine", "politics", "health", "economy")},
+        {"text": TEXT, "label": _one_of(*CATEGORIES)},
     ),
     Source(
         "mnli_tr",
