@@ -1,16 +1,12 @@
 """The result of a generation: the answer, why it ended, and what it took."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from diffutron_ort.brief import brief
-from diffutron_ort.config import GenerationConfig
-from diffutron_ort.errors import InputError, OptionError
+from diffutron_ort.errors import InputError
 from diffutron_ort.sampler.sequence import LENGTH, Step
 from diffutron_ort.types import Ids
-
-MOST_ANSWERS = 256
 
 
 class Passes(NamedTuple):
@@ -137,22 +133,3 @@ class Tally:
             masks_left=last.masks_left,
             self_confidence=self_confidence,
         )
-
-
-def check_best_of(best_of: int, config: GenerationConfig) -> None:
-    """Check how many answers are to be written, of which one is kept.
-
-    Raises:
-        OptionError: It is not a number of answers, or all of them would be the same.
-    """
-    if not isinstance(best_of, int) or isinstance(best_of, bool) or not 1 <= best_of <= MOST_ANSWERS:
-        raise OptionError(f"best_of={brief(best_of)}: must be an integer from 1 to {MOST_ANSWERS}")
-    if best_of > 1 and not (config.temperature or config.stochastic_transfer or config.remasking == "random"):
-        raise OptionError(
-            f"best_of={best_of}: at temperature 0 all answers are the same; set a temperature, such as 0.5"
-        )
-
-
-def surest(completions: Sequence[Completion]) -> Completion:
-    """Return the completion with the highest self-confidence, the first among equals."""
-    return max(completions, key=lambda one: -1.0 if one.self_confidence is None else one.self_confidence)

@@ -1,32 +1,33 @@
 """The model as its users see it: text in, text out.
 
-Whatever only scoring, choosing and filling need is imported where they begin: a program that answers starts sooner.
+A method here has its arguments made into what the engine or a work takes, and returns what that comes to: `prompts`
+makes canvases, `passages` what is scored, and `templates` what is filled; `completing` runs sequences, and the rooms
+`scoring`, `choosing` and `slots` have the works. Whatever only these works need is imported where they begin: a program
+that answers starts sooner.
 """
 
 from collections import abc
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-import numpy as np
-
-from diffutron_ort.brief import brief
 from diffutron_ort.bundle.manifest import Bundle
-from diffutron_ort.completion import Completion, Tally, check_best_of, surest
+from diffutron_ort.completing import check_best_of, completed, tallied
+from diffutron_ort.completion import Completion, Tally
 from diffutron_ort.config import GenerationConfig, preset_options
-from diffutron_ort.errors import InputError, OptionError
+from diffutron_ort.errors import OptionError
 from diffutron_ort.loading import load
-from diffutron_ort.prompts import Messages, Prompt, Prompts, is_chat
+from diffutron_ort.prompts import Messages, Prompt, Prompts, checked_prompts, checked_texts, is_chat, is_list
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.sampler.canvas import Canvas, for_infilling
 from diffutron_ort.sampler.engine import Engine, run
 from diffutron_ort.sampler.sequence import Sequence, Step
-from diffutron_ort.scoring.options import SAMPLES, ScoringOptions, check_meaning
+from diffutron_ort.scoring.options import SAMPLES, ScoringOptions, check_meaning, unpenalised
 from diffutron_ort.scoring.work import finished
 from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.stopping import StopRule
-from diffutron_ort.text.tokenizer import Tokenizer, check_text
+from diffutron_ort.text.tokenizer import Tokenizer
 from diffutron_ort.types import Ids, Progress
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from diffutron_ort.slots.template import Template
     from diffutron_ort.templates import Templates
 
-BATCH_SIZE = 8  # sequences of a list that share passes
 FILL_IGNORES = ("max_new_tokens", "stop", "early_end")
 
 
@@ -219,7 +219,7 @@ class Diffutron:
             NumericsError: The model returned a value that is not finite.
             BundleError: The graph returned what no denoiser can have predicted.
         """
-        prompts = _texts("prompt", prompt)
+        prompts = checked_texts(prompt, "prompt")
         found = self._complete(prompts, isinstance(prompt, str), template, self.config(preset, **options), best_of)
         answers = found if details else [completion.text for completion in found]
         return answers[0] if isinstance(prompt, str) else answers
@@ -270,7 +270,7 @@ class Diffutron:
             DiffutronError: As for `generate`.
         """
         single = isinstance(prompt, str) or is_chat(prompt)
-        prompts: abc.Sequence[Any] = [prompt] if single else _prompts(prompt)
+        prompts: abc.Sequence[Any] = [prompt] if single else checked_prompts(prompt)
         found = self._complete(prompts, single, template, self.config(preset, **options), best_of, self_confidence)
         return found[0] if single else found
 
@@ -403,11 +403,10 @@ class Diffutron:
         useless = sorted(options.keys() & {*FILL_IGNORES, "preset", "template"})
         if useless:
             raise OptionError(f"{', '.join(useless)}: fill has no such option; it only fills the masks of a text")
-        texts, seed = _texts("text", text), self.config(**options).seed
-        name = "the text" if isinstance(text, str) else "text {}"
-        drafts = [self._prompts.draft(item, name.format(i)) for i, item in enumerate(texts)]
+        texts, seed = checked_texts(text, "text"), self.config(**options).seed
+        drafts = self._prompts.drafts(texts, single=isinstance(text, str))
         sequences = [self._infilling(draft, options | {"seed": (seed + i) % 2**64}) for i, draft in enumerate(drafts)]
-        tallies = self._tallies(sequences)
+        tallies = tallied(self.engine, sequences)
         filled = [self._filled(*each) for each in zip(drafts, sequences, tallies, strict=True)]
         return filled[0] if isinstance(text, str) else filled
 
@@ -443,7 +442,7 @@ class Diffutron:
         Arguments and errors are those of `scoring`.
         """
         found = finished(self.scoring(text, context, **asked))
-        return found if _is_list(text) else found[0]
+        return found if is_list(text) else found[0]
 
     def scoring(
         self,
@@ -484,15 +483,10 @@ class Diffutron:
             OptionError: An option is unknown, not allowed, or without a meaning for the method.
             DiffutronError: As for `generate`, while the model runs.
         """
-        asked = self._scoring_options(preset, options, method=method, samples=samples, stride=stride)
-        texts, name = (text, "text {}") if _is_list(text) else ([text], "the text")
-        contexts = _contexts(context, len(texts) if _is_list(text) else None)
-        passages = [
-            self._passages.passage(item, before, template, (asked.config.seed + i) % 2**64, name.format(i))
-            for i, (item, before) in enumerate(zip(texts, contexts, strict=True))
-        ]
-        from diffutron_ort.scoring.scorer import scored
+        from diffutron_ort.scoring.scorer import scored  # a start does not need it
 
+        asked = self._scoring_options(preset, options, method=method, samples=samples, stride=stride)
+        passages = self._passages.of_texts(text, context, template, asked.config.seed)
         return scored(self.forward, self.bundle.special, passages, asked)
 
     def choose(self, question: Prompt, options: "Options", **asked: Any) -> "Choice":
@@ -549,16 +543,10 @@ class Diffutron:
         from diffutron_ort.choosing.question import Question
 
         check_normalise(normalise)
-        defaults = {"repetition_penalty": 1.0} if method == "policy" else {}
-        asked = self._scoring_options(preset, defaults | more, method=method, samples=samples)
+        asked = self._scoring_options(preset, unpenalised(method) | more, method=method, samples=samples)
         put = Question(question, options, debias=debias, separator=separator)
-        passages = [
-            self._passages.whole(option, prompt, template, asked.config.seed, f"options[{i}]")
-            for prompt in put.prompts
-            for i, option in enumerate(put.options)
-        ]
-        special = self.bundle.special
-        return chosen(self.forward, special, put, passages, asked, normalise=normalise, level=template)
+        passages = self._passages.of_options(put, template, asked.config.seed)
+        return chosen(self.forward, self.bundle.special, put, passages, asked, normalise=normalise, level=template)
 
     def yes_no(self, question: Prompt, *, yes: str = "evet", no: str = "hayır", **asked: Any) -> float:
         """Return the probability of `yes` as the answer to a question, where the answer is `yes` or `no`.
@@ -677,35 +665,10 @@ class Diffutron:
     ) -> list[Completion]:
         """Return the completions of prompts, in order."""
         check_best_of(best_of, config)
-        name = "the prompt" if single else "prompt {}"
-        canvases = [self._named_canvas(text, template, config, i, name.format(i)) for i, text in enumerate(prompts)]
+        canvases = self._prompts.canvases(prompts, single, template, config)
         several = [canvas.reseeded(j) for canvas in canvases for j in range(best_of)]
-        tallies = self._tallies([self._sequence(canvas, config, template) for canvas in several])
-        if best_of == 1 and not self_confidence:
-            return [tally.completion() for tally in tallies]
-        from diffutron_ort.scoring.regeneration import self_confidences
-
-        confidences = finished(self_confidences(self.forward, [tally.final for tally in tallies]))
-        found = [tally.completion(sure) for tally, sure in zip(tallies, confidences, strict=True)]
-        return [surest(found[i : i + best_of]) for i in range(0, len(found), best_of)]
-
-    def _named_canvas(self, prompt: Prompt, template: bool, config: GenerationConfig, index: int, name: str) -> Canvas:
-        """Return the canvas of a prompt; an error says which of a list it is."""
-        try:
-            return self._prompts.canvas(prompt, template, config, index, name)
-        except InputError as error:
-            if name == "the prompt" or str(error).startswith(name):
-                raise
-            raise type(error)(f"{name}: {error}") from error
-
-    def _tallies(self, sequences: abc.Sequence[Sequence]) -> list[Tally]:
-        """Run sequences to completion, the longest first, a bounded number at a time; return what each took."""
-        tallies = [Tally() for _ in sequences]
-        order = sorted(range(len(sequences)), key=lambda i: -sequences[i].canvas.length)
-        most = BATCH_SIZE if self.forward.batch_invariant else 1
-        for number, step in run(self.engine, [sequences[i] for i in order], most):
-            tallies[order[number]].add(step)
-        return tallies
+        sequences = [self._sequence(canvas, config, template) for canvas in several]
+        return completed(self.engine, sequences, best_of, self_confidence)
 
     def _sequence(self, canvas: Canvas, config: GenerationConfig, template: bool) -> Sequence:
         return Sequence(canvas, config, self.bundle.special, self._stop_rule(config, template))
@@ -727,57 +690,7 @@ class Diffutron:
         return draft.spliced(self.tokenizer, tally.last.ids, sequence.initial.masks(self.bundle.special.mask))
 
 
-def _is_list(text: object) -> TypeGuard[abc.Sequence[Any]]:
-    """Return whether several texts were given: a list of texts or of token ids, not the ids of one text."""
-    if not isinstance(text, abc.Sequence) or isinstance(text, str | bytes | bytearray):
-        return False
-    return not text or not isinstance(text[0], int | np.integer)
-
-
-def _contexts(context: Any, count: int | None) -> abc.Sequence[Any]:
-    """Return the context of each of a list of texts, or of a single one, where `count` is None.
-
-    Raises:
-        InputError: Several contexts were given, but not as many as texts.
-    """
-    if count is None:
-        return [context]
-    several: abc.Sequence[Any] = (
-        context if _is_list(context) and context and not is_chat(context) else [context] * count
-    )
-    if len(several) != count:
-        raise InputError(f"there are {len(several)} contexts for {count} texts: give one for all, or one for each")
-    return several
-
-
 def _last(steps: Iterator[Step]) -> Step:
     """Return the last of some steps."""
     *_, last = steps
     return last
-
-
-def _prompts(given: object) -> abc.Sequence[Prompt]:
-    """Return a list of prompts and messages.
-
-    Raises:
-        InputError: It is not one.
-    """
-    if not isinstance(given, abc.Sequence) or isinstance(given, bytes | bytearray) or not given:
-        raise InputError(f"prompt={brief(given)}: must be a string, messages, or a list of at least one of these")
-    return given
-
-
-def _texts(name: str, given: object) -> abc.Sequence[str]:
-    """Return one text or a list as a list.
-
-    Raises:
-        InputError: It is neither, or one of them cannot be encoded.
-    """
-    texts = [given] if isinstance(given, str) else given
-    if is_chat(given):
-        raise InputError(f"{name}={brief(given)}: must be a string, or a list of at least one; give messages to chat")
-    if not isinstance(texts, abc.Sequence) or isinstance(texts, bytes | bytearray) or not texts:
-        raise InputError(f"{name}={brief(given)}: must be a string, or a list of at least one")
-    for i, text in enumerate(texts):
-        check_text(text, f"the {name}" if isinstance(given, str) else f"{name} {i}")
-    return texts

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.choosing.question import Question
 from diffutron_ort.errors import ContextError, InputError
-from diffutron_ort.prompts import SUSPICIOUS, checked_text, is_chat, is_ids, vocabulary_ids
+from diffutron_ort.prompts import SUSPICIOUS, checked_text, is_chat, is_ids, is_list, vocabulary_ids
 from diffutron_ort.scoring.passage import Passage, split
 from diffutron_ort.text.chat_template import (
     MOST_COMPOSED,
@@ -26,6 +27,40 @@ class Passages:
 
     def __init__(self, bundle: Bundle, tokenizer: Tokenizer) -> None:
         self._bundle, self._tokenizer = bundle, tokenizer
+
+    def of_texts(self, text: object, context: object, template: bool, seed: int) -> list[Passage]:
+        """Return the passage of a text after its context, or one for each of a list.
+
+        Args:
+            text: A text or its token ids, or a list of these.
+            context: What stands before it, for all texts or for each of a list.
+            template: As for `passage`.
+            seed: Of the masks that are drawn for the first; text i of a list has `seed` + i.
+
+        Raises:
+            InputError: As for `passage`; or there are several contexts, but not as many as texts.
+        """
+        if not is_list(text):
+            return [self.passage(text, context, template, seed)]
+        pairs = zip(text, _contexts(context, len(text)), strict=True)
+        return [
+            self.passage(item, before, template, (seed + i) % 2**64, f"text {i}")
+            for i, (item, before) in enumerate(pairs)
+        ]
+
+    def of_options(self, question: Question, template: bool, seed: int) -> list[Passage]:
+        """Return the passages of a question's options: each after the first of its prompts, then each after the next.
+
+        Arguments are those of `whole`.
+
+        Raises:
+            InputError: As for `whole`.
+        """
+        return [
+            self.whole(option, prompt, template, seed, f"options[{i}]")
+            for prompt in question.prompts
+            for i, option in enumerate(question.options)
+        ]
 
     def passage(self, text: object, context: object, template: bool, seed: int = 0, name: str = "the text") -> Passage:
         """Return the passage of a text after its context.
@@ -71,15 +106,11 @@ class Passages:
 
     def _least_tokens(self, text: object, context: object, template: bool) -> int:
         """Return a lower bound for the tokens of a text and its context, without encoding them; 0 for short ones."""
-        messages: Any = context if is_chat(context) else [{"role": "user", "content": context}]
-        before = (
-            least_characters(messages, self._bundle.chat_template)
-            if template
-            else len(context)
-            if isinstance(context, str)
-            else 0
-        )
-        after = len(text) // MOST_COMPOSED if isinstance(text, str) else 0
+        before, after = (len(given) if isinstance(given, str) else 0 for given in (context, text))
+        if template:
+            messages: Any = context if is_chat(context) else [{"role": "user", "content": context}]
+            before = least_characters(messages, self._bundle.chat_template)
+        after //= MOST_COMPOSED
         is_long = before + after > SUSPICIOUS * self._bundle.context_length
         return self._tokenizer.least_tokens(before + after) if is_long else 0
 
@@ -111,3 +142,15 @@ class Passages:
     def _numbered(self, ids: abc.Sequence[int], start: int, size: int, seed: int, joined: bool = False) -> Passage:
         words = word_numbers([self._tokenizer.piece(token) for token in ids])
         return Passage(np.array(ids, np.int64), start, words, size, joined, seed)
+
+
+def _contexts(context: object, count: int) -> abc.Sequence[Any]:
+    """Return the context of each of `count` texts.
+
+    Raises:
+        InputError: Several contexts were given, but not as many.
+    """
+    several: abc.Sequence[Any] = context if is_list(context) and context and not is_chat(context) else [context] * count
+    if len(several) != count:
+        raise InputError(f"there are {len(several)} contexts for {count} texts: give one for all, or one for each")
+    return several

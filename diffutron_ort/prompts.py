@@ -57,6 +57,28 @@ class Prompts:
             raise InputError(f"{name} has no text: write a question")
         return self.chat([{"role": "user", "content": text}], config, index)
 
+    def canvases(
+        self, prompts: abc.Sequence[Prompt], single: bool, template: bool, config: GenerationConfig
+    ) -> list[Canvas]:
+        """Return the canvas of a `single` prompt, or those of a list; an error says which of the list it is about.
+
+        Raises:
+            InputError: As for `canvas`.
+        """
+        if single:
+            return [self.canvas(prompts[0], template, config)]
+        return [self._listed(prompt, template, config, i) for i, prompt in enumerate(prompts)]
+
+    def _listed(self, prompt: Prompt, template: bool, config: GenerationConfig, index: int) -> Canvas:
+        """Return the canvas of a prompt in a list."""
+        name = f"prompt {index}"
+        try:
+            return self.canvas(prompt, template, config, index, name)
+        except InputError as error:
+            if str(error).startswith(name):
+                raise
+            raise type(error)(f"{name}: {error}") from error
+
     def chat(self, messages: Messages, config: GenerationConfig, index: int = 0) -> Canvas:
         """Return the canvas of messages.
 
@@ -92,6 +114,14 @@ class Prompts:
         if not draft.masks:
             _warn(f"{name} has no {MASK}, so there is nothing to fill in{_like_a_mask(text)}")
         return draft
+
+    def drafts(self, texts: abc.Sequence[str], single: bool) -> list[Draft]:
+        """Take a `single` text with masks apart, or those of a list; a warning says which of the list it is about.
+
+        Raises:
+            InputError: As for `draft`.
+        """
+        return [self.draft(text, "the text" if single else f"text {i}") for i, text in enumerate(texts)]
 
     def _prompt_canvas(self, prompt: str, config: GenerationConfig, index: int = 0) -> Canvas:
         return self._canvas(self._tokenizer.encode(prompt), [], config, index)
@@ -142,6 +172,13 @@ def is_chat(prompt: object) -> TypeGuard[Messages]:
     return isinstance(prompt, abc.Sequence) and bool(prompt) and all(isinstance(item, Mapping) for item in prompt)
 
 
+def is_list(given: object) -> TypeGuard[abc.Sequence[Any]]:
+    """Return whether several texts were given: a list of texts or of token ids, not the ids of one text."""
+    if not isinstance(given, abc.Sequence) or isinstance(given, str | bytes | bytearray):
+        return False
+    return not given or not isinstance(given[0], int | np.integer)
+
+
 def vocabulary_ids(ids: abc.Sequence[Any] | Ids, size: int, name: str) -> list[int]:
     """Return token ids of a vocabulary of some size.
 
@@ -169,6 +206,33 @@ def checked_text(prompt: object, name: str) -> str:
     """
     check_text(prompt, name)
     return str(prompt)
+
+
+def checked_texts(given: object, name: str) -> abc.Sequence[str]:
+    """Return one text or a list of texts as a list.
+
+    Raises:
+        InputError: It is neither, or one of them cannot be encoded.
+    """
+    texts = [given] if isinstance(given, str) else given
+    if is_chat(given):
+        raise InputError(f"{name}={brief(given)}: must be a string, or a list of at least one; give messages to chat")
+    if not isinstance(texts, abc.Sequence) or isinstance(texts, bytes | bytearray) or not texts:
+        raise InputError(f"{name}={brief(given)}: must be a string, or a list of at least one")
+    for i, text in enumerate(texts):
+        check_text(text, f"the {name}" if isinstance(given, str) else f"{name} {i}")
+    return texts
+
+
+def checked_prompts(given: object) -> abc.Sequence[Prompt]:
+    """Return a list of prompts and messages.
+
+    Raises:
+        InputError: It is not one.
+    """
+    if not isinstance(given, abc.Sequence) or isinstance(given, bytes | bytearray) or not given:
+        raise InputError(f"prompt={brief(given)}: must be a string, messages, or a list of at least one of these")
+    return given
 
 
 def _warn_of_form(text: str, name: str) -> None:

@@ -23,7 +23,7 @@ ROOMS = {
         scoring
         choosing slots
         completion.py loading.py prompts.py
-        passages.py templates.py
+        completing.py passages.py templates.py
         model.py
         __init__.py
         checks
