@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from diffutron_ort.bulk.lines import STREAM
 from diffutron_ort.cli.figures import finite
 from diffutron_ort.cli.writing import as_json, check_writable
-from diffutron_ort.errors import DiffutronError, InputError, OptionError
-from diffutron_ort.perplexity.documents import Document, count_documents, open_documents
+from diffutron_ort.errors import DiffutronError, OptionError
+from diffutron_ort.perplexity.documents import Document, count_documents, open_documents, unreadable
 from diffutron_ort.perplexity.result import Result
-from diffutron_ort.perplexity.summary import Summary, Tally
+from diffutron_ort.perplexity.summary import Summary, summarised
 
 Write: TypeAlias = Callable[[Mapping[str, Any]], object]
 
@@ -59,10 +59,8 @@ def documents_of(arguments: argparse.Namespace) -> Iterator[Document]:
     for name in arguments.files:
         try:
             yield from open_documents(name, arguments.kind, arguments.field)
-        except DiffutronError as error:
-            yield Document(name, error=error)
-        except OSError as error:
-            yield Document(name, error=InputError(f"{name}: {error.strerror or error}"))
+        except (DiffutronError, OSError) as error:
+            yield unreadable(name, error)
 
 
 def total_of(arguments: argparse.Namespace) -> int | None:
@@ -99,10 +97,7 @@ def record(result: Result, drawn: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a document came to, as JSON, and what its masks were drawn with."""
     if result.score is None:
         return {"document": result.name} | ({"tokens": 0} if result.error is None else {"error": str(result.error)})
-    nats = -result.logprob / result.tokens if result.tokens else None
-    one = Tally()
-    one.add(result)
-    summary = one.summary()
+    summary = summarised([result])
     return {
         "document": result.name,
         "method": result.score.method,
@@ -112,7 +107,7 @@ def record(result: Result, drawn: Mapping[str, Any]) -> dict[str, Any]:
         "bytes": result.score.bytes,
         "logprob": result.logprob,
         "standard_error": result.standard_error,
-        "nats_per_token": nats,
+        "nats_per_token": summary.nats_per_token,
         "bits_per_byte": summary.bits_per_byte,
         "perplexity": finite(summary.perplexity),
         "passes": result.score.passes,

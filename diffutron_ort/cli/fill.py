@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from diffutron_ort.cli.flags import add_model, add_options, given_options
 from diffutron_ort.cli.loading import load_model
@@ -11,6 +11,10 @@ from diffutron_ort.cli.reading import read_text
 from diffutron_ort.cli.slots import add_slots, given_slots
 from diffutron_ort.cli.working import worked
 from diffutron_ort.model import FILL_IGNORES
+
+if TYPE_CHECKING:
+    from diffutron_ort.scoring.work import Work
+    from diffutron_ort.slots.filling import Filled
 
 DEFAULTS = {"steps": "one for each mask", "block_length": "the whole text", "repetition_penalty": "1.0"}
 """The defaults of `Diffutron.fill`, in words."""
@@ -44,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         _print(model.filling(text, slots, prompt=arguments.prompt, **options), arguments.json)
 
 
-def _print(work: Any, as_json: bool) -> None:
+def _print(work: "Work[Filled]", as_json: bool) -> None:
     """Do the work of filling a template, and print what it comes to."""
     filled = worked(work, "fill")
     if not as_json:

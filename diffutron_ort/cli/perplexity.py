@@ -18,10 +18,11 @@ from diffutron_ort.cli.writing import print_json, print_table
 from diffutron_ort.errors import InputError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.perplexity.documents import FIELD, FORMATS
-from diffutron_ort.perplexity.measuring import METHOD, PLAIN, SAMPLES, measured
+from diffutron_ort.perplexity.measuring import METHOD, SAMPLES, measured
 from diffutron_ort.perplexity.pairs import Pairs
 from diffutron_ort.perplexity.result import Result
 from diffutron_ort.perplexity.summary import Summary, Tally
+from diffutron_ort.scoring.options import NO_PENALTY
 from diffutron_ort.types import Progress
 
 MOST_SAID = 10  # failures that are told one by one
@@ -43,7 +44,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--against", metavar="FILE", type=filled, help=against)
     add_scoring(parser, METHOD, SAMPLES)
     add_model(parser)
-    defaults = {name: f"{value}, whatever the model's" for name, value in PLAIN.items()}
+    defaults = {name: f"{value}, whatever the model's" for name, value in NO_PENALTY.items()}
     precedence = "Each defaults to the preset's value, then to the model's, then to the default shown."
     add_options(parser, IGNORED, defaults, precedence)
 
@@ -106,27 +107,26 @@ class Running:
 
     def __init__(self, tally: Tally, total: int | None, shown: Progress) -> None:
         self.tally, self.total, self._shown = tally, total, shown
-        self._begun, self._done, self._failed = time.monotonic(), 0, 0
+        self._begun = time.monotonic()
 
     def report(self, share: float) -> None:
         """Show it, with a part of the documents at hand done."""
-        self._shown(str(self), (self._done + share) / self.total if self.total else 0.0)
+        self._shown(str(self), (self.tally.summary().total + share) / self.total if self.total else 0.0)
 
     def note(self, result: Result) -> None:
-        """Count a document, and say why it failed if it did, unless many have."""
-        self._done += 1
+        """Say why a document that was just counted has failed, if it has, unless many have."""
         if result.error is None:
             return
-        self._failed += 1
-        if self._failed <= MOST_SAID:
+        failed = self.tally.summary().failed
+        if failed <= MOST_SAID:
             say(str(result.error))
-        elif self._failed == MOST_SAID + 1:
+        elif failed == MOST_SAID + 1:
             say("more documents fail; --output tells why each of them does")
 
     def __str__(self) -> str:
         """Return how far it is."""
         summary, seconds = self.tally.summary(), time.monotonic() - self._begun
-        of = f"{self._done}" if self.total is None else f"{self._done} of {self.total}"
+        of = f"{summary.total}" if self.total is None else f"{summary.total} of {self.total}"
         speed = f", {rounded(summary.tokens / seconds, 2)} tokens a second" if summary.tokens and seconds else ""
         so_far = f", perplexity {rounded(summary.perplexity, 3)}" if summary.tokens else ""
         return f"{of} documents{speed}{so_far}"
@@ -146,7 +146,7 @@ def _say_remarks(summary: Summary, pairs: Pairs | None) -> None:
             "the figures leave these tokens out"
         )
     if summary.failed:
-        say(f"{summary.failed} of {counted(summary.documents + summary.empty + summary.failed)} failed")
+        say(f"{summary.failed} of {counted(summary.total)} failed")
 
 
 def counted(number: int) -> str:

@@ -17,7 +17,6 @@ from diffutron_ort.cli.terminal import say
 from diffutron_ort.cli.working import worked
 from diffutron_ort.cli.writing import print_json, print_table
 from diffutron_ort.model import Diffutron
-from diffutron_ort.perplexity.summary import exponential
 from diffutron_ort.scoring.options import SAMPLES
 from diffutron_ort.scoring.score import Score
 
@@ -60,17 +59,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 def figures(score: Score) -> list[Sequence[str]]:
     """Return the figures of a score in words."""
-    nats, error, size = score.nats_per_token, score.standard_error, score.tokens
-    perplexity = None if nats is None else exponential(nats)
+    perplexity, error, size = score.perplexity, score.standard_error, score.tokens
     per_token = error / size if error is not None and size else None
     per_byte = error / math.log(2) / score.bytes if error is not None and score.bytes else None
-    rounded = perplexity * per_token if perplexity is not None and per_token is not None else None
+    of_perplexity = perplexity * per_token if perplexity is not None and per_token is not None else None
     return [
         ("log-probability", f"{uncertain(score.logprob, error)} nats"),
         ("tokens", f"{size:,}"),
-        ("nats a token", uncertain(nats, per_token)),
+        ("nats a token", uncertain(score.nats_per_token, per_token)),
         ("bits a byte", uncertain(score.bits_per_byte, per_byte)),
-        ("perplexity", uncertain(perplexity, rounded)),
+        ("perplexity", uncertain(perplexity, of_perplexity)),
     ]
 
 
@@ -87,15 +85,14 @@ def _say_remarks(score: Score, model: Diffutron) -> None:
 
 def _result(score: Score, model: Diffutron, seconds: float, how: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `--json` prints; what is infinite is null there."""
-    nats = score.nats_per_token
     return {
         **described(model, how),
         "logprob": finite(score.logprob),
         "standard_error": finite(score.standard_error),
         "tokens": score.tokens,
-        "nats_per_token": finite(nats),
+        "nats_per_token": finite(score.nats_per_token),
         "bits_per_byte": finite(score.bits_per_byte),
-        "perplexity": None if nats is None else finite(exponential(nats)),
+        "perplexity": finite(score.perplexity),
         "bytes": score.bytes,
         "joined": score.joined,
         "context_tokens": score.context_tokens,

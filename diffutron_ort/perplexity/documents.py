@@ -70,14 +70,18 @@ def count_documents(name: str, given: str | None = None) -> int | None:
     return None if lines is None else max(0, lines - (kind == CSV))
 
 
+def unreadable(name: str, error: DiffutronError | OSError) -> Document:
+    """Return what stands for the documents of a file, or for the rest of them, that cannot be read."""
+    ours = error if isinstance(error, DiffutronError) else InputError(f"{name}: {error.strerror or error}")
+    return Document(name, error=ours)
+
+
 def _readable(found: Iterator[Document], name: str) -> Iterator[Document]:
     """Yield documents, and one with an error where a file cannot be read any further."""
     try:
         yield from found
-    except OSError as error:
-        yield Document(name, error=InputError(f"{name}: {error.strerror or error}"))
-    except DiffutronError as error:
-        yield Document(name, error=error)
+    except (DiffutronError, OSError) as error:
+        yield unreadable(name, error)
 
 
 def _whole(lines: Iterator[bytes | InputError], name: str) -> Iterator[Document]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from diffutron_ort.perplexity.ratio import Ratio
 from diffutron_ort.perplexity.result import Result
+from diffutron_ort.scoring.score import exponential
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Summary:
     sampling_error: float | None
     bits_per_byte: float | None
     bits_per_byte_error: float | None
+
+    @property
+    def total(self) -> int:
+        """How many documents there are: with a score, empty, and failed."""
+        return self.documents + self.empty + self.failed
 
     @property
     def perplexity(self) -> float | None:
@@ -114,14 +120,6 @@ class Tally:
             bits_per_byte=self._bits.value,
             bits_per_byte_error=_or_sampling(self._bits, sampling and sampling / math.log(2), self._bytes),
         )
-
-
-def exponential(nats: float) -> float:
-    """Return exp(nats), infinite where that is beyond floating point."""
-    try:
-        return math.exp(nats)
-    except OverflowError:
-        return math.inf
 
 
 def _or_sampling(ratio: Ratio, sampling: float | None, size: int) -> float | None:

@@ -70,11 +70,11 @@ def _estimate(stretch: Stretch, choices: Sequence[Ids], answers: Mapping[bytes, 
         choices: The positions [k] that each sample masks.
         answers: The model's, by the positions as bytes.
     """
+    if not choices:
+        return Found(np.zeros(0), 0.0, 0)
     values = np.zeros((len(choices), len(stretch.ids)), np.float64)
     for row, hidden in zip(values, choices, strict=True):
         row[hidden] = len(stretch.positions) / len(hidden) * answers[hidden.tobytes()].logprobs[:, 0]
-    if not choices:
-        return Found(np.zeros(0), 0.0, 0)
     return Found(values.mean(axis=0)[stretch.positions], _variance(values.sum(axis=1)), len(answers))
 
 

@@ -49,11 +49,19 @@ class Score:
 
     @property
     def perplexity(self) -> float | None:
-        """The exponential of `nats_per_token`; None without any token."""
+        """The exponential of `nats_per_token`, infinite if that is beyond floating point; None without any token."""
         nats = self.nats_per_token
-        return None if nats is None else float(np.exp(np.float64(nats)))
+        return None if nats is None else exponential(nats)
 
     @property
     def bits_per_byte(self) -> float | None:
         """-log2 p over the number of bytes; None where that is unknown or 0."""
         return -self.logprob / math.log(2) / self.bytes if self.bytes else None
+
+
+def exponential(nats: float) -> float:
+    """Return exp(nats), infinite where that is beyond floating point."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf

@@ -1,5 +1,6 @@
 """Score texts by one of the methods."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
@@ -17,9 +18,7 @@ from diffutron_ort.scoring.score import Score
 from diffutron_ort.scoring.work import Work, part
 from diffutron_ort.types import SpecialIds
 
-TOGETHER = 32  # texts, and windows of them, whose passes are prepared at a time: so few that all masks fit into memory,
-# and fewer of them where each has more samples than usual
-
+TOGETHER = 32  # texts, and windows, that are prepared at a time: the masks drawn for all of them are in memory
 
 Method: TypeAlias = Callable[[Forward, SpecialIds, Sequence[Stretch], ScoringOptions], Work[list[Found]]]
 
@@ -27,8 +26,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "policy": lambda forward, special, given, options: policy(forward, special, given, options.config),
         "elbo": lambda forward, special, given, options: bound(forward, special.mask, given, options.samples),
-        "pll": lambda forward, special, given, options: pseudo(forward, special.mask, given, by_word=False),  # noqa: ARG005
-        "pll_word_l2r": lambda forward, special, given, options: pseudo(forward, special.mask, given, by_word=True),  # noqa: ARG005
+        "pll": lambda forward, special, given, _: pseudo(forward, special.mask, given, by_word=False),
+        "pll_word_l2r": lambda forward, special, given, _: pseudo(forward, special.mask, given, by_word=True),
     }
 )
 """What finds out the likelihood of stretches of text, by name."""
@@ -43,9 +42,7 @@ def scored(
         DiffutronError: As for `Engine.step`.
     """
     scores: dict[int, Score] = {}
-    order = iter(
-        sorted(range(len(passages)), key=lambda i: -len(passages[i].ids))
-    )  # those alike in length share passes
+    order = iter(sorted(range(len(passages)), key=lambda i: -len(passages[i].ids)))  # like lengths share passes
     while group := list(islice(order, TOGETHER)):
         begin, end = len(scores) / len(passages), (len(scores) + len(group)) / len(passages)
         found = yield from part(_scored(forward, special, [passages[i] for i in group], options), begin, end)
@@ -69,7 +66,10 @@ def _scored(
 def _found(
     forward: Forward, special: SpecialIds, given: Sequence[Stretch], options: ScoringOptions
 ) -> Work[list[Found]]:
-    """Return what the method finds out about stretches, a few at a time: one text can have thousands."""
+    """Return what the method finds out about stretches, a few at a time: one text can have thousands.
+
+    They are fewer where each has more samples than usual.
+    """
     found: list[Found] = []
     together = max(1, TOGETHER * SAMPLES // max(SAMPLES, options.samples))
     for begin in range(0, len(given), together):
@@ -83,7 +83,7 @@ def _joined(passage: Passage, own: Sequence[Stretch], found: Sequence[Found], me
     """Return the score of a passage from those of its windows."""
     nothing = np.zeros(0, np.float64)
     logprobs = np.concatenate([nothing, *(one.logprobs for one in found)])
-    variances = [one.variance for one in found if one.variance is not None]
+    variance = sum(one.variance or 0.0 for one in found)
     shown = own[0].start if own else passage.start
     return Score(
         method=method,
@@ -94,6 +94,6 @@ def _joined(passage: Passage, own: Sequence[Stretch], found: Sequence[Found], me
         joined=passage.joined,
         context_tokens=shown,
         context_cut=passage.start - shown,
-        standard_error=float(np.sqrt(sum(variances))) if method == "elbo" else None,
+        standard_error=math.sqrt(variance) if method == "elbo" else None,
         passes=sum(one.passes for one in found),
     )
