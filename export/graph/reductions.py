@@ -180,50 +180,89 @@ class Sums(NamedTuple):
 
 def reduce_part(op: Op, logits: ir.Value, first: int, columns: Columns, asked: Asked, sums: Sums) -> Reduced:
     """Reduce the logits [n, width] of the part whose first column is `first`."""
-    here = op.And(op.GreaterOrEqual(asked.column, first), op.Less(asked.column, first + columns.width))
-    local = op.Where(here, op.Sub(asked.column, first), 0)
-    found = op.Where(here, op.GatherElements(logits, local, axis=1), 0.0)
-    level = op.Where(op.Slice(here, [0], asked.us, [1]), asked.removed, UNTOUCHED)
-    left = op.ScatterElements(logits, op.Slice(local, [0], asked.us, [1]), level, axis=1, reduction="min")
+    found, left = taken_out(op, logits, first, columns, asked)
     maxima = op.ReduceMax(grouped(op, left, columns), [2], keepdims=0)
-    best, group = op.TopK(maxima, [1], _outputs=2)  # [n, 1]; the lowest of equals
-    inside = row_of(op, grouped(op, left, columns), group)  # [n, GROUP]
-    _, at = op.TopK(inside, [1], _outputs=2)  # [n, 1]; the lowest of equals
-    column = op.Add(op.Mul(group, GROUP), at)
+    best, place = best_place(op, left, maxima, columns)
+    local = op.Add(op.Mul(place.group, GROUP), place.at)
+    rest, shares, own = others(op, left, place, columns)
+    column = op.Add(local, first)
 
-    def others(op: Op, logits: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Sum exp(logit - best) of all columns but the best one's."""
-        shares = op.Softmax(logits)
-        by_group = op.ReduceSum(grouped(op, shares, columns), [2], keepdims=0)
-        distant = op.Where(op.Equal(range_of(op, columns.groups), group), 0.0, by_group)
-        inner = row_of(op, grouped(op, shares, columns), group)
-        near = op.Where(op.Equal(range_of(op, GROUP), at), 0.0, inner)
-        own = op.GatherElements(inner, at, axis=1)
-        return op.Div(op.Add(op.ReduceSum(distant, [1]), op.ReduceSum(near, [1])), own), shares, own
+    def tempered(op: Op) -> ir.Value:
+        return others(op, op.Mul(left, sums.inverse), place, columns).sum
 
-    rest, shares, own = others(op, left)
+    def below(op: Op) -> ir.Value:
+        return op.Div(op.ReduceSum(op.Mul(shares, op.Sub(left, best)), [1]), own)
+
+    def same(op: Op) -> ir.Value:
+        return op.Identity(rest)
+
     return Reduced(
         left,
         found,
         maxima,
         best,
-        op.Add(column, first),
+        column,
         rest,
-        choose(
-            op,
-            sums.tempers,
-            lambda op: others(op, op.Mul(left, sums.inverse))[0],
-            lambda op: op.Identity(rest),
-            "tempered",
-        ),
-        choose(
-            op,
-            sums.wants_entropy,
-            lambda op: op.Div(op.ReduceSum(op.Mul(shares, op.Sub(left, best)), [1]), own),
-            lambda op: op.Identity(rest),
-            "below",
-        ),
+        choose(op, sums.tempers, tempered, same, "tempered"),
+        choose(op, sums.wants_entropy, below, same, "below"),
     )
+
+
+def taken_out(op: Op, logits: ir.Value, first: int, columns: Columns, asked: Asked) -> tuple[ir.Value, ir.Value]:
+    """Return the raw logits [n, a] of the ids that are named, 0 where they are in another part, and what is left.
+
+    Left are the logits [n, width] of the part, except for those of the seen and the suppressed ids.
+    """
+    here = op.And(op.GreaterOrEqual(asked.column, first), op.Less(asked.column, first + columns.width))
+    local = op.Where(here, op.Sub(asked.column, first), 0)
+    found = op.Where(here, op.GatherElements(logits, local, axis=1), 0.0)
+    level = op.Where(op.Slice(here, [0], asked.us, [1]), asked.removed, UNTOUCHED)
+    return found, op.ScatterElements(logits, op.Slice(local, [0], asked.us, [1]), level, axis=1, reduction="min")
+
+
+class Place(NamedTuple):
+    """Where a part has its best logit, the lowest column of equals.
+
+    Attributes:
+        group: int64 [n, 1], its group of columns.
+        at: int64 [n, 1], its place in the group.
+    """
+
+    group: ir.Value
+    at: ir.Value
+
+
+def best_place(op: Op, left: ir.Value, maxima: ir.Value, columns: Columns) -> tuple[ir.Value, Place]:
+    """Return the best [n, 1] of logits [n, width], given the maxima of their groups, and its place."""
+    best, group = op.TopK(maxima, [1], _outputs=2)  # the lowest of equals
+    inside = row_of(op, grouped(op, left, columns), group)  # [n, GROUP]
+    _, at = op.TopK(inside, [1], _outputs=2)  # the lowest of equals
+    return best, Place(group, at)
+
+
+class Others(NamedTuple):
+    """The columns of a part but the best one, in relation to it.
+
+    Attributes:
+        sum: [n, 1], Σ exp(logit - best) over them.
+        shares: [n, width], the softmax over all columns.
+        own: [n, 1], the best one's share.
+    """
+
+    sum: ir.Value
+    shares: ir.Value
+    own: ir.Value
+
+
+def others(op: Op, logits: ir.Value, best: Place, columns: Columns) -> Others:
+    """Sum up all columns of logits [n, width] but the best one, without subtracting it."""
+    shares = op.Softmax(logits)
+    by_group = op.ReduceSum(grouped(op, shares, columns), [2], keepdims=0)
+    distant = op.Where(op.Equal(range_of(op, columns.groups), best.group), 0.0, by_group)
+    inner = row_of(op, grouped(op, shares, columns), best.group)
+    near = op.Where(op.Equal(range_of(op, GROUP), best.at), 0.0, inner)
+    own = op.GatherElements(inner, best.at, axis=1)
+    return Others(op.Div(op.Add(op.ReduceSum(distant, [1]), op.ReduceSum(near, [1])), own), shares, own)
 
 
 def at_once(op: Op, part: Reduced, groups: int) -> Reduced:
