@@ -29,8 +29,8 @@ class Stage:
         learns: Which parameters: all of them from random weights, an adapter's, or all of them further.
         reads: Plain sentences, or questions in the chat template with the loss on the answer alone.
         shares: How often each kind is drawn, relative to the others.
-        rows: Rows of a step, of all threads together.
         steps: Steps when the whole recipe takes `MINUTES`.
+        rows: Rows of a step, of all threads together.
         rate: The highest learning rate.
     """
 
@@ -40,9 +40,9 @@ class Stage:
     learns: Literal["all", "adapter", "further"]
     reads: Literal["sentences", "questions"]
     shares: Mapping[str, float]
-    rows: int
     steps: int
-    rate: float
+    rows: int = 32
+    rate: float = 1e-3
 
 
 STAGES = (
@@ -53,9 +53,7 @@ STAGES = (
         learns="all",
         reads="sentences",
         shares={"sum": 2.0} | dict.fromkeys(LISTS[1:], 1.0) | dict.fromkeys(LANGUAGE, 0.1),
-        rows=32,
         steps=800,
-        rate=1e-3,
     ),
     Stage(
         name="cpt",
@@ -64,9 +62,7 @@ STAGES = (
         learns="adapter",
         reads="sentences",
         shares=dict.fromkeys(KINDS, 1.0),
-        rows=32,
         steps=400,
-        rate=1e-3,
     ),
     Stage(
         name="sft1",
@@ -75,9 +71,7 @@ STAGES = (
         learns="further",
         reads="questions",
         shares=dict.fromkeys(LANGUAGE, 1.0),
-        rows=32,
         steps=500,
-        rate=1e-3,
     ),
     Stage(
         name="sft2",
@@ -86,8 +80,7 @@ STAGES = (
         learns="further",
         reads="questions",
         shares=dict.fromkeys(KINDS, 1.0),
-        rows=64,
         steps=600,
-        rate=1e-3,
+        rows=64,
     ),
 )
