@@ -1,7 +1,7 @@
 """Work that takes several passes: whoever runs it can do something else between two of them."""
 
-from collections.abc import Callable, Generator
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import Generic, TypeAlias, TypeVar
 
 Result = TypeVar("Result")
 
@@ -19,21 +19,31 @@ def finished(work: Work[Result], report: Callable[[float], object] = lambda _: N
         work: The work.
         report: Called after each pass, with how much of the work is done, from 0 to 1.
     """
-    while True:
-        try:
-            done = next(work)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
+    running = _Running(work)
+    for done in running:
         report(done)
+    return running.result
 
 
 def part(work: Work[Result], begin: float, end: float) -> Work[Result]:
     """Do a work that is a part of another, from the share `begin` of it to the share `end`."""
-    while True:
-        try:
-            done = next(work)
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
+    running = _Running(work)
+    for done in running:
         yield begin + (end - begin) * done
+    return running.result
+
+
+class _Running(Generic[Result]):
+    """A work to iterate over.
+
+    Attributes:
+        result: What it came to, once it is done.
+    """
+
+    result: Result
+
+    def __init__(self, work: Work[Result]) -> None:
+        self._work = work
+
+    def __iter__(self) -> Iterator[float]:
+        self.result = yield from self._work
