@@ -30,7 +30,7 @@ def check_best_of(best_of: object, config: GenerationConfig) -> None:
 def completed(
     engine: Engine, sequences: abc.Sequence[Sequence], best_of: int = 1, self_confidence: bool = False
 ) -> list[Completion]:
-    """Run sequences to completion, and return what they come to, in order.
+    """Run sequences to completion, and return their completions, in order.
 
     Args:
         engine: Runs them.

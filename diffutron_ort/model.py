@@ -1,9 +1,9 @@
 """The model as its users see it: text in, text out.
 
-A method here has its arguments made into what the engine or a work takes, and returns what that comes to: `prompts`
-makes canvases, `passages` what is scored, and `templates` what is filled; `completing` runs sequences, and the rooms
-`scoring`, `choosing` and `slots` have the works. Whatever only these works need is imported where they begin: a program
-that answers starts sooner.
+Names, arguments and errors are here, and the work is done elsewhere: `prompts` makes canvases, `passages` makes what is
+scored, and `templates` makes what is filled; `completing` runs sequences to completion; and `scoring`, `choosing` and
+`slots` hold works of several passes. Whatever only these need is imported where they begin: a program that answers
+starts sooner.
 """
 
 from collections import abc
@@ -684,7 +684,7 @@ class Diffutron:
         return Sequence(for_infilling(draft.ids, config.seed), config, self.bundle.special)
 
     def _filled(self, draft: Draft, sequence: Sequence, tally: Tally) -> str:
-        """Return a draft's text with the tokens that its sequence came to."""
+        """Return a draft's text with the tokens that its sequence wrote."""
         if tally.last is None:
             return draft.pieces[0]
         return draft.spliced(self.tokenizer, tally.last.ids, sequence.initial.masks(self.bundle.special.mask))

@@ -73,7 +73,7 @@ def total_of(arguments: argparse.Namespace) -> int | None:
 
 @contextmanager
 def written(path: str | None) -> Iterator[Write]:
-    """Yield what writes a record as a line of a file, at once; without a file it does nothing."""
+    """Yield a function that writes a record as a line of a file at once; without a file, it does nothing."""
     if path is None:
         yield lambda _: None
         return
@@ -94,7 +94,7 @@ def _write(file: int, content: bytes, name: str) -> None:
 
 
 def record(result: Result, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a document came to, as JSON, and what its masks were drawn with."""
+    """Return the result of a document as JSON, and what its masks were drawn with."""
     if result.score is None:
         return {"document": result.name} | ({"tokens": 0} if result.error is None else {"error": str(result.error)})
     summary = summarised([result])

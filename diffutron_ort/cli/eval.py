@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(offline: bool) -> None:
-    """Tell lm-eval and what it imports, before it is imported, to say and to look up no more than is asked for."""
+    """Before lm-eval is imported, keep it and what it imports from printing and looking up more than is asked for."""
     for name, value in {**QUIET, **(OFFLINE if offline else {})}.items():
         os.environ.setdefault(name, value)
     for name in ("lm_eval", "huggingface_hub", "datasets"):

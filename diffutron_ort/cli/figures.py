@@ -9,7 +9,7 @@ def uncertain(value: float | None, error: float | None) -> str:
 
 
 def rounded(value: float | None, digits: int = 4) -> str:
-    """Return a figure with so many digits, or all before the point; a dash for none."""
+    """Return a figure with as many digits as `digits` says, or all before the point; a dash for none."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if 10 ** min(3, digits) <= abs(value) < 1e12 else f"{value:.{digits}g}"

@@ -25,7 +25,7 @@ from diffutron_ort.perplexity.summary import Summary, Tally
 from diffutron_ort.scoring.options import NO_PENALTY
 from diffutron_ort.types import Progress
 
-MOST_SAID = 10  # failures that are told one by one
+MOST_SAID = 10  # failures that are reported one by one
 
 
 def add_arguments(parser: Parser) -> None:
@@ -79,7 +79,7 @@ def _measured(
     pairs: Pairs | None,
     drawn: Mapping[str, Any],
 ) -> Summary:
-    """Score the documents, write what each comes to, and return the figures of all."""
+    """Score the documents, write the result of each, and return the figures of all."""
     documents = islice(documents_of(arguments), arguments.limit)
     tally = Tally()
     with written(arguments.output) as write, often() as shown:

@@ -1,4 +1,4 @@
-"""The slots of a template, as flags and a file say them."""
+"""The slots of a template, as flags and a file give them."""
 
 import argparse
 import json
@@ -43,7 +43,7 @@ def slot(text: str) -> tuple[str, Any]:
 
 
 def _bounds(what: str) -> Any:
-    """Return the bounds that a flag says."""
+    """Return the bounds that a flag gives."""
     if what.startswith("["):
         return _listed(what)
     found = RANGE.fullmatch(what)
@@ -74,14 +74,14 @@ def given_slots(arguments: argparse.Namespace) -> Mapping[str, Any] | None:
     """Return the bounds of all slots by name; None if there is none, and the text is one with masks.
 
     Raises:
-        OptionError: A slot is told twice, or another flag has no meaning without slots.
+        OptionError: A slot is given twice, or another flag has no meaning without slots.
         InputError: The file cannot be read, or is no JSON object.
     """
     pairs: Sequence[tuple[str, Any]] = arguments.slot
     found = dict(read_object(arguments.slots, BOUNDS, MOST_BYTES).values) if arguments.slots else {}
     for name, bounds in pairs:
         if name in found:
-            raise OptionError(f"slot {brief(name)} is told twice: leave one out")
+            raise OptionError(f"slot {brief(name)} is given twice: leave one out")
         found[name] = bounds
     if found or arguments.slots:
         return found

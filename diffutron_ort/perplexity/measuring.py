@@ -34,7 +34,7 @@ def measured(
     report: Report = lambda _: None,
     **options: Any,
 ) -> Iterator[Result]:
-    """Yield what each document comes to, in order.
+    """Yield the result of each document, in order.
 
     Document i, counted from 0 without those that have no text or could not be read, has `seed` + i. So two models that
     score the same documents draw the same masks, and their differences are more certain than either figure.
@@ -66,7 +66,7 @@ class _Run:
         self._seed = model.config(**({"seed": how["seed"]} if "seed" in how else {})).seed  # of the next document
 
     def results(self, documents: Iterable[str | Document]) -> Iterator[Result]:
-        """Yield what each document comes to."""
+        """Yield the result of each document."""
         for group in _groups(_documents(documents), batch_size(self._model.forward)):
             found = iter(self._tried([document for document in group if _has_text(document)]))
             for document in group:

@@ -32,7 +32,7 @@ class Pairs:
 
         Args:
             name: Of the file.
-            settings: What the figures of this run hang on: its method, and what its masks are drawn with.
+            settings: What the figures of this run depend on: its method, and what its masks are drawn with.
 
         Raises:
             InputError: The first record is none of a document, or of a run with other settings.

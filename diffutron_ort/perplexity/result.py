@@ -1,4 +1,4 @@
-"""What a document comes to."""
+"""The result of a document."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from diffutron_ort.scoring.score import Score
 
 @dataclass(frozen=True)
 class Result:
-    """What a document comes to: its score, or why it has none.
+    """The result of a document: its score, or why it has none.
 
     A model with an output vocabulary cannot write some tokens at all. One of them makes a whole text impossible, so
     these are counted, and all other figures here are of the other tokens.

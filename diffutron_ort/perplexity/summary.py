@@ -14,8 +14,8 @@ class Summary:
     """The figures of many documents, over all their tokens; each is None where there is nothing to work it out from.
 
     The standard errors are over documents: how much the figures would change with other documents of the same kind.
-    The masks of each document are drawn by themselves, so what they add to it is already in these errors; the error
-    from the masks alone is told beside them, and stands in for them where there is a single document.
+    Each document has masks of its own, so the variation that they cause is already a part of these errors. The error
+    from the masks alone is given beside them, and in place of them where there is a single document.
 
     Attributes:
         documents: How many have a score.
@@ -74,7 +74,7 @@ def summarised(results: Iterable[Result]) -> Summary:
 
 
 class Tally:
-    """Sums of what documents come to, from which the figures follow at any time."""
+    """Sums over the results of documents, from which the figures follow at any time."""
 
     def __init__(self) -> None:
         self._nats, self._bits = Ratio(), Ratio()  # per token, per byte

@@ -81,8 +81,8 @@ def _estimate(stretch: Stretch, choices: Sequence[Ids], answers: Mapping[bytes, 
 def _variance(samples: NDArray[np.float64]) -> float:
     """Return the variance of the mean of `samples` [m], one from each stratum.
 
-    Each sample is compared with the next. What their strata differ in counts as well, and that they share an order does
-    not, so it is rather too large.
+    It is estimated from the differences between successive samples. These include the differences between strata, and
+    that samples share an order is left out, so the estimate errs on the large side.
     """
     if not np.isfinite(samples).all():  # a token that the model cannot write
         return math.inf

@@ -75,7 +75,7 @@ def check_meaning(method: object, options: Mapping[str, Any]) -> None:
     if options.get("temperature", 0) != 0:
         raise OptionError(
             f"temperature={brief(options['temperature'])}: must be 0; the likelihood is exact only where the order of "
-            "the tokens does not hang on what is drawn"
+            "the tokens does not depend on what is drawn"
         )
 
 

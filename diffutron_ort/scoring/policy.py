@@ -33,7 +33,7 @@ def policy(
     Raises:
         DiffutronError: As for `Engine.step`.
     """
-    assert config.temperature == 0, "the order of the commits must not hang on what is drawn"
+    assert config.temperature == 0, "the order of the commits must not depend on what is drawn"
     logprobs = [np.zeros(len(stretch.ids), np.float64) for stretch in stretches]
     passes, total = [0] * len(stretches), sum(len(stretch.positions) for stretch in stretches)
     left = total

@@ -65,7 +65,7 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         """Take a model, or load one.
 
         Args:
-            model: It, or what `Diffutron.from_pretrained` loads.
+            model: The model, or the name of one, which `Diffutron.from_pretrained` loads.
             method: Of `Diffutron.score`.
             samples: Of the method `elbo`.
             seed: Of what is drawn: request i of a kind has `seed` + i for a likelihood; for an answer it has `seed`,

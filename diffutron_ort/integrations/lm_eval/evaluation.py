@@ -143,6 +143,7 @@ def _unknown(name: str, names: Sequence[str]) -> str:
 
 
 def _leaves(found: Any) -> list[Any]:
+    """Return the tasks of all groups."""
     return list(found["tasks"].values())
 
 
@@ -154,5 +155,6 @@ def _roots(found: Any) -> list[Any]:
 
 
 def _needs_greedy(task: Any) -> bool:
+    """Return whether a metric of a task asks what the sampler would write itself."""
     metrics = [metric.get("metric") for metric in task.get_config("metric_list") or []]
     return task.OUTPUT_TYPE == "loglikelihood" or (task.OUTPUT_TYPE == "multiple_choice" and "exact_match" in metrics)

@@ -1,4 +1,4 @@
-"""How many prompts did not fit into the model's context: a cut prompt is scored as it is, and told."""
+"""How many prompts did not fit into the model's context: a prompt that was cut is scored all the same, and reported."""
 
 from collections import defaultdict
 from typing import Any, NamedTuple

@@ -9,7 +9,7 @@ from diffutron_ort.config import OPTION_NAMES
 from diffutron_ort.errors import DiffutronWarning, OptionError
 
 SAMPLED = 1.0  # the temperature of a task that samples and names none, as in transformers
-OWN = ("until", "max_gen_toks", "do_sample", "temperature")
+OWN = ("until", "max_gen_toks", "do_sample", "temperature")  # what a task can say, besides names of our options
 
 
 def generation_options(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an evaluation came to."""
+"""The results of an evaluation."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +8,8 @@ from typing import Any
 from diffutron_ort.integrations.lm_eval.fitting import Fit
 
 KEPT = ("results", "groups", "group_subtasks", "versions", "n-shot", "n-samples", "higher_is_better", "lm_eval_version")
+"""The keys of lm-eval's results that are written down."""
+
 HEAD = ("task", "metric", "value", "± stderr", "documents", "did not fit")
 
 
