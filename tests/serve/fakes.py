@@ -5,17 +5,20 @@ import json
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from unittest import mock
 
 from diffutron_ort.serve.errors import ApiError
 from diffutron_ort.serve.guards.edge import guarded
-from diffutron_ort.serve.processes import sockets
+from diffutron_ort.serve.processes import http_server, sockets
 from diffutron_ort.serve.processes.http_server import run
 from diffutron_ort.serve.processes.watch import Watch
 from diffutron_ort.serve.settings import Settings
+
+PATIENCE = 60  # seconds that any thread may stand still
+TAKEN = threading.Event()  # set once a client has the first part of a `held` stream
 
 
 @dataclass
@@ -52,7 +55,15 @@ async def stream(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     for part in (b"data: 1\n\n", b"data: 2\n\n"):
         await send({"type": "http.response.body", "body": part, "more_body": True})
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+async def held(scope, receive, send):
+    """Send the second part of a stream when the first has been taken."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+    assert await asyncio.to_thread(TAKEN.wait, PATIENCE)
     await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
 
@@ -84,7 +95,15 @@ async def answer(send, body):
     await send({"type": "http.response.body", "body": body})
 
 
-ANSWERS = {"echo": echo, "health": echo, "stream": stream, "large": large, "fail": fail, "fail-late": fail_late}
+ANSWERS = {
+    "echo": echo,
+    "health": echo,
+    "stream": stream,
+    "held": held,
+    "large": large,
+    "fail": fail,
+    "fail-late": fail_late,
+}
 
 
 @contextmanager
@@ -93,18 +112,19 @@ def serving(settings: Settings, service=None, the_app=app) -> Iterator[int | str
     listener = sockets.listen(settings)
     watch = Watch(service or FakeService(), settings, lambda _: None)
     thread = threading.Thread(target=run, args=(guarded(the_app, settings), watch, settings, listener))
-    thread.start()
-    try:
-        yield settings.uds or listener.getsockname()[1]
-    finally:
-        watch.told(signal.SIGTERM)
-        thread.join(10)
-        assert not thread.is_alive()
+    with mock.patch.object(http_server, "LAST", PATIENCE):  # a server that ends later than twice that kills
+        thread.start()
+        try:
+            yield settings.uds or listener.getsockname()[1]
+        finally:
+            watch.told(signal.SIGTERM)
+            thread.join(2 * PATIENCE)
+            assert not thread.is_alive()
 
 
 @contextmanager
 def connected(port: int) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         yield connection
 
 
@@ -115,9 +135,3 @@ def received(connection: socket.socket) -> bytes:
         while part := connection.recv(2**16):
             parts.append(part)
     return b"".join(parts)
-
-
-def seconds_until_closed(connection: socket.socket) -> float:
-    begun = time.monotonic()
-    received(connection)
-    return time.monotonic() - begun

@@ -1,7 +1,8 @@
 """A model that a test holds between its passes."""
 
-import asyncio
 import threading
+
+from tests.serve.serving import SECONDS, until
 
 
 class Held:
@@ -14,7 +15,7 @@ class Held:
 
     def __call__(self, given):
         self.passes.append(len(given.input_ids))
-        assert self._go.acquire(timeout=20)
+        assert self._go.acquire(timeout=2 * SECONDS)
         return self.forward(given)
 
     def let_go(self, passes=10_000):
@@ -22,6 +23,4 @@ class Held:
 
     async def in_pass(self, number):
         """Wait until the pass of a number, from 1, has begun."""
-        async with asyncio.timeout(20):
-            while len(self.passes) < number:
-                await asyncio.sleep(0.002)
+        await until(lambda: len(self.passes) >= number)

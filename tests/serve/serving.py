@@ -12,6 +12,7 @@ from diffutron_ort.serve.settings import Settings
 
 QUESTION = "On iki artı beş kaç eder?"
 CHAT = {"messages": [{"role": "user", "content": QUESTION}]}
+SECONDS = 60.0  # for whatever is waited for: a busy machine may stand still for a while
 
 
 @asynccontextmanager
@@ -21,15 +22,27 @@ async def serving(model, **settings):
     service = Service(given, lambda: model)
     app = make_app(service, given)
     service.start()
-    while service.state == "loading":
-        await asyncio.sleep(0.001)
+    await until(lambda: service.state != "loading")
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         client.service = service
         try:
             yield client
         finally:
             service.close()
+
+
+async def until(is_so):
+    """Wait until a condition holds."""
+    async with asyncio.timeout(SECONDS):
+        while not is_so():
+            await asyncio.sleep(0.002)
+
+
+def gauge(client, name):
+    """Return how many sequences are `waiting` or `running` on a client's server."""
+    lines = client.service.metrics.text().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"diffutron_{name}_sequences "))
 
 
 def post(model, path, body, **settings):

@@ -162,7 +162,8 @@ def test_a_late_failure_is_an_event_of_the_stream(model):
     assert "secret" not in answer.text
 
 
-def test_an_answer_that_is_late_is_ended(model):
+def test_an_answer_that_is_late_is_ended(held):
+    _, model = held
     status, code, _, _, headers = failed(model, "/v1/chat/completions", CHAT, deadline=0.01)
     assert (status, code) == (503, "deadline_exceeded")
     assert headers["x-should-retry"] == "false"

@@ -8,7 +8,7 @@ from diffutron_ort.scoring.work import finished
 from diffutron_ort.serve.api.requests import MOST_OPTIONS, ChoiceQuestion
 from diffutron_ort.serve.api.typed_questions import put
 from diffutron_ort.serve.settings import Settings
-from tests.serve.serving import QUESTION, post, serving
+from tests.serve.serving import QUESTION, gauge, post, serving, until
 from tests.serve.test_scheduler import asked
 
 SUMS = ["on yedi", "on altı", "yirmi yedi"]
@@ -182,7 +182,7 @@ def test_who_hangs_up_has_no_more_passes_made(held, path):
             gone.set()
             await task
             passes.let_go()
-            await asyncio.sleep(0.05)
+            await until(lambda: gauge(client, "running") == 0)
             return client.service.idle, client.service.metrics.text().decode()
 
     idle, metrics = asyncio.run(hanging_up())

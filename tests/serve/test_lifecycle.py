@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,10 +14,11 @@ import pytest
 from tests.serve.programs import (
     ANSWER,
     CLIENT,
-    SLOWER,
+    SECONDS,
     Asking,
+    accepted,
     ask,
-    asked_slowly,
+    eventually,
     figure,
     hang_up,
     started,
@@ -48,11 +48,12 @@ def test_it_listens_while_it_loads():
         assert program.ended() == 0
 
 
-def test_told_to_end_it_loses_nothing_that_it_has_accepted():
-    with started("--grace", "200", "--max-batch", "4") as program:
+def test_told_to_end_it_loses_nothing_that_it_has_accepted(tmp_path):
+    gate = tmp_path / "gate"
+    with started("--grace", "600", "--max-batch", "4", gate=gate) as program:
         url = program.url
         wait_until_ready(url)
-        asking = asked_slowly(url)
+        asking = accepted(url)
         program.process.send_signal(signal.SIGTERM)
         program.found("finishing what was accepted")
         refused = ask(url)
@@ -60,40 +61,35 @@ def test_told_to_end_it_loses_nothing_that_it_has_accepted():
         assert int(refused.headers["retry-after"]) > 0
         assert CLIENT.get(f"{url}/ready").status_code == 503
         assert CLIENT.get(f"{url}/health").status_code == 200
+        gate.touch()
         assert program.ended() == 0
-        for thread in asking:
-            thread.join(10)
-        assert [one.answer.status_code for one in asking] == [200] * 6
-        assert all(len(one.answer.json()["choices"]) == 4 for one in asking[::2])
-        assert all(one.answer.text.endswith("data: [DONE]\n\n") for one in asking[1::2])
+        answers = [one.answered() for one in asking]
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert all(len(answer.json()["choices"]) == 4 for answer in answers[::2])
+        assert all(answer.text.endswith("data: [DONE]\n\n") for answer in answers[1::2])
 
 
-def test_what_takes_longer_than_the_grace_is_told_so():
-    with started("--grace", "0.3", "--max-batch", "4") as program:
-        url = program.url
-        wait_until_ready(url)
-        asking = asked_slowly(url)
+def test_what_takes_longer_than_the_grace_is_told_so(tmp_path):
+    with started("--grace", "0.3", "--max-batch", "4", gate=tmp_path / "gate") as program:
+        wait_until_ready(program.url)
+        asking = accepted(program.url)
         program.process.send_signal(signal.SIGINT)
-        assert program.ended(20) == 130
-        for thread in asking:
-            thread.join(10)
-        ended = [one.answer for one in asking if "the server has ended" in one.answer.text]
-        assert len(ended) >= 5
-        assert {answer.status_code for answer in ended} == {200, 503}
+        assert program.ended() == 130
+        answers = [one.answered() for one in asking]
+        assert [answer.status_code for answer in answers] == [503, 200] * 3
+        assert all("the server has ended" in answer.text for answer in answers)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_second_signal_ends_it_at_once(number, code):
-    with started("--max-batch", "4") as program:
-        url = program.url
-        wait_until_ready(url)
-        asking = asked_slowly(url)
+def test_a_second_signal_ends_it_at_once(number, code, tmp_path):
+    with started("--grace", "600", "--max-batch", "4", gate=tmp_path / "gate") as program:
+        wait_until_ready(program.url)
+        asking = accepted(program.url)
         program.process.send_signal(signal.SIGTERM)
         program.found("finishing what was accepted")
         program.process.send_signal(number)
-        assert program.ended(3) == code
-        for thread in asking:
-            thread.join(10)
+        assert program.ended() == code
+        assert all(isinstance(one.answered(), httpx.HTTPError) for one in asking)
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -134,30 +130,29 @@ def test_an_abandoned_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path):
     path = str(tmp_path / "socket")
     with started("--uds", path) as program:
         program.found("ready after")
-        client = httpx.Client(transport=httpx.HTTPTransport(uds=path))
+        client = httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=SECONDS)
         assert client.get("http://any.example/ready").status_code == 200
         with started("--uds", path) as second:
             assert second.ended() == 1
             assert "in use" in second.lines[-1]
         os.kill(program.process.pid, signal.SIGKILL)
-        program.process.wait(10)
+        program.process.wait(SECONDS)
     with started("--uds", path) as program:
         program.found("ready after")
-        assert httpx.Client(transport=httpx.HTTPTransport(uds=path)).get("http://x/ready").status_code == 200
+        client = httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=SECONDS)
+        assert client.get("http://x/ready").status_code == 200
         program.process.send_signal(signal.SIGTERM)
         assert program.ended() == 0
     assert not Path(path).exists()
 
 
-def test_a_pass_that_hangs_ends_the_process():
-    with started("1", module="tests.serve.hanging") as program:
-        url = program.url
-        wait_until_ready(url)
-        asking = [Asking(url, stream=streams) for streams in (False, True)]
-        assert program.ended(20) == 1
-        for thread in asking:
-            thread.join(10)
-            assert "the model does not answer" in thread.answer.text
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_pass_that_hangs_ends_the_process(streams, tmp_path):
+    with started("--pass-timeout", "1", gate=tmp_path / "gate") as program:
+        wait_until_ready(program.url)
+        asking = Asking(program.url, stream=streams)
+        assert program.ended() == 1
+        assert "the model does not answer" in asking.answered().text
         program.found("more than 1 s")
 
 
@@ -167,38 +162,37 @@ def test_it_goes_on_when_nobody_reads_its_log(processes, tmp_path):
     command = [sys.executable, "-m", "diffutron_ort", "serve", "--uds", path, "--processes", processes]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     process.stderr.close()
-    client = httpx.Client(transport=httpx.HTTPTransport(uds=path, retries=100), timeout=60)
-    while not Path(path).exists() or client.get("http://x/ready").status_code != 200:
-        time.sleep(0.1)
+    client = httpx.Client(transport=httpx.HTTPTransport(uds=path, retries=9), timeout=SECONDS)  # it may not listen yet
+    eventually(lambda: Path(path).exists() and client.get("http://x/ready").status_code == 200)
     assert client.get("http://x/nothing").status_code == 404
     assert client.get("http://x/health").status_code == 200
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(SECONDS) == 0
 
 
-def test_who_hangs_up_is_out_of_the_batch():
-    with started() as program:
+def test_who_hangs_up_is_out_of_the_batch(tmp_path):
+    gate = tmp_path / "gate"
+    with started(gate=gate) as program:
         url = program.url
         wait_until_ready(url)
-        hang_up(url, **SLOWER)
+        hang_up(url, n=48)
         program.found('"status": 499, .*"complete": false, .*"end": "gone"')
-        hang_up(url, stream=True, **SLOWER)
+        hang_up(url, n=48, stream=True)
         program.found('"status": 200, .*"complete": false, .*"end": "gone"')
+        gate.touch()
+        eventually(lambda: not figure(url, "diffutron_running_") + figure(url, "diffutron_waiting_"))
+        assert figure(url, "diffutron_pass_sequences_count") == 1  # the one that ran meanwhile
         assert text(ask(url)) == ANSWER
-        while figure(url, "diffutron_running_") + figure(url, "diffutron_waiting_"):
-            time.sleep(0.01)
 
 
 def test_many_idle_connections_keep_nobody_from_answers():
-    with started() as program, ExitStack() as stack:
+    with started("--header-timeout", "600") as program, ExitStack() as stack:
         url = httpx.URL(program.url)
         wait_until_ready(program.url)
         idle = [stack.enter_context(socket.create_connection((url.host, url.port))) for _ in range(300)]
-        begun = time.monotonic()
         assert text(ask(program.url)) == ANSWER
-        assert time.monotonic() - begun < 20
         program.process.send_signal(signal.SIGTERM)
-        assert program.ended(20) == 0
+        assert program.ended() == 0
         assert all(one.recv(1) == b"" for one in idle)
 
 

@@ -2,20 +2,24 @@
 
 import os
 import signal
-import tempfile
-import time
 from pathlib import Path
 
-from tests.serve.programs import ANSWER, CLIENT, ask, asked_slowly, eventually, figure, started, wait_until_ready
+import httpx
+import pytest
+
+from diffutron_ort.errors import DiffutronError
+from diffutron_ort.serve.batching.metrics import Metrics
+from diffutron_ort.serve.processes.supervisor import METRICS, Supervisor
+from diffutron_ort.serve.settings import Settings
+from tests.serve.programs import ANSWER, CLIENT, accepted, ask, eventually, figure, started, wait_until_ready
 from tests.serve.test_lifecycle import text
 
 
 def is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 def workers(program, count=2):
@@ -23,13 +27,8 @@ def workers(program, count=2):
     return [int(program.found(r"worker (\d+): ready", place + 1)[1]) for place in range(count)]
 
 
-def folders():
-    return set(Path(tempfile.gettempdir()).glob("diffutron-metrics-*"))
-
-
-def test_a_killed_worker_is_replaced_and_the_figures_are_added_up():
-    before = folders()
-    with started("--processes", "2") as program:
+def test_a_killed_worker_is_replaced_and_the_figures_are_added_up(tmp_path):
+    with started("--processes", "2", TMPDIR=str(tmp_path)) as program:
         first = workers(program)
         url = program.url
         assert {text(ask(url)) for _ in range(6)} == {ANSWER}
@@ -44,39 +43,37 @@ def test_a_killed_worker_is_replaced_and_the_figures_are_added_up():
         program.process.send_signal(signal.SIGTERM)
         assert program.ended() == 0
         assert not any(map(is_alive, [*first, third]))
-    assert folders() <= before
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_told_to_end_they_lose_nothing_that_they_have_accepted():
-    with started("--processes", "2", "--grace", "200", "--max-batch", "4") as program:
+def test_told_to_end_they_lose_nothing_that_they_have_accepted(tmp_path):
+    gate = tmp_path / "gate"
+    with started("--processes", "2", "--grace", "600", "--max-batch", "4", gate=gate) as program:
         pids = workers(program)
-        url = program.url
-        asking = asked_slowly(url)
+        asking = accepted(program.url)
         for pid in pids:  # as systemd does to all of a service, and a terminal by another signal
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGINT)
         program.process.send_signal(signal.SIGINT)
+        gate.touch()
         assert program.ended() == 130
-        for thread in asking:
-            thread.join(10)
-        assert [one.answer.status_code for one in asking] == [200] * 6
+        assert [one.answered().status_code for one in asking] == [200] * 6
 
 
-def test_a_second_signal_kills_them():
-    with started("--processes", "2", "--max-batch", "4") as program:
+def test_a_second_signal_kills_them(tmp_path):
+    with started("--processes", "2", "--grace", "600", "--max-batch", "4", gate=tmp_path / "gate") as program:
         pids = workers(program)
-        asking = asked_slowly(program.url)
+        asking = accepted(program.url)
         program.process.send_signal(signal.SIGTERM)
         program.found("finishing what was accepted")
         program.process.send_signal(signal.SIGTERM)
-        assert program.ended(5) == 143
+        assert program.ended() == 143
         assert not any(map(is_alive, pids))
-        for thread in asking:
-            thread.join(10)
+        assert all(isinstance(one.answered(), httpx.HTTPError) for one in asking)
 
 
-def test_one_whose_pass_hangs_is_replaced():
-    with started("2", module="tests.serve.hanging") as program:
+def test_one_whose_pass_hangs_is_replaced(tmp_path):
+    with started("--processes", "2", "--pass-timeout", "1", gate=tmp_path / "gate") as program:
         workers(program)
         answer = ask(program.url)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -85,22 +82,18 @@ def test_one_whose_pass_hangs_is_replaced():
 
 
 def test_one_that_is_stopped_is_killed_and_replaced():
-    with started("--processes", "2", "--pass-timeout", "1") as program:
+    with started("--processes", "2", "--pass-timeout", "5") as program:  # and as long again without a sign of life
         first = workers(program)
         os.kill(first[1], signal.SIGSTOP)
         program.found(f"worker {first[1]} gives no sign of life: killing it")
         workers(program, 3)
 
 
-def test_workers_end_when_nobody_supervises_them():
-    with started("--processes", "2") as program:
+def test_workers_end_when_nobody_supervises_them(tmp_path):
+    with started("--processes", "2", TMPDIR=str(tmp_path)) as program:  # which keeps the folder that is left
         pids = workers(program)
         program.process.kill()
-        for _ in range(200):
-            if not any(map(is_alive, pids)):
-                break
-            time.sleep(0.1)
-        assert not any(map(is_alive, pids))
+        eventually(lambda: not any(map(is_alive, pids)))
 
 
 def test_one_at_whom_a_signal_is_aimed_finishes_and_is_replaced():
@@ -111,3 +104,27 @@ def test_one_at_whom_a_signal_is_aimed_finishes_and_is_replaced():
         workers(program, 3)
         wait_until_ready(program.url)
         assert CLIENT.get(f"{program.url}/health").status_code == 200
+
+
+class Failing:
+    """A process that ends just after it has been heard; its last words are heard the next time."""
+
+    id, was_ready, is_silent, failure, has_ended = 1, False, False, "", False
+
+    def hear(self):
+        self.failure, self.has_ended = "there is no model" if self.has_ended else "", True
+
+
+def test_the_last_words_of_one_that_ends_meanwhile_are_heard():
+    said = []
+    supervisor, process = Supervisor(None, Settings(), said.append, None), Failing()
+    assert supervisor._looked_after(process) is process
+    with pytest.raises(DiffutronError, match="there is no model"):
+        supervisor._looked_after(process)
+    assert said == []
+
+
+def test_figures_are_told_while_a_process_makes_its_files(tmp_path, monkeypatch):
+    monkeypatch.setenv(METRICS, str(tmp_path))
+    (tmp_path / "counter_1.db").touch()
+    assert Metrics().text() == b""

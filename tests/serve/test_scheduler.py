@@ -5,7 +5,7 @@ import pytest
 
 from diffutron_ort import Diffutron
 from tests.serve.held import Held
-from tests.serve.serving import CHAT, serving
+from tests.serve.serving import CHAT, SECONDS, gauge, serving, until
 
 SHORT = {"steps": 12, "max_new_tokens": 12, "block_length": 12, "early_end": False}
 
@@ -35,8 +35,7 @@ def test_a_request_joins_between_two_passes_of_another_and_leaves_at_its_end(hel
 
 async def waiting(client, count):
     """Wait until as many sequences are in the queue."""
-    while f"diffutron_waiting_sequences {float(count)}" not in client.service.metrics.text().decode():
-        await asyncio.sleep(0.002)
+    await until(lambda: gauge(client, "waiting") == count)
 
 
 def test_requests_begin_in_the_order_in_which_they_came_and_at_most_max_batch_run(held):
@@ -115,7 +114,7 @@ def test_who_hangs_up_while_the_sequences_are_made_stops_that(model, monkeypatch
     def slowly(*arguments, **options):
         made.append(None)
         first.set()
-        assert go.wait(20)
+        assert go.wait(SECONDS)
         return sequence(*arguments, **options)
 
     monkeypatch.setattr(Diffutron, "sequence", slowly)
@@ -198,16 +197,16 @@ def test_who_hangs_up_while_waiting_leaves_room_in_the_queue(held):
     passes, model = held
 
     async def hanging_up():
-        async with serving(model, max_batch=1, max_queue=1) as client:
+        async with serving(model, max_batch=1, max_queue=2) as client:
             first, gone = ask(client), asyncio.Event()
             await passes.in_pass(1)
-            task = asyncio.ensure_future(asked(client._transport.app, CHAT | SHORT, gone))
-            await waiting(client, 1)
+            task = asyncio.ensure_future(asked(client._transport.app, CHAT | SHORT | {"n": 2}, gone))
+            await waiting(client, 2)
             assert (await ask(client)).status_code == 429
             gone.set()
             await task
             second = ask(client)
-            await asyncio.sleep(0.05)
+            await waiting(client, 1)
             passes.let_go()
             return [(await one).status_code for one in (first, second)]
 
@@ -259,7 +258,7 @@ def test_while_the_model_loads_the_server_says_so(model):
 
     go = threading.Event()
     settings = Settings()
-    service = Service(settings, lambda: go.wait(20) and model)
+    service = Service(settings, lambda: go.wait(SECONDS) and model)
     app = make_app(service, settings)
     service.start()
 
@@ -268,8 +267,7 @@ def test_while_the_model_loads_the_server_says_so(model):
             early = [await client.get("/ready"), await client.post("/v1/completions", json={"prompt": "x"})]
             early.append(await client.get("/v1/models"))
             go.set()
-            while service.state == "loading":
-                await asyncio.sleep(0.002)
+            await until(lambda: service.state != "loading")
             return early, await client.get("/ready")
 
     early, late = asyncio.run(asking())
@@ -290,7 +288,7 @@ def test_abandoned_requests_fail_at_once_though_the_pass_hangs(held):
             await waiting(client, 1)
             age = client.service.pass_age
             client.service.abandon(RuntimeError("the pass hangs"))
-            answers = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+            answers = await asyncio.wait_for(asyncio.gather(*tasks), SECONDS)
             passes.let_go()
             return age, answers, await ask(client)
 

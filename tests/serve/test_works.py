@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from diffutron_ort.serve.batching.jobs import Task
 from diffutron_ort.serve.errors import ApiError
-from tests.serve.serving import CHAT, serving
+from tests.serve.serving import CHAT, gauge, serving, until
 
 SHORT = {"steps": 12, "max_new_tokens": 12, "block_length": 12, "early_end": False}
 
@@ -41,16 +42,6 @@ async def result_of(service, counted):
     return await task.result()
 
 
-async def until(is_so):
-    while not is_so():
-        await asyncio.sleep(0.002)
-
-
-def gauge(client, name):
-    lines = client.service.metrics.text().decode().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"diffutron_{name}_sequences "))
-
-
 @pytest.fixture
 def turns():
     return []
@@ -74,6 +65,17 @@ def test_works_take_turns_and_one_that_fails_leaves_the_others_alone(model, turn
     assert all(one.closed for one in counted)
 
 
+@pytest.fixture
+def clock(held, turns, monkeypatch):
+    """The scheduler's clock, on which a pass of sequences takes a second, and one of a work what a test says."""
+    passes, _ = held
+    found = SimpleNamespace(work=0, begun=time.monotonic())
+    found.monotonic = lambda: found.begun + len(passes.passes) + found.work * len(turns)
+    monkeypatch.setattr("diffutron_ort.serve.batching.scheduler.time", found)
+    return found
+
+
+@pytest.mark.usefixtures("clock")
 def test_a_work_makes_one_pass_in_each_round_of_the_sequences_beside_it(held, turns):
     passes, model = held
 
@@ -97,27 +99,31 @@ def test_a_work_makes_one_pass_in_each_round_of_the_sequences_beside_it(held, tu
     assert (running, result, status) == (2, "work is done", 200)
 
 
-def test_heavy_works_take_no_more_time_than_the_sequences_beside_them(model, turns):
+def test_heavy_works_take_no_more_time_than_the_sequences_beside_them(held, turns, clock):
+    passes, model = held
+    passes.let_go()
+    clock.work = 4
+    rounds = []
+
     class Heavy(Counted):
         def _work(self):
             for share in super()._work():
-                time.sleep(0.2)
+                rounds.append(len(passes.passes))
                 yield share
 
     async def beside():
         async with serving(model) as client:
-            works = [asyncio.ensure_future(result_of(client.service, Heavy(turns, "heavy", 30))) for _ in range(3)]
-            await until(lambda: turns)
-            before, begun = len(turns), time.monotonic()
-            await client.post("/v1/chat/completions", json=CHAT | SHORT)
-            made, took = len(turns) - before, time.monotonic() - begun
-            for work in works:
-                work.cancel()
-            return made, took
+            tasks = [Task(Heavy(turns, "heavy", 30).work()) for _ in range(3)]
+            with client.service._scheduler._changed:  # which does not run meanwhile, so that all join at once
+                for task in tasks:
+                    client.service.submit(task)
+                chat = asyncio.ensure_future(client.post("/v1/chat/completions", json=CHAT | SHORT))
+                await until(lambda: gauge(client, "waiting") == 4)
+            await asyncio.gather(chat, *(task.result() for task in tasks))
 
-    made, took = asyncio.run(beside())
-    assert made < SHORT["steps"]
-    assert made * 0.2 < took / 2 + 0.5
+    asyncio.run(beside())
+    assert [number for number in rounds if number < SHORT["steps"]] == [1, 5, 9]
+    assert len(rounds) == 90
 
 
 def test_a_work_waits_for_its_place_and_is_refused_where_none_is_left(held, turns):

@@ -2,8 +2,11 @@
 
 import os
 import time
+from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from diffutron_ort.runtime.contract import Forward, PassInput, Predictions
@@ -52,9 +55,27 @@ class Metrics:
         """Return all figures in Prometheus's text format."""
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            _Collector(registry)  # type: ignore[no-untyped-call]
             return generate_latest(registry)
         return generate_latest(self._registry)
+
+
+class _Collector(MultiProcessCollector):
+    """prometheus-client's collector, which does not fail at a file that a process which starts has only just made."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the sums over all files that hold something."""
+        files = [str(path) for path in Path(self._path).glob("*.db") if _size(path)]
+        found: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file; 0 where it has been removed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class Observed:

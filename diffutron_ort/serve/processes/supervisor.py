@@ -141,7 +141,7 @@ class Supervisor:
 
     def _looked_after(self, process: Process) -> Process:
         """Return a process, or another in its place."""
-        was_ready = process.was_ready
+        was_ready, has_ended = process.was_ready, process.has_ended  # before it is heard, lest its last words be missed
         process.hear()
         if process.was_ready and not was_ready:
             self._deaths = 0
@@ -151,7 +151,8 @@ class Supervisor:
             self._say(f"worker {process.id} gives no sign of life: killing it")
             process.signal(signal.SIGKILL)
             process.bury()
-        return self._replaced(process) if process.has_ended and not self._told.poll() else process
+            has_ended = True
+        return self._replaced(process) if has_ended and not self._told.poll() else process
 
     def _replaced(self, process: Process) -> Process:
         process.bury()
