@@ -136,15 +136,27 @@ def interrupt(path):
     raise KeyboardInterrupt
 
 
-def test_being_told_to_end_leaves_nothing(web, npm):
-    calls = npm("exec sleep 60")
-    program = (
-        "import sys; from pathlib import Path; from diffutron_ort.demo.libraries import find_libraries; find_libraries"
-    )
-    with subprocess.Popen([sys.executable, "-c", f"{program}(Path(sys.argv[1]))", web]) as process:
-        while process.poll() is None and not calls():
+TOLD = """
+import subprocess, sys
+from pathlib import Path
+from diffutron_ort.demo.libraries import find_libraries
+
+class Popen(subprocess.Popen):
+    def communicate(self, *arguments, **options):
+        print("npm has been started", flush=True)
+        return super().communicate(*arguments, **options)
+
+subprocess.Popen = Popen
+find_libraries(Path(sys.argv[1]))
+"""
+
+
+def test_being_told_to_end_leaves_nothing(web, npm, tmp_path):
+    calls = npm(f'echo "all but done" >>"{tmp_path / "log"}"; exec sleep 600')
+    with subprocess.Popen([sys.executable, "-c", TOLD, web], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"npm has been started\n"
+        while len(calls()) < 2:
             time.sleep(0.02)
-        time.sleep(0.5)  # until the call that starts npm has returned
         process.terminate()
     assert process.returncode == 128 + signal.SIGTERM
     assert [path.name for path in (cache.folder() / "libraries").iterdir()] == [cache.MARKER]
