@@ -33,6 +33,6 @@ def told(block: Block, server: Server) -> str:
 def printed(command: list[str], folder: Path, **environment: str) -> str:
     """Run a program as a reader would, and return what it prints, without the end of its last line."""
     environment = os.environ | {"PYTHONIOENCODING": "utf-8"} | environment
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().rstrip("\n")

@@ -23,7 +23,7 @@ class Llm:
         """Run the command, and return what it prints, or, with another exit code than 0, its message."""
         command = [sys.executable, "-m", "llm", *arguments]
         done = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False
+            command, env=self._environment, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False
         )
         assert done.returncode == code, done.stderr
         return done.stderr if code else done.stdout

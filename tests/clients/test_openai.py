@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ import pytest
 
 from diffutron_ort.completion import Completion
 from diffutron_ort.sampler.engine import run
-from tests.clients.serving import MANY_PIECES, MESSAGES, QUESTION, SLOW, TOO_LONG, serving, until
+from tests.clients.serving import MANY_PIECES, MESSAGES, QUESTION, TOO_LONG, Server, serving, until
 
 openai = pytest.importorskip("openai")
 
@@ -297,57 +297,71 @@ def test_a_key_is_asked_for(call, tmp_path):
 
 
 def test_a_full_queue_is_tried_again_after_the_time_it_says(call, model, tmp_path):
-    with serving(tmp_path, "--max-batch", "1", "--max-queue", "63") as server, ThreadPoolExecutor() as threads:
-        request = {"model": "nano", "messages": MESSAGES, "max_tokens": 1, "n": 64}
+    flags = ("--max-batch", "1", "--max-queue", "63")
+    with serving(tmp_path, *flags, is_gated=True) as server, ThreadPoolExecutor() as threads:
+        request = {"model": "nano", "messages": MESSAGES, "n": 64}
         with openai.OpenAI(base_url=server.base, api_key="none") as client:
-            slow = client.chat.completions.create(model="nano", messages=MESSAGES, stream=True, extra_body=SLOW)
+            held = client.chat.completions.create(stream=True, **request)
             with pytest.raises(openai.RateLimitError) as caught:
                 call(server.base, CHAT, **request)
-            answer, began = threads.submit(call, server.base, CHAT, retries=1, **request), time.monotonic()
-            until(lambda: server.ended("refused") == 2)
-            slow.close()
+            began = time.monotonic()
+            answer = threads.submit(call, server.base, CHAT, retries=20, max_tokens=1, **request)
+            until(lambda: server.ended("refused") >= 2)
+            held.close()
+        server.gate.touch()
         assert answer.result().choices[63].message.content == model.chat(MESSAGES, max_new_tokens=1)
         assert (caught.value.code, caught.value.response.headers["retry-after"]) == ("queue_full", "5")
         assert time.monotonic() - began >= 5
 
 
-def test_what_comes_too_late_ends_a_stream_with_an_error(call, tmp_path):
-    with serving(tmp_path, "--deadline", "0.3") as server:
-        request = {"model": "nano", "messages": MESSAGES, "extra_body": SLOW, "retries": 2}
+def test_what_comes_too_late_ends_with_an_error(call, tmp_path):
+    with serving(tmp_path, "--deadline", "6", is_gated=True) as server, ThreadPoolExecutor() as threads:
+        request = {"model": "nano", "messages": MESSAGES, "retries": 2}
+        stream, whole = [
+            threads.submit(call, server.base, CHAT, stream=streams, **request) for streams in (True, False)
+        ]
         with pytest.raises(openai.APIError) as caught:
-            call(server.base, CHAT, stream=True, **request)
+            stream.result()
         assert (type(caught.value), caught.value.code) == (openai.APIError, "deadline_exceeded")
         with pytest.raises(openai.InternalServerError) as caught:
-            call(server.base, CHAT, **request)
+            whole.result()
         assert (caught.value.status_code, caught.value.code) == (503, "deadline_exceeded")
         assert server.ended("late") == 2  # x-should-retry: false
+        server.gate.touch()
         server.becomes_idle()
 
 
 # Clients that do not wait for the end.
 
 
-def test_a_timeout_frees_the_engine(ask, server):
-    with server.left_by_a_client(), pytest.raises(openai.APITimeoutError):
-        ask(CHAT, model="nano", messages=MESSAGES, timeout=1, extra_body=SLOW)
+@pytest.fixture(scope="module")
+def shut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that answers nobody before its gate is opened."""
+    with serving(tmp_path_factory.mktemp("shut"), is_gated=True) as found:
+        yield found
 
 
-def test_a_stream_that_is_closed_frees_the_engine(server):
-    with server.left_by_a_client(), openai.OpenAI(base_url=server.base, api_key="none") as client:
-        request = {"model": "nano", "messages": MESSAGES, "extra_body": SLOW}
+def test_a_timeout_frees_the_engine(call, shut):
+    with shut.left_by_a_client(), pytest.raises(openai.APITimeoutError):
+        call(shut.base, CHAT, model="nano", messages=MESSAGES, timeout=6, n=64)  # by then even a busy one has read it
+
+
+def test_a_stream_that_is_closed_frees_the_engine(shut):
+    with shut.left_by_a_client(), openai.OpenAI(base_url=shut.base, api_key="none") as client:
+        request = {"model": "nano", "messages": MESSAGES, "n": 64}
         with client.chat.completions.create(stream=True, **request) as stream:
             next(iter(stream))
 
 
-def test_an_asynchronous_stream_that_is_closed_frees_the_engine(server):
+def test_an_asynchronous_stream_that_is_closed_frees_the_engine(shut):
     async def leave() -> None:
-        async with openai.AsyncOpenAI(base_url=server.base, api_key="none") as client:
-            request = {"model": "nano", "messages": MESSAGES, "extra_body": SLOW}
+        async with openai.AsyncOpenAI(base_url=shut.base, api_key="none") as client:
+            request = {"model": "nano", "messages": MESSAGES, "n": 64}
             async with await client.chat.completions.create(stream=True, **request) as stream:
                 async for _ in stream:
                     break
 
-    with server.left_by_a_client():
+    with shut.left_by_a_client():
         asyncio.run(leave())
 
 

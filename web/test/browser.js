@@ -9,6 +9,8 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const CHECKOUT = fileURLToPath(new URL("../..", import.meta.url));
+/** milliseconds for whatever is waited for: a busy machine may stand still for a while */
+export const PATIENCE = 240_000;
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
@@ -37,11 +39,11 @@ export async function launch(...args) {
   if (!existsSync(EXECUTABLE)) {
     throw new Error(`${EXECUTABLE} is not there: apt-get install -y chromium, or say in CHROMIUM where one is`);
   }
-  return chromium.launch({ executablePath: EXECUTABLE, args: ["--no-sandbox", ...args] });
+  return chromium.launch({ executablePath: EXECUTABLE, args: ["--no-sandbox", ...args], timeout: PATIENCE });
 }
 
 /**
- * A page of its own, with what it asked for and what it complained of.
+ * A page of its own whose script runs, with what it asked for and what it complained of.
  *
  * @param {import("playwright-core").Browser} browser @param {string} address
  * @param {import("playwright-core").BrowserContextOptions} [options]
@@ -49,6 +51,7 @@ export async function launch(...args) {
  */
 export async function open(browser, address, options = {}, prepare = async () => {}) {
   const context = await browser.newContext({ reducedMotion: "reduce", locale: "tr-TR", ...options });
+  context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   const [requests, complaints] = [[], []];
   context.on("request", (request) => requests.push(request.url()));
@@ -56,6 +59,7 @@ export async function open(browser, address, options = {}, prepare = async () =>
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
   await prepare(page);
   await page.goto(address);
+  await page.locator("#ask:enabled").waitFor({ state: "attached" });
   return { page, context, requests, complaints };
 }
 
@@ -82,14 +86,38 @@ export async function smallButtons(page) {
   );
 }
 
+/**
+ * Hold back the passes of the model in the browser, before the page opens.
+ *
+ * @param {import("playwright-core").Page} page
+ * @returns {Promise<(count: number) => Promise<number>>} lets so many of them go, and returns how many wait then
+ */
+export async function holdPasses(page) {
+  await page.addInitScript(() => {
+    const send = Worker.prototype.postMessage;
+    const held = [];
+    let allowed = 0;
+    globalThis.allow = (count) => {
+      for (allowed += count; allowed > 0 && held.length; allowed--) held.shift()();
+      return held.length;
+    };
+    Worker.prototype.postMessage = function (message) {
+      if (message.name !== "next") return send.call(this, message);
+      held.push(() => send.call(this, message));
+      return globalThis.allow(0);
+    };
+  });
+  return (count) => page.evaluate((count) => globalThis.allow(count), count);
+}
+
 /** @param {import("playwright-core").Page} page waits until the model has been loaded */
 export async function loaded(page) {
-  await page.locator("#runs", { hasText: /Web|sunucuda|on this server/ }).waitFor({ timeout: 120_000 });
+  await page.locator("#runs", { hasText: /Web|sunucuda|on this server/ }).waitFor();
 }
 
 /** @param {import("playwright-core").Page} page waits until nothing runs */
 export async function idle(page) {
-  await page.locator("#canvas[aria-busy=false]").waitFor({ timeout: 120_000 });
+  await page.locator("#canvas[aria-busy=false]").waitFor();
 }
 
 /**

@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { ask, assertAccessible, idle, launch, loaded, open as opened, serve, smallButtons } from "./browser.js";
-import { event, slowServer } from "./standin.js";
+import { event, endlessServer } from "./standin.js";
 
 const QUESTION = "On iki artı beş kaç eder?";
 const LIST = "Ters sırala: kitap, deniz, okul, elma";
@@ -157,45 +157,45 @@ describe("a question", () => {
 
 describe("the steps", () => {
   test("are watched as they come, and the request ends with the stop button", async () => {
-    const slow = await slowServer();
+    const endless = await endlessServer();
     const { page, context } = await open({ reducedMotion: "no-preference" });
     await loaded(page);
-    await page.route(ASKED, (route) => route.continue({ url: slow.address }));
+    await page.route(ASKED, (route) => route.continue({ url: endless.address }));
     await page.fill("#question", QUESTION);
     await page.press("#question", "Enter");
     await page.waitForFunction(() => document.querySelector("#step").max >= 3);
     assert.equal(await page.locator("#canvas [data-state=new]").count(), 1);
     assert.equal(await page.locator("#ask").innerText(), "Durdur");
     await page.click("#ask");
-    await slow.hungUp;
+    await endless.hungUp;
     await idle(page);
     assert.equal(await page.locator("#ask").innerText(), "Sor");
     assert.match(await turns(page).innerText(), /Durduruldu/);
     assert.equal(await notice(page), "");
     const taken = Number(await page.locator("#taken").innerText());
-    assert.ok(taken >= 3 && taken < 64, `${taken} steps`);
+    assert.ok(taken >= 3, `${taken} steps`);
 
     await page.unroute(ASKED);
     await set(page, () => page.check("[name=history]"));
     const [request] = await Promise.all([page.waitForRequest(ASKED), say(page, LIST)]);
     assert.deepEqual(request.postDataJSON().messages, [{ role: "user", content: LIST }]); // not what was stopped
-    slow.close();
+    endless.close();
     await context.close();
   });
 
   test("are stopped by another question, which is answered", async () => {
-    const slow = await slowServer();
+    const endless = await endlessServer();
     const { page, context } = await open();
     await loaded(page);
-    await page.route(ASKED, (route) => route.continue({ url: slow.address }));
+    await page.route(ASKED, (route) => route.continue({ url: endless.address }));
     await page.fill("#question", QUESTION);
     await page.press("#question", "Enter");
     await page.waitForFunction(() => document.querySelector("#step").max >= 2);
     await page.unroute(ASKED);
     assert.equal(await say(page, LIST), "elma, okul, deniz, kitap");
-    await slow.hungUp;
+    await endless.hungUp;
     assert.equal(await turns(page).count(), 2);
-    slow.close();
+    endless.close();
     await context.close();
   });
 

@@ -1,10 +1,12 @@
-/** What a real server does too seldom or too fast for a test: a slow answer, which tells when its client has hung up. */
+/** What no real server does: an answer that begins and never ends, and tells when its client has hung up. */
 
 import { once } from "node:events";
 import { createServer } from "node:http";
 
+const STEPS = 8; // that it takes
+
 /** @returns {Promise<{ address: string, bodies: any[], hungUp: Promise<void>, close: () => void }>} */
-export async function slowServer() {
+export async function endlessServer() {
   const bodies = [];
   let leave;
   const hungUp = new Promise((resolve) => (leave = resolve));
@@ -12,11 +14,7 @@ export async function slowServer() {
     response.on("close", leave);
     bodies.push(JSON.parse(await new Response(request).text()));
     response.writeHead(200, { "content-type": "text/event-stream" });
-    for (let step = 0; step <= 64 && !response.destroyed; step++) {
-      response.write(event(step));
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    response.end("data: [DONE]\n\n");
+    for (let step = 0; step <= STEPS; step++) response.write(event(step));
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
   const { port } = /** @type {any} */ (server.address());
