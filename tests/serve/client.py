@@ -8,6 +8,7 @@ from enum import Enum
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 from tests.serve.pool import Known
 
@@ -38,13 +39,14 @@ class Ask:
 
     Attributes:
         what: Is asked.
+        id: Its name in the server's log.
         end: What became of it.
         said: What is wrong with the answer.
     """
 
     def __init__(self, what: Known, form: Form, leaves: bool, random: Random) -> None:
         self.what, self._form, self._leaves, self._random = what, form, leaves, random
-        self.end, self.said = End.LOST, ""
+        self.id, self.end, self.said = uuid4().hex, End.LOST, ""
 
     def run(self, port: int) -> None:
         """Send the request, and read its answer."""
@@ -65,7 +67,8 @@ class Ask:
         if self._leaves and self._random.random() < 0.25:
             _send_half(connection, self.what.path, content)
             return self._leave(connection)
-        connection.request("POST", self.what.path, content, {"content-type": "application/json"})
+        headers = {"content-type": "application/json", "x-request-id": self.id}
+        connection.request("POST", self.what.path, content, headers)
         if self._leaves and self._random.random() < 0.4:
             return self._leave(connection)
         response = connection.getresponse()

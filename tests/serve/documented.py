@@ -51,6 +51,7 @@ def covered(server: Running, seed: int) -> list[str]:
         "--phases=coverage",
     ]
     command += [f"--seed={seed}", f"--exclude-checks={excluded}", "--continue-on-failure", "--no-color", "--workers=4"]
+    command += [f"--request-timeout={SECONDS:g}"]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     print("\n".join(line for line in done.stdout.splitlines() if "generated" in line), "at bounds", flush=True)

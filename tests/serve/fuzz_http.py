@@ -13,19 +13,14 @@ from http import HTTPStatus
 from diffutron_ort.serve.api.openapi import document
 from diffutron_ort.serve.settings import Settings
 from tests.serve import documented, odd_bodies, raw_http
-from tests.serve.running import Running, Vitals, running
+from tests.serve.running import SECONDS, Running, Vitals, running
 
-BOUNDS = (
-    "--max-steps=4",
-    "--max-passes=600",
-    "--deadline=300",
-    "--header-timeout=1",
-    "--body-timeout=1",
-    "--idle-timeout=1",
-)
+BOUNDS = ("--max-steps=4", "--max-passes=600", "--deadline=300")
+HASTY = ("--header-timeout=1", "--body-timeout=1", "--idle-timeout=1")  # for what never ends
+PATIENT = ("--header-timeout=600", "--body-timeout=600", "--idle-timeout=600")  # for clients that may stand still
 MEANT = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)  # what a server may say of 500 and above
 MOST_GROWTH = 48 * 2**20  # bytes; what is kept once, such as the allocator's arenas
-MOST_THREADS = 16  # more; pools of threads grow to their bounds
+MOST_THREADS = 32  # more; pools of threads grow to their bounds
 AT_ONCE = 16
 
 
@@ -37,20 +32,42 @@ def main() -> int:
     options = parser.parse_args()
     seed = int(time.time()) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    with running(*BOUNDS) as server:
-        wrong = sent(server, "large bodies", [raw_http.post(path, body) for path, body in odd_bodies.large()])
-        wrong += [*sent(server, "odd bodies", bodies()[::3]), *sent(server, "odd requests", odd())]
-        before = at_rest(server)
-        wrong += [*documented.covered(server, seed), *documented.tried(server, options.cases, seed)]
-        wrong += sent(server, "mutants", raw_http.mutants(options.cases, seed))
-        wrong += hung_up(server, raw_http.mutants(options.cases // 4, seed + 1))
-        wrong += [*sent(server, "odd bodies", bodies()), *sent(server, "odd requests", odd())]
-        wrong += grown(before, at_rest(server))
-        wrong += logged(server)
-        server.terminate()
-        wrong += [f"the exit code was {code}" for code in [server.ended(10)] if code]
+    wrong = [*described(options.cases, seed), *raw(options.cases, seed)]
     print("\n".join(["FAILED", *wrong[:20]]) if wrong else "passed")
     return bool(wrong)
+
+
+def described(cases: int, seed: int) -> list[str]:
+    """Try requests that the server's document describes or forbids, and return what was wrong."""
+    with running(*BOUNDS, *PATIENT) as server:
+        files, wrong = server.vitals().files, warmed(server)
+        before = at_rest(server, files)
+        wrong += [*documented.covered(server, seed), *documented.tried(server, cases, seed)]
+        return wrong + grown(before, server) + finished(server)
+
+
+def raw(cases: int, seed: int) -> list[str]:
+    """Try what is no HTTP as it should be, and return what was wrong."""
+    with running(*BOUNDS, *HASTY) as server:
+        files, wrong = server.vitals().files, [*warmed(server), *sent(server, "odd requests", odd())]
+        before = at_rest(server, files)
+        wrong += sent(server, "mutants", raw_http.mutants(cases, seed))
+        wrong += hung_up(server, raw_http.mutants(cases // 4, seed + 1))
+        wrong += [*sent(server, "odd bodies", bodies()), *sent(server, "odd requests", odd())]
+        return wrong + grown(before, server) + finished(server)
+
+
+def warmed(server: Running) -> list[str]:
+    """Send the largest bodies and some odd ones, after which the server holds what it keeps."""
+    large = [raw_http.post(path, body) for path, body in odd_bodies.large()]
+    return [*sent(server, "large bodies", large), *sent(server, "odd bodies", bodies()[::3])]
+
+
+def finished(server: Running) -> list[str]:
+    """End the server, and return what was wrong with its log or its end."""
+    wrong = logged(server)
+    server.terminate()
+    return wrong + [f"the exit code was {code}" for code in [server.ended(SECONDS)] if code]
 
 
 def bodies() -> list[bytes]:
@@ -96,17 +113,19 @@ def hung_up(server: Running, requests: Iterable[bytes]) -> list[str]:
     return []
 
 
-def at_rest(server: Running) -> Vitals:
-    """Return what the server holds once it has nothing to do and its connections have been idle for too long."""
+def at_rest(server: Running, files: int) -> Vitals:
+    """Return what the server holds once it has nothing to do and no more files open than it may, if that comes true."""
     server.settle()
-    time.sleep(2)
-    found = server.vitals()
+    end = time.monotonic() + SECONDS
+    while (found := server.vitals()).files > files and time.monotonic() < end:
+        time.sleep(0.1)
     print(f"{found.memory / 2**20:.0f} MiB, {found.files} files, {found.threads} threads", flush=True)
     return found
 
 
-def grown(before: Vitals, after: Vitals) -> list[str]:
+def grown(before: Vitals, server: Running) -> list[str]:
     """Return what the server holds more of."""
+    after = at_rest(server, before.files)
     most = Vitals(before.memory + MOST_GROWTH, before.files, before.threads + MOST_THREADS)
     leaks = any(now > allowed for now, allowed in zip(after, most, strict=True))
     return [f"leaks: {before} before, {after} after"] if leaks else []

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tests.serve.odd_bodies import CHAT, COMPLETIONS
 
-SECONDS = 60.0  # within which the server must answer or close
+SECONDS = 330.0  # within which the server must answer or close; a busy machine is no hang
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 BODY = b'{"prompt": "x", "steps": 1, "max_tokens": 1, "stream": true}'
 

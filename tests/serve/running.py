@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-SECONDS = 60.0  # for a start
+SECONDS = 60.0  # for a start, and for whatever else is waited for: a busy machine may stand still for a while
 PAGES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -59,7 +59,7 @@ class Running:
 
     def metrics(self) -> dict[str, float]:
         """Return its figures by their names, labels included."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=SECONDS) as answer:
             lines = answer.read().decode().splitlines()
         pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
@@ -69,7 +69,7 @@ class Running:
         found = self.metrics()
         return found["diffutron_waiting_sequences"] + found["diffutron_running_sequences"]
 
-    def settle(self, seconds: float = 30.0) -> None:
+    def settle(self, seconds: float = SECONDS) -> None:
         """Wait until no sequence waits or runs.
 
         Raises:

@@ -14,11 +14,12 @@ from random import Random
 from diffutron_ort import Diffutron
 from tests.serve.client import Ask, End, Form
 from tests.serve.pool import Known, known
-from tests.serve.running import Running, running
+from tests.serve.running import SECONDS, Running, running
 
 POOL = 60  # requests
 LEAVING = 0.25  # of all clients
 MOST_GROWTH = 64 * 2**20  # bytes, after the first quarter of the time
+MOST_FILES = 12  # of an idle server
 SMALL, USUAL = 8, 256  # sequences that may wait
 GRACE = 300  # seconds; on a busy machine, what is accepted takes a while
 PAUSE = 0.05  # of a client that was told to come again
@@ -29,12 +30,12 @@ class Crowd:
 
     Attributes:
         ends: What became of their requests.
-        wrong: What was wrong.
+        wrong: Those with which something was wrong.
     """
 
     def __init__(self, port: int, pool: list[Known], number: int, seed: int, leaving: float) -> None:
         self.ends: Counter[End] = Counter()
-        self.wrong: list[str] = []
+        self.wrong: list[Ask] = []
         self._port, self._pool, self._leaving = port, pool, leaving
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._live, args=(Random(f"{seed} {i}"),)) for i in range(number)]
@@ -60,7 +61,7 @@ class Crowd:
             with self._lock:
                 self.ends[ask.end] += 1
                 if ask.end in (End.WRONG, End.LOST):
-                    self.wrong.append(f"{ask.end.value}: {ask.said}")
+                    self.wrong.append(ask)
             if ask.end in (End.FULL, End.CLOSED):
                 self._stop.wait(PAUSE)
 
@@ -89,7 +90,7 @@ def soaked(most: int, pool: list[Known], seconds: float, clients: int, seed: int
         crowd.stop()
         crowd.join()
         print(f"  {told(crowd.ends)}", flush=True)
-        wrong += crowd.wrong
+        wrong += map(fault, crowd.wrong)
         if most == SMALL and not crowd.ends[End.FULL]:
             wrong.append("nobody was told that the queue is full")
         return wrong + idle(server) + ended(server, pool, clients, seed + 1)
@@ -111,16 +112,22 @@ def watched(server: Running, most: int, seconds: float) -> list[str]:
 def idle(server: Running) -> list[str]:
     """Return what is left on a server that nobody asks any more."""
     try:
-        server.settle(10)
+        server.settle()
     except TimeoutError as error:
         return [str(error)]
-    time.sleep(0.5)
-    files = server.vitals().files
-    return [f"{files} files are open"] if files > 12 else []
+    end = time.monotonic() + SECONDS
+    while (files := server.vitals().files) > MOST_FILES:
+        if time.monotonic() > end:
+            return [f"{files} files are open"]
+        time.sleep(0.1)
+    return []
 
 
 def ended(server: Running, pool: list[Known], clients: int, seed: int) -> list[str]:
-    """End a server while it is asked, and return what was wrong with that."""
+    """End a server while it is asked, and return what was wrong with that.
+
+    No request may be lost that is in its log; one that it has not accepted may be.
+    """
     crowd = Crowd(server.port, pool, clients, seed, 0)
     crowd.start()
     time.sleep(1)
@@ -130,8 +137,15 @@ def ended(server: Running, pool: list[Known], clients: int, seed: int) -> list[s
     crowd.join()
     code = server.ended(GRACE)
     print(f"  told to end: {told(crowd.ends)}; it ended with {code} after {time.monotonic() - begun:.1f} s", flush=True)
-    failures = [line for line in server.lines() if "trace" in line]
-    return crowd.wrong + [f"it ended with {code}"] * bool(code) + [f"logged: {line}"[:2000] for line in failures]
+    lines = server.lines()
+    failures, accepted = [line for line in lines if "trace" in line], {line.get("id") for line in lines}
+    wrong = [fault(ask) for ask in crowd.wrong if ask.end == End.WRONG or ask.id in accepted]
+    return wrong + [f"it ended with {code}"] * bool(code) + [f"logged: {line}"[:2000] for line in failures]
+
+
+def fault(ask: Ask) -> str:
+    """Return what was wrong with a request."""
+    return f"{ask.end.value}: {ask.said}"
 
 
 def told(ends: Counter[End]) -> str:
