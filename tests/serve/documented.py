@@ -42,7 +42,10 @@ HEADERS = st.none() | st.none() | st.none() | st.dictionaries(st.sampled_from(NA
 
 
 def covered(server: Running, seed: int) -> list[str]:
-    """Try the bounds and types of every field, and return what was wrong with the answers."""
+    """Try the bounds and types of every field, and return what was wrong with the answers.
+
+    One thread does so: in several at once, schemathesis fails by itself now and then.
+    """
     excluded = ",".join(check.__name__ for check in NOT_CHECKED)
     command = [
         str(Path(sys.executable).parent / "schemathesis"),
@@ -50,11 +53,11 @@ def covered(server: Running, seed: int) -> list[str]:
         f"{server.url}/openapi.json",
         "--phases=coverage",
     ]
-    command += [f"--seed={seed}", f"--exclude-checks={excluded}", "--continue-on-failure", "--no-color", "--workers=4"]
+    command += [f"--seed={seed}", f"--exclude-checks={excluded}", "--continue-on-failure", "--no-color", "--workers=1"]
     command += [f"--request-timeout={SECONDS:g}"]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    print("\n".join(line for line in done.stdout.splitlines() if "generated" in line), "at bounds", flush=True)
+    print("\n".join(line for line in done.stdout.splitlines() if " generated, " in line), "at bounds", flush=True)
     return [done.stdout[-6000:] + done.stderr[-2000:]] if done.returncode else []
 
 
