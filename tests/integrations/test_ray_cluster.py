@@ -40,9 +40,29 @@ def write_lines(path, records):
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
 
 
-def started(cluster, source, out, *options):
+GATED = """
+import os, runpy, sys, time
+from diffutron_ort.integrations import ray
+
+class Answerer(ray.Answerer):
+    def __call__(self, batch):
+        while batch["index"][0].as_py() >= {first} and not os.path.exists({gate!r}):
+            time.sleep(0.05)
+        return super().__call__(batch)
+
+ray.Answerer = Answerer  # which the example imports
+runpy.run_path({example!r}, run_name="__main__")
+"""
+
+
+def gated(gate, first):
+    """Return a program that is the example, but that rows from number `first` on wait for a file to be there."""
+    return ["-c", GATED.format(first=first, gate=str(gate), example=str(EXAMPLE))]
+
+
+def started(cluster, source, out, *options, program=(EXAMPLE,)):
     arguments = [source, out, "--address", cluster.address, "--rows", ROWS, "--steps", 16, *options]
-    command = [sys.executable, EXAMPLE, *arguments]
+    command = [sys.executable, *program, *arguments]
     return subprocess.Popen(
         list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
@@ -106,16 +126,18 @@ def test_a_file_is_answered_as_by_the_command_and_a_table_as_by_the_library(clus
 def test_nothing_is_lost_where_actors_are_killed(cluster, tmp_path):
     records = list(questions(96))
     write_lines(tmp_path / "in.jsonl", records)
-    process = started(cluster, tmp_path / "in.jsonl", tmp_path / "out", "--rows-per-file", 1)
-    killed = []
-    while len(killed) < 2 and process.poll() is None:
-        written = list((tmp_path / "out").glob("*.parquet"))  # so that the actors have answered some and not all
-        for pid in [pid for pid in workers(cluster) if pid not in killed][:1] if len(written) > 2 * len(killed) else ():
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+    gate, out, killed = tmp_path / "gate", tmp_path / "out", []
+    program = gated(gate, first=len(records) // 2)
+    process = started(cluster, tmp_path / "in.jsonl", out, "--rows-per-file", 1, program=program)
+    while len(killed) < 2:
+        assert process.poll() is None, ended(process)
+        if any(out.glob("*.parquet")):  # so that the actors have answered some and not all
+            for pid in [pid for pid in workers(cluster) if pid not in killed][:1]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
         time.sleep(0.05)
-    assert len(killed) == 2
-    assert len(list((tmp_path / "out").glob("*.parquet"))) < len(records) // ROWS
+    assert len(list(out.glob("*.parquet"))) <= len(records) // ROWS // 2
+    gate.touch()
     code, last, err = ended(process)
     assert (code, last) == (1, "96 rows, of which 1 failed"), err
     assert answers(tmp_path / "out") == command_lines(tmp_path / "in.jsonl")
