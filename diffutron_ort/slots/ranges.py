@@ -72,10 +72,16 @@ def _from(low: Fraction, high: Fraction, places: int) -> Iterator[str]:
     if first > last:
         yield from _counted(low, high, places)
         return
-    yield from _counted(low, first - unit, places)
+    yield from _within(first - 1, low, first - unit, places)
     for whole in _magnitudes(first, last, 0):
         yield whole + (rf"(\.\d{{1,{places}}})?" if places else "")
-    yield from _counted(Fraction(last + 1), high, places)
+    yield from _within(last + 1, Fraction(last + 1), high, places)
+
+
+def _within(whole: int, low: Fraction, high: Fraction, places: int) -> Iterator[str]:
+    """Yield an expression of the numbers of a range, all of which begin with the same whole number."""
+    if rests := [part.removeprefix(str(whole)) for part in _counted(low, high, places)]:
+        yield f"{whole}({'|'.join(rests)})"
 
 
 def _counted(low: Fraction, high: Fraction, places: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -406,6 +407,29 @@ def test_an_answer_has_as_many_tokens_as_the_task_says(model, adapter):
     lm.generate_until([request(ASKED, {"max_gen_toks": 250}, task="cut")])
     assert len(forward.canvases[0]) == 256
     assert lm.fits.of("cut") == Fit(1, 1, len(model.tokenizer.encode(ASKED)) - 6)
+
+
+@needs_lm_eval
+@pytest.mark.parametrize(
+    ("until", "text"),
+    [
+        (["yedi"], "on "),
+        (["on yedi", "n"], ""),  # the second is complete first
+        (["n", "on yedi"], ""),
+        (["on yediler", "n"], "o"),  # the first never comes
+        (["e", "yed", "di"], "on "),
+        (["y", "yedi"], "on "),
+        (["zz"], "on yedi"),
+    ],
+)
+def test_an_answer_is_cut_where_the_first_stop_begins(model, adapter, until, text):
+    from lm_eval.models.utils import postprocess_generated_text
+
+    whole = model.generate(QUESTION, steps=24, max_new_tokens=24, temperature=0)
+    assert whole == "on yedi"
+    [found] = adapter().generate_until([request(ASKED, {"until": until, "max_gen_toks": 24})])
+    by_order = [postprocess_generated_text(whole, list(order), None) for order in permutations(until)]
+    assert found == text.strip() == min(by_order, key=len).strip()
 
 
 @needs_lm_eval

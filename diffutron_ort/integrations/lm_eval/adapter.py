@@ -10,7 +10,7 @@ from typing import Any
 from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import needing
 from diffutron_ort.integrations.lm_eval.fitting import Fits
-from diffutron_ort.integrations.lm_eval.generation import generation_options
+from diffutron_ort.integrations.lm_eval.generation import cut, generation_options, stops
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence
 from diffutron_ort.sampler.engine import batch_size, run
@@ -120,9 +120,9 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002
         """Return the answer to each request, a prompt and a task's `generation_kwargs`.
 
-        An answer has at most `max_gen_toks` tokens, in as many steps, and is cut at the first of `until`; the prompt
-        gives up its beginning where both do not fit. It is greedy unless the task samples. After a prompt in the chat
-        template it is stripped of white space, as by `Diffutron.generate`.
+        An answer has at most `max_gen_toks` tokens, in as many steps, and ends where the first of `until` begins; the
+        prompt gives up its beginning where both do not fit. It is greedy unless the task samples. After a prompt in the
+        chat template it is stripped of white space, as by `Diffutron.generate`.
 
         Raises:
             OptionError: `max_gen_toks` leaves no room for a prompt, or another option is not allowed.
@@ -135,7 +135,7 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
                 sequences.append(self._answering(request, repeat=seen[key]))
                 seen[key] += 1
             for request, step in zip(batch, self._run(sequences), strict=True):
-                found.append(self._stripped(step.text, request.args[0]))
+                found.append(self._answer(step, *request.args))
                 self.cache_hook.add_partial("generate_until", request.args, found[-1])
             self._progress("generating answers", len(found) / len(requests))
         return found
@@ -222,8 +222,13 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         self.fits.note(request, cut)
         return self._raw(ids[cut:], **options)
 
-    def _stripped(self, text: str, prompt: str) -> str:
-        """Return an answer without the white space around it if its prompt is in the chat template, as in training."""
+    def _answer(self, step: Step, prompt: str, given: Mapping[str, Any]) -> str:
+        """Return an answer, given its last step; after a prompt in the chat template without the white space around it.
+
+        It is cut here, since the sampler cuts at the first of its stop strings that is complete.
+        """
+        config = self.model.config(stop=())
+        text = cut(self.model.extract_answer(step.ids, step.start, config, template=False), stops(given))
         return text.strip() if prompt.endswith(self.model.bundle.chat_template["generation"]) else text
 
     def _raw(self, ids: Sequence[int], **options: Any) -> sequence.Sequence:

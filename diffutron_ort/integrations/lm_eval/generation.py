@@ -1,7 +1,7 @@
 """What a task says about how an answer is generated, as options of the model."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffutron_ort.brief import brief
@@ -26,7 +26,7 @@ def generation_options(given: Mapping[str, Any], defaults: Mapping[str, Any]) ->
     """
     options = {**defaults, **{name: value for name, value in given.items() if name in OPTION_NAMES}}
     options["temperature"] = _temperature(given)
-    options["stop"] = _stop(given.get("until"))
+    options["stop"] = ends(stops(given))
     if "max_gen_toks" in given:
         options["max_new_tokens"] = _tokens(given["max_gen_toks"])
     options.setdefault("steps", options["max_new_tokens"])
@@ -44,11 +44,30 @@ def _temperature(given: Mapping[str, Any]) -> Any:
     return 0.0
 
 
-def _stop(until: Any) -> tuple[str, ...]:
+def stops(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the strings of `until`.
+
+    Raises:
+        OptionError: It holds something else.
+    """
+    until = given.get("until")
     strings = [until] if isinstance(until, str) else until or []
     if not isinstance(strings, list | tuple) or not all(isinstance(string, str) for string in strings):
         raise OptionError(f"until={brief(until)}: must be a string, or a list of strings")
     return tuple(string for string in strings if string)
+
+
+def ends(until: Sequence[str]) -> tuple[str, ...]:
+    """Return the strings at which a generation may end.
+
+    One that can stand inside another may not: the text after it may complete the other, which begins before.
+    """
+    return tuple(string for string in until if not any(string in other[1:] for other in until))
+
+
+def cut(text: str, until: Sequence[str]) -> str:
+    """Return a text up to where the first of the strings begins, not the first that is complete."""
+    return text[: min((place for string in until if (place := text.find(string)) >= 0), default=len(text))]
 
 
 def _tokens(given: Any) -> int:
