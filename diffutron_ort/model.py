@@ -24,7 +24,7 @@ from diffutron_ort.sampler.canvas import Canvas, for_infilling
 from diffutron_ort.sampler.engine import Engine, run
 from diffutron_ort.sampler.sequence import Sequence, Step
 from diffutron_ort.scoring.options import SAMPLES, ScoringOptions, check_meaning, unpenalised
-from diffutron_ort.scoring.work import finished
+from diffutron_ort.scoring.work import finished, only
 from diffutron_ort.text.infill import Draft
 from diffutron_ort.text.stopping import StopRule
 from diffutron_ort.text.tokenizer import Tokenizer
@@ -32,6 +32,7 @@ from diffutron_ort.types import Ids, Progress
 
 if TYPE_CHECKING:
     from diffutron_ort.choosing.choice import Choice
+    from diffutron_ort.choosing.chooser import Asking
     from diffutron_ort.choosing.question import Options
     from diffutron_ort.choosing.scale import Scale
     from diffutron_ort.passages import Passages
@@ -540,13 +541,55 @@ class Diffutron:
             DiffutronError: As for `generate`, while the model runs.
         """
         from diffutron_ort.choosing.chooser import check_normalise, chosen  # a start does not need them
-        from diffutron_ort.choosing.question import Question
 
         check_normalise(normalise)
         asked = self._scoring_options(preset, unpenalised(method) | more, method=method, samples=samples)
+        seed = asked.config.seed
+        asking = self.asking(question, options, debias=debias, separator=separator, template=template, seed=seed)
+        return only(chosen(self.forward, self.bundle.special, [asking], asked, normalise=normalise, level=template))
+
+    def choosing_each(
+        self, askings: "abc.Sequence[Asking]", *, normalise: str = "none", preset: str | None = None, **more: Any
+    ) -> "Work[list[Choice]]":
+        """Return the work that answers several questions, whose options share passes; its result is a list of choices.
+
+        Args:
+            askings: What `asking` makes of the questions, in the chat template.
+            normalise: As for `choosing`, by the method `policy`; so are the others, and the errors.
+            preset: See there.
+            **more: See there.
+        """
+        from diffutron_ort.choosing.chooser import check_normalise, chosen  # a start does not need them
+
+        check_normalise(normalise)
+        asked = self._scoring_options(preset, unpenalised("policy") | more, method="policy", samples=SAMPLES)
+        return chosen(self.forward, self.bundle.special, askings, asked, normalise=normalise, level=True)
+
+    def asking(
+        self,
+        question: Prompt,
+        options: "Options",
+        *,
+        debias: bool = False,
+        separator: str = ", ",
+        template: bool = True,
+        seed: int = 0,
+    ) -> "Asking":
+        """Return a question with its options, ready to be asked beside others.
+
+        Args:
+            question: As for `choosing`; so are the others, and the errors.
+            options: See there.
+            debias: See there.
+            separator: See there.
+            template: See there.
+            seed: Of what a method draws.
+        """
+        from diffutron_ort.choosing.chooser import Asking  # a start does not need them
+        from diffutron_ort.choosing.question import Question
+
         put = Question(question, options, debias=debias, separator=separator)
-        passages = self._passages.of_options(put, template, asked.config.seed)
-        return chosen(self.forward, self.bundle.special, put, passages, asked, normalise=normalise, level=template)
+        return Asking(put, self._passages.of_options(put, template, seed))
 
     def yes_no(self, question: Prompt, *, yes: str = "evet", no: str = "hayır", **asked: Any) -> float:
         """Return the probability of `yes` as the answer to a question, where the answer is `yes` or `no`.

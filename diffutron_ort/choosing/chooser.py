@@ -1,8 +1,10 @@
 """Choose among given answers by how likely each is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.runtime.contract import Forward
 from diffutron_ort.scoring.options import ScoringOptions
 from diffutron_ort.scoring.passage import Passage
+from diffutron_ort.scoring.score import Score
 from diffutron_ort.scoring.scorer import scored
 from diffutron_ort.scoring.work import Work
 from diffutron_ort.types import SpecialIds
@@ -34,39 +37,61 @@ def check_normalise(normalise: object) -> None:
         raise OptionError(f"normalise={brief(normalise)}: must be one of {', '.join(NORMALISATIONS)}")
 
 
+class Asking(NamedTuple):
+    """A question, made ready to be asked.
+
+    Attributes:
+        question: What is asked.
+        passages: Each option after the first of the question's prompts, then each after the next.
+    """
+
+    question: Question
+    passages: Sequence[Passage]
+
+
 def chosen(
     forward: Forward,
     special: SpecialIds,
-    question: Question,
-    passages: Sequence[Passage],
+    askings: Sequence[Asking],
     options: ScoringOptions,
     *,
     normalise: str,
     level: bool,
-) -> Work[Choice]:
-    """Return the choice among the options of a question.
+) -> Work[list[Choice]]:
+    """Return the choice among the options of each question; those of all of them share passes.
 
     Args:
         forward: The model.
         special: The control tokens.
-        question: What is asked.
-        passages: Each option after the first of the question's prompts, then each after the next.
-        options: How they are scored.
+        askings: The questions.
+        options: How their options are scored.
         normalise: A key of `NORMALISATIONS`.
-        level: Whether to put the options on canvases of one length, as `levelled` does.
+        level: Whether to put the options of a question on canvases of one length, as `levelled` does.
 
     Raises:
-        InputError: The model can write none of the options.
+        InputError: The model can write none of the options of a question.
         DiffutronError: As for `scored`.
     """
-    size, count = NORMALISATIONS[normalise], len(question.options)
-    groups = [passages[begin : begin + count] for begin in range(0, len(passages), count)]
-    canvases = [canvas for group in groups for canvas in (levelled(group, special.pad) if level else group)]
-    scores = yield from scored(forward, special, canvases, options)
-    values = np.array([score.logprob / size(passage) for score, passage in zip(scores, passages, strict=True)])
+    canvases = [canvas for asking in askings for canvas in _canvases(asking, special.pad, level)]
+    scores = iter((yield from scored(forward, special, canvases, options)))
+    return [_choice(asking, list(islice(scores, len(asking.passages))), normalise) for asking in askings]
+
+
+def _canvases(asking: Asking, pad: int, level: bool) -> Iterator[Passage]:
+    """Yield what is scored for a question."""
+    count = len(asking.question.options)
+    for begin in range(0, len(asking.passages), count):
+        group = asking.passages[begin : begin + count]
+        yield from levelled(group, pad) if level else group
+
+
+def _choice(asking: Asking, scores: Sequence[Score], normalise: str) -> Choice:
+    """Return the choice among the options of a question, given the score of each passage."""
+    size, count = NORMALISATIONS[normalise], len(asking.question.options)
+    values = np.array([score.logprob / size(one) for score, one in zip(scores, asking.passages, strict=True)])
     by_order = _log_softmax(values.reshape(-1, count))
     return Choice(
-        options=question.options,
+        options=asking.question.options,
         probabilities=np.exp(_log_softmax(by_order.mean(axis=0))),
         scores=tuple(scores[:count]),
         by_order=np.exp(by_order),

@@ -25,6 +25,12 @@ def finished(work: Work[Result], report: Callable[[float], object] = lambda _: N
     return running.result
 
 
+def only(work: Work[list[Result]]) -> Work[Result]:
+    """Do a work whose result is a list of one, and return this one."""
+    [result] = yield from work
+    return result
+
+
 def part(work: Work[Result], begin: float, end: float) -> Work[Result]:
     """Do a work that is a part of another, from the share `begin` of it to the share `end`."""
     running = _Running(work)

@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from diffutron_ort import Diffutron
 from diffutron_ort.scoring.work import finished
 from diffutron_ort.serve.api.requests import MOST_OPTIONS, ChoiceQuestion
 from diffutron_ort.serve.api.typed_questions import put
 from diffutron_ort.serve.settings import Settings
+from diffutron_ort.slots.filling import Counted
 from tests.serve.serving import QUESTION, gauge, post, serving, until
 from tests.serve.test_scheduler import asked
 
@@ -114,6 +116,30 @@ def test_each_type_of_question_is_answered_by_the_models_choice(model):
     assert found.keys() == {"model", "answers", "usage"}
     tokens = sum(one.scores[0].context_tokens for one in (yes, choice, scale.choice))
     assert found["usage"] == {"input_tokens": tokens, "output_tokens": 0}
+
+
+def test_what_a_question_holds_without_a_meaning_is_named(model):
+    questions = {
+        "büyük": {"type": "noul", "weight": 2, "criteria": {"true": "x", "maybe": "y"}, "id": None},
+        "b": {"type": "score", "criteria": ["a", "b"], "options": [], "weight": 1},
+        "c": {"type": "choice", "criteria": {"maybe": None}},
+    }
+    answer = post(model, "/v1/systemone", {"state": "x", "questions": questions, "trace": 1})
+    assert answer.headers["x-ignored"] == "questions.criteria.maybe, questions.options, questions.weight, trace"
+    assert "x-ignored" not in post(model, "/v1/systemone", {"state": "x", "questions": {"c": questions["c"]}}).headers
+
+
+def test_questions_share_passes(model):
+    def asked(count):
+        counted = Counted(model.forward)
+        several = {f"q{n}": {"type": "noul", "instructions": f"Soru {n}"} for n in range(count)}
+        own = Diffutron(model.bundle, model.tokenizer, counted)
+        return decide(own, questions=several)["answers"], counted.passes
+
+    assert model.forward.batch_invariant
+    (answers, passes), (first, alone) = asked(4), asked(1)
+    assert (len(answers), passes) == (4, alone)
+    assert answers["q0"]["noul"] == pytest.approx(first["q0"]["noul"], rel=1e-4)
 
 
 def test_debias_averages_over_orders_and_leaves_scales_alone(model):

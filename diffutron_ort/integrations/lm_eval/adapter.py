@@ -10,7 +10,7 @@ from typing import Any
 from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import needing
 from diffutron_ort.integrations.lm_eval.fitting import Fits
-from diffutron_ort.integrations.lm_eval.generation import cut, generation_options, stops
+from diffutron_ort.integrations.lm_eval.generation import before_stops, generation_options, stops
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence
 from diffutron_ort.sampler.engine import batch_size, run
@@ -222,13 +222,13 @@ class DiffutronLM(LM):  # type: ignore[misc]  # lm-eval has no types, or is not 
         self.fits.note(request, cut)
         return self._raw(ids[cut:], **options)
 
-    def _answer(self, step: Step, prompt: str, given: Mapping[str, Any]) -> str:
+    def _answer(self, step: sequence.Step, prompt: str, given: Mapping[str, Any]) -> str:
         """Return an answer, given its last step; after a prompt in the chat template without the white space around it.
 
         It is cut here, since the sampler cuts at the first of its stop strings that is complete.
         """
         config = self.model.config(stop=())
-        text = cut(self.model.extract_answer(step.ids, step.start, config, template=False), stops(given))
+        text = before_stops(self.model.extract_answer(step.ids, step.start, config, template=False), stops(given))
         return text.strip() if prompt.endswith(self.model.bundle.chat_template["generation"]) else text
 
     def _raw(self, ids: Sequence[int], **options: Any) -> sequence.Sequence:

@@ -65,7 +65,7 @@ def ends(until: Sequence[str]) -> tuple[str, ...]:
     return tuple(string for string in until if not any(string in other[1:] for other in until))
 
 
-def cut(text: str, until: Sequence[str]) -> str:
+def before_stops(text: str, until: Sequence[str]) -> str:
     """Return a text up to where the first of the strings begins, not the first that is complete."""
     return text[: min((place for string in until if (place := text.find(string)) >= 0), default=len(text))]
 

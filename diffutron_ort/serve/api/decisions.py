@@ -3,14 +3,15 @@
 Requests and answers have the form of TypeSafe's System One API, which other servers have taken over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from diffutron_ort.brief import brief
 from diffutron_ort.choosing.choice import Choice
+from diffutron_ort.choosing.chooser import Asking
 from diffutron_ort.choosing.scale import Scale, level_values
 from diffutron_ort.errors import InputError
 from diffutron_ort.model import Diffutron
-from diffutron_ort.scoring.work import Work, part
+from diffutron_ort.scoring.work import Work
 from diffutron_ort.serve.api.judging import Told, check_passes
 from diffutron_ort.serve.api.kinds import Head
 from diffutron_ort.serve.api.messages import refuse_tags
@@ -37,15 +38,17 @@ class SystemOne:
     param = "questions"
 
     def work(self, model: Diffutron, asked: Asked[DecisionRequest], settings: Settings) -> Work[dict[str, Choice]]:
-        """Return the work that answers the questions, one after another."""
+        """Return the work that answers the questions, which share passes."""
         request = asked.request
-        asking = {name: put(request.state, one, request.debias) for name, one in request.questions.items()}
+        all_put = {name: put(request.state, one, request.debias) for name, one in request.questions.items()}
         if not settings.allow_tags:
             refuse_tags(
-                {f"question {brief(name)}": one.texts for name, one in asking.items()}, model.bundle.chat_template
+                {f"question {brief(name)}": one.texts for name, one in all_put.items()}, model.bundle.chat_template
             )
-        check_passes(sum(one.most_passes(model) for one in asking.values()), settings, self.param)
-        return _answered({name: _choosing(model, name, one, request) for name, one in asking.items()})
+        check_passes(sum(one.most_passes(model) for one in all_put.values()), settings, self.param)
+        askings = [_asking(model, name, one) for name, one in all_put.items()]
+        work = model.choosing_each(askings, normalise=request.normalise, preset=request.preset)
+        return _named([*all_put], work)
 
     def told(self, model: Diffutron, asked: Asked[DecisionRequest], result: dict[str, Choice], head: Head) -> Told:  # noqa: ARG002
         """Return the answers."""
@@ -55,27 +58,18 @@ class SystemOne:
         return Told(Decisions(head.model, answers, Tokens(tokens)), tokens)
 
 
-def _choosing(model: Diffutron, name: str, asked: Put, request: DecisionRequest) -> Work[Choice]:
-    """Return the work that answers one question; an error says which."""
+def _asking(model: Diffutron, name: str, asked: Put) -> Asking:
+    """Return a question that is ready to be asked; an error says which it is."""
     try:
-        return model.choosing(
-            asked.prompt,
-            asked.options,
-            normalise=request.normalise,
-            debias=asked.debias,
-            separator=SEPARATOR,
-            preset=request.preset,
-        )
+        return model.asking(asked.prompt, asked.options, debias=asked.debias, separator=SEPARATOR)
     except InputError as error:
         raise type(error)(f"question {brief(name)}: {error}") from error
 
 
-def _answered(works: Mapping[str, Work[Choice]]) -> Work[dict[str, Choice]]:
-    """Return what several works come to, by name."""
-    found: dict[str, Choice] = {}
-    for name, work in works.items():
-        found[name] = yield from part(work, len(found) / len(works), (len(found) + 1) / len(works))
-    return found
+def _named(names: Sequence[str], work: Work[list[Choice]]) -> Work[dict[str, Choice]]:
+    """Return what a work comes to, by name."""
+    choices = yield from work
+    return dict(zip(names, choices, strict=True))
 
 
 def _answer(question: TypedQuestion, choice: Choice) -> YesNoAnswer | ChoiceAnswer | ScaleAnswer:

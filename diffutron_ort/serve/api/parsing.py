@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from diffutron_ort.brief import brief
 from diffutron_ort.config import GenerationConfig, preset_options
 from diffutron_ort.errors import InputError, OptionError
 from diffutron_ort.files import Artifact, parse_object
-from diffutron_ort.serve.api.requests import MOST_IDS, MOST_STOP, MOST_STOPS, NEUTRAL, Asked, Body, Request
+from diffutron_ort.serve.api.requests import MOST_IDS, MOST_STOP, MOST_STOPS, NEUTRAL, Asked, Body, Request, names_of
 from diffutron_ort.serve.errors import ApiError
 
 LENGTHS = ("max_new_tokens", "max_tokens", "max_completion_tokens")  # names of one option
@@ -38,7 +37,7 @@ def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
         ApiError: A field is missing, unknown in a way that matters, or out of bounds.
     """
     given = {name: value for name, value in _parsed(body).items() if value is not None}
-    known = _names(kind)
+    known = names_of(kind)
     _refuse({name: value for name, value in given.items() if name not in known})
     try:
         request = msgspec.convert({name: _plain(given[name]) for name in known & given.keys()}, kind, strict=True)
@@ -46,14 +45,8 @@ def parse(body: bytes, kind: type[Request], most_steps: int) -> Asked[Request]:
         place = _place(error)
         raise ApiError(400, _reason(error) + HINTS.get(place or "", ""), code="invalid_value", param=place) from error
     options = _options(given, request, most_steps)
-    ignored = sorted(given.keys() - known - kind.OPTIONS - NEUTRAL.keys())
-    return Asked(request, options, ignored)
-
-
-@cache
-def _names(kind: type[Body]) -> frozenset[str]:
-    """Return the names of a kind's own fields."""
-    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+    ignored = given.keys() - known - kind.OPTIONS - NEUTRAL.keys()
+    return Asked(request, options, sorted(ignored | request.unknown_within(given)))
 
 
 def header(ignored: Sequence[str]) -> dict[str, str]:

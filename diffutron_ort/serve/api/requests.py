@@ -1,10 +1,11 @@
 """What a request may hold: its fields, their bounds, and which values of OpenAI's can be taken."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from diffutron_ort.choosing.chooser import NORMALISATIONS
 from diffutron_ort.choosing.question import MOST_OPTIONS
@@ -72,6 +73,10 @@ class Body(Struct, kw_only=True):
         Meta(description="Several options by one name; those that are sent as well override it."),
     ] = None
     user: Annotated[Annotated[str, Meta(max_length=1000)] | None, Meta(description="Of no effect.")] = None
+
+    def unknown_within(self, given: Mapping[str, Any]) -> set[str]:  # noqa: ARG002
+        """Return the names of fields within fields of a body that have no meaning, as `outer.inner`."""
+        return set()
 
 
 class Common(Body, kw_only=True):
@@ -216,6 +221,28 @@ class DecisionRequest(Body, kw_only=True):
     debias: Annotated[
         bool, Meta(description="Whether to average over orders of the answers, but for those of levels.")
     ] = False
+
+    def unknown_within(self, given: Mapping[str, Any]) -> set[str]:
+        """Return the names of fields of the questions, and of what counts as yes and no, that have no meaning."""
+        found = set()
+        for name, question in self.questions.items():
+            asked = given["questions"][name]
+            found |= {f"questions.{field}" for field in _unknown(asked, type(question), "type")}
+            if isinstance(question, YesNoQuestion) and question.criteria is not None:
+                found |= {f"questions.criteria.{field}" for field in _unknown(asked["criteria"], YesNoCriteria)}
+        return found
+
+
+@cache
+def names_of(kind: type[Struct]) -> frozenset[str]:
+    """Return the names of the fields of a kind of object, as JSON has them."""
+    return frozenset(field.encode_name for field in structs.fields(kind))
+
+
+def _unknown(given: Mapping[str, Any], kind: type[Struct], *more: str) -> Iterator[str]:
+    """Yield the names of what is given, and is no field of its kind; what is null counts as absent."""
+    known = names_of(kind).union(more)
+    return (name for name, value in given.items() if value is not None and name not in known)
 
 
 Request = TypeVar("Request", bound=Body)
