@@ -6,6 +6,7 @@ import re
 import select
 import subprocess
 import time
+from pathlib import Path
 
 from tests.command import COMMAND
 
@@ -83,8 +84,16 @@ class Terminal:
 
     def ask(self, *texts):
         """Wait for the prompt, and type."""
-        self.expect("> ")
+        self.expect_prompt()
         self.type(*texts)
+
+    def expect_prompt(self):
+        """Wait for the prompt, and until the process sleeps: a signal just before that would not wake it."""
+        self.expect("> ")
+        end, stat = time.monotonic() + PATIENCE, Path(f"/proc/{self.process.pid}/stat")
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < end, f"it never waits: {self.seen[-500:]!r}"
+            time.sleep(0.01)
 
     def end(self, number=None):
         """Send a signal, if one is given, wait until the process ends, and return its exit code."""

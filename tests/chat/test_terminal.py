@@ -130,7 +130,7 @@ def test_an_answer_comes_as_it_settles_without_rich(cache, command):
 def test_sigterm_leaves_the_terminal_as_it_was(cache, where):
     missing = ["prompt_toolkit"] if where == "plain prompt" else []
     with Terminal("chat", *LONG, command=without(*missing, first=SLOWLY)) as terminal:
-        terminal.expect("> ")
+        terminal.expect_prompt()
         if where == "answer":
             terminal.type(QUESTION, ENTER)
             terminal.expect("step 3 ")

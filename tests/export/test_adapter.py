@@ -20,6 +20,12 @@ QKV = "model.layers.3.attn.Wqkv"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, a process takes a while to begin."""
+    monkeypatch.setattr(time_limit, "SECONDS", 120.0)
+
+
 def factor(letter: str) -> str:
     return f"base_model.model.{QKV}.lora_{letter}.weight"
 
