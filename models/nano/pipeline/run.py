@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent))
+sys.path.insert(1, str(HERE.parent))  # before a package that is called `evaluate`, as lm-eval brings one
 
 from measure import export, measure  # noqa: E402
 from report import draw, table  # noqa: E402
