@@ -13,6 +13,7 @@ from diffutron_ort.cli.parser import Parser, filled, integer, number
 from diffutron_ort.cli.writing import check_writable, print_table, write_text
 from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import needing
+from diffutron_ort.integrations.lm_eval import BATCH
 from diffutron_ort.scoring.options import OPTIONS as METHODS
 from diffutron_ort.scoring.options import SAMPLES
 
@@ -57,7 +58,8 @@ def _add_method(parser: Parser) -> None:
     samples = f"samples of the method elbo (default: {SAMPLES})"
     group.add_argument("--samples", type=integer, default=SAMPLES, metavar="N", help=samples)
     group.add_argument("--seed", type=integer, default=0, metavar="N", help="seed of what is drawn (default: 0)")
-    group.add_argument("--batch", type=integer, default=64, metavar="N", help="requests at a time (default: 64)")
+    batch = f"requests at a time (default: {BATCH})"
+    group.add_argument("--batch", type=integer, default=BATCH, metavar="N", help=batch)
 
 
 def run(arguments: argparse.Namespace) -> None:

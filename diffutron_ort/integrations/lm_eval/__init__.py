@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from diffutron_ort.integrations.lm_eval.evaluation import evaluate
     from diffutron_ort.integrations.lm_eval.report import Report
 
+BATCH = 64  # requests that are worked on together
+
 __all__ = ["DiffutronLM", "Report", "evaluate"]
 _HOMES = {"DiffutronLM": "adapter", "Report": "report", "evaluate": "evaluation"}
 

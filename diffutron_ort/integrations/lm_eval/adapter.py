@@ -9,6 +9,7 @@ from typing import Any
 
 from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import needing
+from diffutron_ort.integrations.lm_eval import BATCH
 from diffutron_ort.integrations.lm_eval.fitting import Fits
 from diffutron_ort.integrations.lm_eval.generation import before_stops, generation_options, stops
 from diffutron_ort.model import Diffutron
@@ -24,7 +25,6 @@ with needing("eval", "lm-eval's model"):
     from lm_eval.api.model import LM
     from lm_eval.api.registry import register_model
 
-BATCH = 64  # requests that are worked on together
 NAME = "diffutron-ort"
 
 

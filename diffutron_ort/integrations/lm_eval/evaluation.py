@@ -10,7 +10,8 @@ from typing import Any
 from diffutron_ort.brief import brief, in_brief
 from diffutron_ort.errors import DiffutronError, OptionError
 from diffutron_ort.extras import needing
-from diffutron_ort.integrations.lm_eval.adapter import BATCH, DiffutronLM
+from diffutron_ort.integrations.lm_eval import BATCH
+from diffutron_ort.integrations.lm_eval.adapter import DiffutronLM
 from diffutron_ort.integrations.lm_eval.report import Report
 from diffutron_ort.model import Diffutron
 from diffutron_ort.scoring.options import SAMPLES
