@@ -1,5 +1,7 @@
 """Scores through the model: what is a text, what is its context, and what does not fit."""
 
+import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -216,6 +218,13 @@ def test_work_tells_how_much_is_done_and_can_be_dropped(model):
 def test_what_cannot_be_scored_is_refused(arguments, error, message, model):
     with pytest.raises(error, match=message):
         model.score(**({"text": "Ankara"} | arguments))
+
+
+def test_a_perplexity_beyond_floating_point_is_infinite_and_no_warning(model):
+    found = replace(model.score("Ankara", method="pll"), logprob=-1e6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert found.perplexity == math.inf
 
 
 def test_words():
