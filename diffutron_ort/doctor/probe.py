@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from diffutron_ort.runtime.cuda import failure_in
+
 SECONDS = 60.0  # until a process is given up
 # An ONNX model of one node, Identity, with an input x and an output y, float32 [1]: opset 21, IR version 10.
 TINY = (
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         found = {"import": imported, "provider": provider}[kind](*rest)
     except Exception as error:  # whatever a broken package raises
-        found = {"error": " ".join(str(error).split()) or type(error).__name__}
+        found = {"error": failure_in(error)}
     sys.stdout.write(f"\n{json.dumps(found)}\n")
 
 
@@ -98,10 +100,20 @@ def imported(name: str) -> dict[str, Any]:
 
 
 def provider(full_name: str) -> dict[str, Any]:
-    """Return whether a provider runs a tiny model; ONNX Runtime writes on standard error why it does not."""
+    """Return whether a provider runs a tiny model, and what keeps CUDA's from it.
+
+    Where that is not known, ONNX Runtime writes on standard error why it does not load one.
+    """
     import numpy as np
 
-    session = _onnxruntime().InferenceSession(TINY, providers=[full_name])
+    from diffutron_ort.runtime.cuda import troubles
+    from diffutron_ort.runtime.opening import cuda_version
+    from diffutron_ort.runtime.providers import PROVIDERS
+
+    ort = _onnxruntime()
+    if full_name == PROVIDERS["cuda"].full_name and (found := list(troubles(cuda_version()))):
+        return {"loads": False, "troubles": [(trouble.text, trouble.remedy) for trouble in found]}
+    session = ort.InferenceSession(TINY, providers=[full_name], enable_fallback=0)
     session.run(None, {"x": np.ones(1, np.float32)})
     return {"loads": full_name in session.get_providers()}
 

@@ -4,11 +4,11 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from diffutron_ort.doctor.findings import ERROR, NOTE, OK, WARNING, Finding, Status
 from diffutron_ort.doctor.probe import Probe, Probed
 from diffutron_ort.doctor.subject import Subject
+from diffutron_ort.runtime.cuda import INSTALL, LIBRARIES
 from diffutron_ort.runtime.providers import PROVIDERS, conflict, installed_runtimes, mend_conflict, provider_of
 
 TOPIC = "runtime"
@@ -20,32 +20,11 @@ MISSING = re.compile(
 )
 
 
-class Library(NamedTuple):
-    """The libraries whose names begin alike.
-
-    Attributes:
-        start: How they begin.
-        package: The package on PyPI that has them, for CUDA 13; empty if there is none.
-        remedy: What installs them.
-    """
-
-    start: str
-    package: str
-    remedy: str
-
-
-CUDA = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
-LIBRARIES = (
-    Library("libcudnn", "nvidia-cudnn-cu13", CUDA),
-    Library("libcublas", "nvidia-cublas", CUDA),
-    Library("libcudart", "nvidia-cuda-runtime", CUDA),
-    Library("libcufft", "nvidia-cufft", CUDA),
-    Library("libcurand", "nvidia-curand", CUDA),
-    Library("libnvrtc", "nvidia-cuda-nvrtc", CUDA),
-    Library("libcuda.", "", "install NVIDIA's driver"),
-    Library("libnvinfer", "tensorrt", "pip install tensorrt"),
-    Library("libopenvino", "openvino", "pip install openvino"),
-)
+OTHERS = {  # libraries that are not CUDA's, by the beginnings of their names: the package on PyPI, and what brings them
+    "libcuda.": ("", "install NVIDIA's driver"),
+    "libnvinfer": ("tensorrt", "pip install tensorrt"),
+    "libopenvino": ("openvino", "pip install openvino"),
+}
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -59,7 +38,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield Finding(TOPIC, ERROR, text, "mount it: mount -t proc proc /proc")
     probes = {name: Probe("provider", name) for name in listed}
     for name, probe in probes.items():
-        yield _tried(name, probe.result())
+        yield from _tried(name, probe.result())
     cuda = PROVIDERS["cuda"]
     if GPU.exists() and cuda.full_name not in listed:
         remedy = mend_conflict(installed or ["onnxruntime"], cuda)
@@ -71,15 +50,17 @@ def _listed(subject: Subject) -> list[str]:
     return [name for name in facts["providers"] if name != REMOTE]
 
 
-def _tried(name: str, probed: Probed) -> Finding:
-    """Return the finding on a provider that was tried in a process of its own."""
+def _tried(name: str, probed: Probed) -> Iterator[Finding]:
+    """Yield the findings on a provider that was tried in a process of its own."""
     facts = {"provider": name, "loads": bool(probed.facts and probed.facts["loads"])}
     if facts["loads"]:
-        return Finding(TOPIC, OK, f"{name} loads", facts=facts)
-    library = missing_library(f"{probed.error}\n{probed.log}")
-    why = f"{library}{_package(library)} is missing" if library else probed.error or _reason(probed.log)
-    text = f"{name} is listed, but does not load: {why}{_instead(name)}"
-    return Finding(TOPIC, _gravity(name), text, _remedy(library), facts | {"library": library})
+        yield Finding(TOPIC, OK, f"{name} loads", facts=facts)
+        return
+    known = probed.facts.get("troubles") if probed.facts else None
+    library = "" if known else missing_library(f"{probed.error}\n{probed.log}")
+    for why, remedy in known or [(_reason(library, probed), _remedy(library))]:
+        text = f"{name} is listed, but does not load: {why}{_instead(name)}"
+        yield Finding(TOPIC, _gravity(name), text, remedy, facts | {"library": library})
 
 
 def _gravity(name: str) -> Status:
@@ -99,21 +80,19 @@ def missing_library(log: str) -> str:
     return next(filter(None, found.groups()), "") if found else ""
 
 
-def _row(library: str) -> Library | None:
-    return next((row for row in LIBRARIES if library.startswith(row.start)), None)
-
-
-def _package(library: str) -> str:
-    row = _row(library)
-    return f" (of {row.package})" if row and row.package else ""
+def _source(library: str) -> tuple[str, str]:
+    """Return the package on PyPI that has a library, or nothing, and what installs it."""
+    if row := next((row for rows in reversed(LIBRARIES.values()) for row in rows if row.file == library), None):
+        return row.package, INSTALL
+    found = (source for start, source in OTHERS.items() if library.startswith(start))
+    return next(found, ("", "run diffutron-ort with --provider cpu, or install what the provider needs"))
 
 
 def _remedy(library: str) -> str:
     """Return what installs a library, or what lets the loader find it where pip has put it."""
     if folder := _pip_folder(library):
         return f'it is installed; let the loader find it: export LD_LIBRARY_PATH="{folder}:$LD_LIBRARY_PATH"'
-    row = _row(library)
-    return row.remedy if row else "run diffutron-ort with --provider cpu, or install what the provider needs"
+    return _source(library)[1]
 
 
 def _pip_folder(library: str) -> Path | None:
@@ -123,7 +102,11 @@ def _pip_folder(library: str) -> Path | None:
     return next(found, None)
 
 
-def _reason(log: str) -> str:
-    """Return the last line of a log, without colours."""
-    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in log.splitlines()]
-    return next((line for line in reversed(lines) if line), "ONNX Runtime does not say why")[:300]
+def _reason(library: str, probed: Probed) -> str:
+    """Return why a provider does not load: a library that is missing, an error, or the last line of the log."""
+    if library:
+        package = _source(library)[0]
+        return f"{library}{f' (of {package})' if package else ''} is missing"
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in probed.log.splitlines()]
+    last = next((line for line in reversed(lines) if line), "ONNX Runtime does not say why")
+    return probed.error or last[:300]

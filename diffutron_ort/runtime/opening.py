@@ -10,6 +10,7 @@ from typing import Any
 from diffutron_ort.brief import in_brief
 from diffutron_ort.bundle.manifest import Bundle, Variant
 from diffutron_ort.errors import BundleError, DiffutronError, ProviderError
+from diffutron_ort.runtime.cuda import failure_in
 from diffutron_ort.runtime.forks import keep_in_children
 from diffutron_ort.runtime.graph_guard import Kind, checked_graph
 from diffutron_ort.runtime.processor import CPUINFO, VNNI, is_x86, processor_flags
@@ -40,17 +41,21 @@ def open_graph(
 
     Raises:
         BundleError: The graph holds what our exporter does not write, or ONNX Runtime refuses it.
-        ProviderError: There is not enough memory.
+        ProviderError: There is not enough memory, or a provider other than the CPU's fails.
     """
     ort = import_onnxruntime(bundle.least_onnxruntime)
     path = checked_graph(bundle, variant, kind)
-    names = [provider.full_name for provider in providers]
+    # With its fallback, ONNX Runtime prints on standard output that a provider fails, and takes the CPU.
+    how = {"providers": [provider.full_name for provider in providers], "enable_fallback": 0}
     try:
-        return keep_in_children(ort.InferenceSession(path, _session_options(ort, threads, spin), providers=names))
+        return keep_in_children(ort.InferenceSession(path, _session_options(ort, threads, spin), **how))
     except MemoryError as error:
         raise ProviderError(f"there is not enough memory to open {path}: choose a smaller variant") from error
     except Exception as error:  # ONNX Runtime's errors share no other base
-        raise BundleError(f"ONNX Runtime {ort.__version__} cannot open {path}: {in_brief(error)}") from error
+        said = f"ONNX Runtime {ort.__version__} cannot open {path}"
+        if providers[0] == PROVIDERS["cpu"]:
+            raise BundleError(f"{said}: {in_brief(error)}") from error
+        raise ProviderError(f"{said} with provider {providers[0].name!r}: {failure_in(error)}") from error
 
 
 def _session_options(ort: ModuleType, threads: int, spin: bool) -> Any:
@@ -80,7 +85,7 @@ def running(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ProviderError(f"there is not enough memory to run {path}: give shorter or fewer texts at once") from error
     except Exception as error:  # ONNX Runtime's errors share no other base
-        raise ProviderError(f"ONNX Runtime failed to run {path}: {in_brief(error)}") from error
+        raise ProviderError(f"ONNX Runtime failed to run {path}: {failure_in(error)}") from error
 
 
 @cache
@@ -105,6 +110,11 @@ def import_onnxruntime(least: str) -> ModuleType:
         raise ProviderError(f"ONNX Runtime {ort.__version__} is too old: pip install 'onnxruntime>={least}'")
     module: ModuleType = ort
     return module
+
+
+def cuda_version() -> str:
+    """Return the version of CUDA that the installed ONNX Runtime was built for, such as "13.0"; empty for none."""
+    return str(getattr(import_onnxruntime(LEAST_ONNXRUNTIME), "cuda_version", None) or "")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from diffutron_ort.brief import brief
 from diffutron_ort.bundle.manifest import Bundle
 from diffutron_ort.errors import OptionError
+from diffutron_ort.runtime.cuda import INSTALL
 
 
 class Provider(NamedTuple):
@@ -109,6 +110,13 @@ def unavailable(provider: Provider, available: Sequence[str]) -> str:
         first = f"pip uninstall {installed[0]} (the two overwrite each other), then " if installed else ""
         return f"{said}. Try: {first}pip install 'diffutron-ort[{provider.extra}]'"
     return said
+
+
+def unloaded(provider: Provider, absent: Sequence[object]) -> str:
+    """Return the message that ONNX Runtime has a provider and does not load it; the `absent` libraries may be why."""
+    why = f", perhaps for want of {', '.join(map(str, absent))}: {INSTALL}" if absent else ""
+    said = f"provider {brief(provider.full_name)} is not available: ONNX Runtime has it, but does not load it{why}"
+    return f"{said}. See diffutron-ort doctor"
 
 
 def how_to_install() -> str:

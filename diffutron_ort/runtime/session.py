@@ -32,16 +32,10 @@ from diffutron_ort.runtime.cpu import choose_threads
 from diffutron_ort.runtime.forks import fork_count
 from diffutron_ort.runtime.graph_guard import DENOISER
 from diffutron_ort.runtime.kv_cache import LayerKV, SequenceCache, Store, caches_of, common_store, no_past
-from diffutron_ort.runtime.opening import import_onnxruntime, open_graph, running
+from diffutron_ort.runtime.opening import open_graph, running
 from diffutron_ort.runtime.padding import TOKENS, pad_to_bucket, unpad, widened
-from diffutron_ort.runtime.providers import (
-    Provider,
-    automatic_providers,
-    check_variant,
-    named_providers,
-    provider_of,
-    unavailable,
-)
+from diffutron_ort.runtime.providers import Provider, check_variant, named_providers, provider_of
+from diffutron_ort.runtime.usable import check_loaded, usable_providers, warn_of_cpu
 
 _FETCHED = (*REDUCTIONS, "target_logits")
 
@@ -172,34 +166,29 @@ class Session:
         return self._provider.in_buckets
 
     def _open(self) -> Any:
-        providers = self._available_providers()
-        session = open_graph(
-            self._bundle, self._variant, DENOISER, providers=providers, threads=self.threads, spin=self.spin
-        )
-        _require(self._asked, session.get_providers())
+        session = self._opened(usable_providers(self._asked, self._bundle, self._name))
+        check_loaded(self._asked, session.get_providers())
         check_layers(session, self._path, self._bundle)
         inputs, outputs = (for_layers(table, self._bundle.layers) for table in (DENOISER_INPUTS, DENOISER_OUTPUTS))
         check_signature(session, DENOISER.name, inputs, outputs, self._path)
         check_sizes(session, self._path, self._bundle)
         return session
 
-    def _available_providers(self) -> list[Provider]:
-        """Return the providers that were asked for, or the automatic ones."""
-        available = import_onnxruntime(self._bundle.least_onnxruntime).get_available_providers()
-        _require(self._asked, available)
-        return self._asked or automatic_providers(self._bundle, self._name, available)
+    def _opened(self, providers: Sequence[Provider]) -> Any:
+        """Open the graph; if an automatic provider fails, with the last one alone, which is the CPU's."""
+        how: dict[str, Any] = {"threads": self.threads, "spin": self.spin}
+        try:
+            return open_graph(self._bundle, self._variant, DENOISER, providers=providers, **how)
+        except ProviderError as error:
+            if self._asked or len(providers) == 1:
+                raise
+            warn_of_cpu(str(error))
+            return open_graph(self._bundle, self._variant, DENOISER, providers=providers[-1:], **how)
 
 
 def _layer_names(table: Sequence[Value], layers: int) -> list[str]:
     """Return the names of the keys and values in a table of the contract: key 0, value 0, key 1, and so on."""
     return [value.name for value in for_layers([value for value in table if value.per_layer], layers)]
-
-
-def _require(providers: Sequence[Provider], available: Sequence[str]) -> None:
-    """Raise ProviderError unless ONNX Runtime has all of `providers`."""
-    for provider in providers:
-        if provider.full_name not in available:
-            raise ProviderError(unavailable(provider, available))
 
 
 def scatter_to_vocab(predictions: Predictions, output_vocabulary: Sequence[int] | None, vocab_size: int) -> Predictions:

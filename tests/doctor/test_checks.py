@@ -280,7 +280,7 @@ def test_the_missing_library_is_read_from_the_log(log, library):
     [("CPUExecutionProvider", ERROR), ("CUDAExecutionProvider", WARNING), ("TensorrtExecutionProvider", NOTE)],
 )
 def test_how_grave_it_is_hangs_on_who_would_use_it(name, status):
-    found = runtime._tried(name, Probed({"loads": False}, "", "first\n\x1b[1mCUDA failure 35\x1b[m\n"))
+    [found] = runtime._tried(name, Probed({"loads": False}, "", "first\n\x1b[1mCUDA failure 35\x1b[m\n"))
     assert found.status is status
     assert "does not load: CUDA failure 35" in found.text
 
@@ -295,9 +295,16 @@ def test_how_grave_it_is_hangs_on_who_would_use_it(name, status):
 )
 def test_a_missing_library_comes_with_what_brings_it(library, said, remedy):
     log = f"{library}: cannot open shared object file: No such file or directory"
-    found = runtime._tried("CUDAExecutionProvider", Probed({"loads": False}, "", log))
+    [found] = runtime._tried("CUDAExecutionProvider", Probed({"loads": False}, "", log))
     assert said in found.text
     assert remedy in found.remedy
+
+
+def test_each_trouble_of_cuda_is_a_finding_with_its_remedy():
+    known = [["NVIDIA's driver finds no GPU", "see nvidia-smi"], ["libcublas.so.13 cannot be loaded", "pip install it"]]
+    found = list(runtime._tried("CUDAExecutionProvider", Probed({"loads": False, "troubles": known}, "", "a log")))
+    assert [(one.status, one.remedy) for one in found] == [(WARNING, "see nvidia-smi"), (WARNING, "pip install it")]
+    assert "does not load: NVIDIA's driver finds no GPU; models run on the CPU instead" in found[0].text
 
 
 def test_a_card_without_a_runtime_for_it_is_named(tmp_path, monkeypatch):

@@ -91,10 +91,10 @@ def test_both_runtimes_are_named_with_the_commands_that_mend_it(tmp_path):
 CUDA = """
 import sys
 from importlib import util
-__version__, cuda_version = "1.32.0", "13.0"
+__version__, cuda_version = "1.32.0", "99.0"  # of which nothing is known
 def get_available_providers(): return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 class InferenceSession:
-    def __init__(self, model, providers):
+    def __init__(self, model, providers, **how):
         self.providers = ["CPUExecutionProvider"]
         if "CUDA" in providers[0]:
             sys.stderr.write("\\x1b[1;31m[E:onnxruntime] Failed to load library libonnxruntime_providers_cuda.so with "

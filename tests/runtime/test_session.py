@@ -271,7 +271,7 @@ def test_what_is_needed_is_what_is_installed():
     extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    for extra, package in (("cpu", "onnxruntime"), ("gpu", "onnxruntime-gpu")):
+    for extra, package in (("cpu", "onnxruntime"), ("gpu", "onnxruntime-gpu[cuda,cudnn]")):
         assert extras[extra] == [f"{package}>={opening.LEAST_ONNXRUNTIME}"]
 
 
