@@ -89,7 +89,7 @@ def conclusion(findings: Sequence[Finding]) -> str:
         remedy = next((finding.remedy for finding in errors if finding.remedy), "mend what is marked error")
         return f"{_number(errors, 'error')}: it will not work. First: {stripped(remedy)}"
     if warnings:
-        return f"It works, with {_number(warnings, 'warning')}: see what is marked so."
+        return f"It works, with {_number(warnings, 'warning')}: see above."
     return "All is well."
 
 

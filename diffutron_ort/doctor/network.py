@@ -16,9 +16,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Report telemetry, whether the model needs a network, and the variables that change either."""
     yield _telemetry()
     if subject.model is None or os.path.isdir(subject.model):  # noqa: PTH112 - does not raise
-        yield Finding(TOPIC, OK, "none is needed: the model is a folder on this machine")
+        yield Finding(TOPIC, OK, "no network is needed: the model is a folder on this machine")
     else:
-        yield Finding(TOPIC, NOTE, "needed until the model is here; then only to look for a new commit", _offline())
+        text = "a network is needed until the model is here; then only to look for a new commit"
+        yield Finding(TOPIC, NOTE, text, _offline())
     if said := _variables():
         yield Finding(TOPIC, NOTE, f"set in the environment: {', '.join(said)}", facts={"variables": said})
 

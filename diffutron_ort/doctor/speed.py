@@ -96,5 +96,7 @@ def _compared(shape: Shape, variant: str, full: Times) -> Finding:
     facts = {"ratio": ratio, "figure_ms": figure.full}
     if full.low <= SLOW * figure.full:  # a busy machine slows some passes, a slow one all
         return Finding(TOPIC, OK, f"a full pass takes {text}", facts=facts)
-    remedy = "run it again when the machine is idle" if is_busy() else "see the processor and the threads above"
-    return Finding(TOPIC, WARNING, f"a full pass is slow: {text}", remedy, facts)
+    if is_busy():
+        remedy = "run the doctor again when the machine is idle"
+        return Finding(TOPIC, NOTE, f"all processors are busy, and a full pass takes {text}", remedy, facts)
+    return Finding(TOPIC, WARNING, f"a full pass is slow: {text}", "see the processor and the threads above", facts)

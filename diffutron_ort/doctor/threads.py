@@ -16,7 +16,7 @@ def check(subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
     limits = [f"{_count(present, 'processor')}"]
     if allowed < present:
         limits.append(f"affinity allows {allowed}")
-    limits.append(f"the cgroup's quota is {min(quotas)} whole" if quotas else "no quota")
+    limits.append(f"the cgroup's quota is {_count(min(quotas), 'whole processor')}" if quotas else "no quota")
     threads, quota = usable_threads(), min(quotas, default=None)
     facts = {"processors": present, "affinity": allowed, "quota": quota, "threads": threads}
     yield Finding(TOPIC, OK, f"{_count(threads, 'thread')}: {', '.join(limits)}", facts=facts)

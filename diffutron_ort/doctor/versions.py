@@ -37,7 +37,7 @@ def _broken(name: str, reason: str) -> Finding:
 def _extras() -> Iterator[Finding]:
     here = [extra.name for extra in EXTRAS if extra.is_here()]
     if here:
-        yield Finding(TOPIC, OK, f"extras here: {', '.join(here)}", facts={"extras": here})
+        yield Finding(TOPIC, OK, f"installed extras: {', '.join(here)}", facts={"extras": here})
     for extra in EXTRAS:
         if extra.name not in here:
-            yield Finding(TOPIC, NOTE, f"[{extra.name}] is not installed: {extra.gives}", extra.command)
+            yield Finding(TOPIC, NOTE, f"[{extra.name}] is not installed; it is for {extra.gives}", extra.command)

@@ -100,7 +100,7 @@ def test_what_a_processor_means_for_int8(machine, cpuinfo, status, said, tmp_pat
     ("quotas", "statuses", "said"),
     [
         ([], [OK, OK], "4 threads: 8 processors, affinity allows 4, no quota"),
-        ([2], [OK, OK], "2 threads: 8 processors, affinity allows 4, the cgroup's quota is 2 whole"),
+        ([2], [OK, OK], "2 threads: 8 processors, affinity allows 4, the cgroup's quota is 2 whole processors"),
         ([0], [OK, WARNING, OK], "1 thread: 8 processors"),
     ],
 )
@@ -221,10 +221,18 @@ def test_the_shape_of_nano_is_nanos():
         (REAL._replace(layers=3), (1.0, 1.0, 1.0), NOTE, "no figure for fp32 of this shape"),
     ],
 )
-def test_a_slow_pass_is_a_warning(shape, times, status, said):
+def test_a_slow_pass_is_a_warning(shape, times, status, said, monkeypatch):
+    monkeypatch.setattr(speed, "is_busy", lambda: False)
     found = speed._compared(shape, "fp32", speed.Times(*times))
     assert found.status is status
     assert said in found.text
+
+
+def test_a_slow_pass_on_a_busy_machine_says_little(monkeypatch):
+    monkeypatch.setattr(speed, "is_busy", lambda: True)
+    found = speed._compared(NANO, "fp32", speed.Times(90.0, 85.0, 95.0))
+    assert found.status is NOTE
+    assert found.text.startswith("all processors are busy, and a full pass takes 4.2 times")
 
 
 def test_times_are_quartiles():
@@ -358,7 +366,7 @@ def test_a_cache_that_is_refused_is_an_error(monkeypatch):
 def test_a_hub_id_needs_a_network_once(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     _, found, *_ = network.check(Subject("owner/name"))
-    assert found.text.startswith("needed until the model is here")
+    assert found.text.startswith("a network is needed until the model is here")
     assert "HF_HUB_OFFLINE=1" in found.remedy
 
 
@@ -384,6 +392,6 @@ def test_a_finding_is_one_line_unless_a_terminal_is_narrow():
 def test_the_last_line_says_what_to_do():
     fine, warning, error = (Finding("a", status, "", "") for status in (OK, WARNING, ERROR))
     assert conclusion([fine]) == "All is well."
-    assert conclusion([fine, warning, warning]) == "It works, with 2 warnings: see what is marked so."
+    assert conclusion([fine, warning, warning]) == "It works, with 2 warnings: see above."
     assert conclusion([error, replace(error, remedy="pip")]) == "2 errors: it will not work. First: pip"
     assert conclusion([error]) == "1 error: it will not work. First: mend what is marked error"

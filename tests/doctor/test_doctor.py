@@ -209,7 +209,7 @@ def test_what_the_environment_says_is_told_and_its_secrets_are_not(tmp_path):
     telemetry, folder, variables = found["network"]
     assert telemetry["status"] == "warning"
     assert "ORT_DISABLE_TELEMETRY=0" in telemetry["text"]
-    assert folder["text"] == "none is needed: the model is a folder on this machine"
+    assert folder["text"] == "no network is needed: the model is a folder on this machine"
     assert variables["text"] == "set in the environment: HF_HUB_OFFLINE=1, HTTPS_PROXY"
     assert "secret" not in json.dumps(found)
     assert found["terminal"][0]["remedy"] == "export LC_ALL=C.UTF-8"
