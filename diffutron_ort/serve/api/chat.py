@@ -30,12 +30,12 @@ class Chat:
         """Yield the sequences that answer the messages, each with a seed of its own."""
         request, options = asked.request, asked.options
         messages = chat_messages(request, model, allow_tags)
-        for index in range(request.n):
+        for index in range(request.written):
             yield model.sequence(messages, preset=request.preset, index=index, **options)
 
     def count(self, request: ChatRequest) -> int:
-        """Return the number of choices."""
-        return request.n
+        """Return the number of answers that are written."""
+        return request.written
 
     def logprobs(self, request: ChatRequest) -> int | None:
         """Return `top_logprobs`, if log-probabilities are wanted."""

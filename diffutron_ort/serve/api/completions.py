@@ -33,15 +33,15 @@ class Completions:
         asked: Asked[CompletionRequest],
         allow_tags: bool,  # noqa: ARG002 - raw text may hold them
     ) -> Iterator[sampler.Sequence]:
-        """Yield the sequences of all prompts: choice j of prompt i has the seed + i n + j."""
+        """Yield the sequences of all prompts: answer j of prompt i has the seed + i n + j, or with `best_of` for n."""
         request, options = asked.request, asked.options
-        prompts = [prompt for prompt in _prompts(request.prompt) for _ in range(request.n)]
+        prompts = [prompt for prompt in _prompts(request.prompt) for _ in range(request.written)]
         for index, prompt in enumerate(prompts):
             yield model.raw_sequence(prompt, request.suffix or "", preset=request.preset, index=index, **options)
 
     def count(self, request: CompletionRequest) -> int:
-        """Return the number of prompts times that of choices."""
-        return len(_prompts(request.prompt)) * request.n
+        """Return the number of prompts times that of answers that are written for each."""
+        return len(_prompts(request.prompt)) * request.written
 
     def logprobs(self, request: CompletionRequest) -> int | None:
         """Return how many of the best tokens are wanted."""

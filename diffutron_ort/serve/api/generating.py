@@ -3,20 +3,24 @@
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 from itertools import takewhile
 
 import msgspec
 
+from diffutron_ort.completing import check_best_of
+from diffutron_ort.errors import OptionError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler import sequence as sampler
+from diffutron_ort.scoring.regeneration import self_confidences
 from diffutron_ort.serve.api.answering import Answering
 from diffutron_ort.serve.api.choices import Choices
-from diffutron_ort.serve.api.kinds import Head, Kind
+from diffutron_ort.serve.api.kinds import Ended, Head, Kind
 from diffutron_ort.serve.api.parsing import header
 from diffutron_ort.serve.api.reply import Reply
 from diffutron_ort.serve.api.requests import Asked, Generated
 from diffutron_ort.serve.api.streaming import Canvases, Form, Pieces
-from diffutron_ort.serve.batching.jobs import Generation
+from diffutron_ort.serve.batching.jobs import Generation, Task
 from diffutron_ort.serve.batching.service import Service
 from diffutron_ort.serve.errors import ApiError
 from diffutron_ort.serve.settings import Settings
@@ -30,15 +34,23 @@ class Generating(Answering[Generated]):
         self._kind = kind
 
     def _check(self, request: Generated) -> None:
-        """Refuse more sequences than the server takes at a time."""
+        """Refuse more sequences than the server takes at a time, and a `best_of` without a meaning."""
         most = min(self._settings.max_sequences, self._service.capacity)
         if (count := self._kind.count(request)) > most:
-            message = f"{count} sequences, prompts times n: at most {most}"
-            raise ApiError(400, message, code="invalid_value", param="n")
+            name = "n" if request.best_of is None else "best_of"
+            message = f"{count} sequences, prompts times {name}: at most {most}"
+            raise ApiError(400, message, code="invalid_value", param=name)
+        if request.written < request.n:
+            message = f"best_of={request.written} is less than n={request.n}: write at least as many as you want"
+            raise ApiError(400, message, code="invalid_value", param="best_of")
+        if request.stream and request.written > request.n:
+            message = f"best_of={request.written}: a stream cannot choose among answers; leave out stream or best_of"
+            raise ApiError(400, message, code="unsupported_value", param="best_of")
 
     async def _write(self, asked: Asked[Generated], model: Diffutron, reply: Reply) -> None:
         """Put the sequences of a request into the queue, and write what they come to."""
         request = asked.request
+        _check_differ(asked, model)
         sequences = await self._sequences(asked, model)
         job = Generation(sequences, streamed=request.stream or self._kind.logprobs(request) is not None)
         self._service.submit(job)
@@ -69,12 +81,26 @@ class Generating(Answering[Generated]):
             if request.diffusing:
                 form = Canvases(kind, head, model, job.sequences)
             await self._stream(request, job, choices, form, head, reply)
+            wanted = choices.in_order()
         else:
             async for index, step in job.steps():
                 choices.add(index, step)
-            await reply.whole(kind.whole(head, choices.in_order(), choices.usage(request.n)))
-        texts = (one.completion.text for one in choices.in_order())
-        self._note_usage(job, choices.usage(request.n), texts, reply)
+            wanted = await self._wanted(request, choices, model)
+            await reply.whole(kind.whole(head, wanted, choices.usage(request.written)))
+        texts = (one.completion.text for one in wanted)
+        self._note_usage(job, choices.usage(request.written), texts, reply)
+
+    async def _wanted(self, request: Generated, choices: Choices, model: Diffutron) -> Sequence[Ended]:
+        """Return the choices that are told: all, or those that the model is surest of when it reads them again."""
+        ended = choices.in_order()
+        if request.written == request.n:
+            return ended
+        task = Task(self_confidences(model.forward, [one.last for one in ended]))
+        self._service.submit(task, taken=True)
+        try:
+            return choices.surest(await task.result(), request)
+        finally:
+            task.cancel()
 
     async def _stream(
         self, request: Generated, job: Generation, choices: Choices, form: Form, head: Head, reply: Reply
@@ -93,5 +119,16 @@ class Generating(Answering[Generated]):
             for chunk in form.after(index, step, choices.add(index, step)):
                 await reply.event(chunk)
         if tells_usage:
-            await reply.event(self._kind.closing(head, choices.usage(request.n)))
+            await reply.event(self._kind.closing(head, choices.usage(request.written)))
         await reply.end()
+
+
+def _check_differ(asked: Asked[Generated], model: Diffutron) -> None:
+    """Refuse to choose among answers that are all the same."""
+    request = asked.request
+    if request.written == request.n:
+        return
+    try:
+        check_best_of(request.written, model.config(request.preset, **asked.options))
+    except OptionError as error:
+        raise ApiError(400, str(error), code="invalid_value", param="best_of") from error

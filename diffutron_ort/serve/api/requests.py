@@ -90,7 +90,16 @@ class Common(Body, kw_only=True):
         bool, Meta(description="In a stream: each chunk holds the whole text so far, in place of the one before.")
     ] = False
     n: Annotated[Choices, Meta(description="Choices for each prompt; choice i has the seed + i.")] = 1
+    best_of: Annotated[
+        Choices | None,
+        Meta(description="Answers to write for each prompt, of which the n are returned that the model is surest of."),
+    ] = None
     max_tokens: Annotated[Tokens | None, Meta(description="Another name of max_new_tokens.")] = None
+
+    @property
+    def written(self) -> int:
+        """The number of answers that are written for each prompt."""
+        return self.best_of or self.n
 
 
 class JsonSchema(Struct):
@@ -271,7 +280,6 @@ NEUTRAL: Mapping[str, Sequence[Any]] = MappingProxyType(
         "frequency_penalty": (0,),
         "presence_penalty": (0,),
         "logit_bias": ({},),
-        "best_of": (1,),
         "echo": (False,),
         "tools": ([],),
         "tool_choice": ("none", "auto"),

@@ -111,6 +111,9 @@ def _check(request: ChatRequest) -> None:
         if getattr(request, name):
             message = f"{name}: an answer that keeps to a json_schema has none; leave one of them out"
             raise ApiError(400, message, code="unsupported_value", param=name)
+    if request.written > request.n:
+        message = "best_of: an answer that keeps to a json_schema is not chosen among several; leave one of them out"
+        raise ApiError(400, message, code="unsupported_value", param="best_of")
 
 
 def _all(fillings: Sequence[Filling], model: Diffutron) -> Work[list[Filled]]:

@@ -47,8 +47,12 @@ class Scheduler:
         """The number of sequences that may run or wait."""
         return self._most + self._most_waiting
 
-    def submit(self, job: Generation | Task[Any]) -> None:
+    def submit(self, job: Generation | Task[Any], *, taken: bool = False) -> None:
         """Put the sequences of a job, all of them or none, or its work into the queue.
+
+        Args:
+            job: The job.
+            taken: Whether it ends a request that was taken before. Then it goes first, whether there is room or not.
 
         Raises:
             QueueFullError: There is no room.
@@ -58,9 +62,9 @@ class Scheduler:
             self._waiting = deque(place for place in self._waiting if not place.job.cancelled)
             running = sum(not place.is_over for place in self._running)
             room = self.capacity - running - len(self._waiting)
-            if len(wanted) > room:
+            if len(wanted) > room and not taken:
                 raise QueueFullError(f"{len(self._waiting)} sequences are waiting already: try again later")
-            self._waiting.extend(wanted)
+            (self._waiting.extendleft if taken else self._waiting.extend)(wanted)
             self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
 

@@ -90,16 +90,16 @@ class Service:
         finally:
             self._active -= 1
 
-    def submit(self, job: Generation | Task[Any]) -> None:
-        """Put a job into the queue.
+    def submit(self, job: Generation | Task[Any], *, taken: bool = False) -> None:
+        """Put a job into the queue; in front of it, whether it is full or not, if the request was `taken` before.
 
         Raises:
             ApiError: The queue is full.
         """
-        if self._scheduler is None:
+        if self._scheduler is None or self.state == "failed":
             raise self._unavailable()
         try:
-            self._scheduler.submit(job)
+            self._scheduler.submit(job, taken=taken)
         except QueueFullError as error:
             raise ApiError(429, str(error), code="queue_full", retry_after=SOON) from error
 
