@@ -1,5 +1,6 @@
 """What is examined: an installation and a model, and what the checks have learnt of them."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from diffutron_ort.doctor.findings import Unexaminable
 from diffutron_ort.doctor.probe import Probe, Probed
-from diffutron_ort.errors import DiffutronError
+from diffutron_ort.errors import DiffutronError, DiffutronWarning
 
 if TYPE_CHECKING:
     from diffutron_ort.bundle.looking import Unexported
@@ -76,7 +77,7 @@ class Subject:
 
     @cached_property
     def loaded(self) -> "Diffutron":
-        """The model.
+        """The model; the check of ONNX Runtime says what there is to warn of.
 
         Raises:
             Unexaminable: As for `bundle`.
@@ -84,4 +85,6 @@ class Subject:
         """
         from diffutron_ort.model import Diffutron
 
-        return Diffutron.from_pretrained(self.bundle.folder, variant=self.running)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DiffutronWarning)
+            return Diffutron.from_pretrained(self.bundle.folder, variant=self.running)

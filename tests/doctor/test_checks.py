@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import tomllib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ from diffutron_ort.doctor.probe import Probed, _read
 from diffutron_ort.doctor.subject import Subject
 from diffutron_ort.errors import OptionError
 from diffutron_ort.extras import EXTRAS
+from diffutron_ort.runtime.cuda import Trouble
 from tests.doctor.machines import without
 
 ROOT = Path(__file__).parents[2]
@@ -313,6 +315,16 @@ def test_each_trouble_of_cuda_is_a_finding_with_its_remedy():
     found = list(runtime._tried("CUDAExecutionProvider", Probed({"loads": False, "troubles": known}, "", "a log")))
     assert [(one.status, one.remedy) for one in found] == [(WARNING, "see nvidia-smi"), (WARNING, "pip install it")]
     assert "does not load: NVIDIA's driver finds no GPU; models run on the CPU instead" in found[0].text
+
+
+def test_loading_the_model_does_not_warn_of_that_again(monkeypatch):
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr("diffutron_ort.runtime.usable.troubles", lambda version: iter([Trouble("a", "b")]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Subject().loaded
 
 
 def test_a_card_without_a_runtime_for_it_is_named(tmp_path, monkeypatch):
