@@ -34,13 +34,16 @@ def port(cluster, gate):
     class Replica(ray_serve.Replica):
         def __init__(self, settings):
             super().__init__(settings)
-            observed = self._service._observed
-            forward = observed._forward
-            observed._forward = lambda given: wait() or forward(given)
+            self._service._observed._forward = held(self._service._observed._forward)
 
-    def wait():
-        while not gate.exists():
-            time.sleep(0.01)
+    def held(forward):
+        def wait(given):
+            while not gate.exists():
+                time.sleep(0.01)
+            return forward(given)
+
+        wait.batch_invariant = forward.batch_invariant
+        return wait
 
     settings = Settings(api_keys=("secret",), pass_timeout=600)
     ray.init(cluster.address, log_to_driver=False)
