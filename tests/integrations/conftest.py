@@ -13,8 +13,8 @@ def cluster():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         running = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
         try:
-            running.add_node(**node)
-            running.wait_for_nodes()
+            running.add_node(wait=False, **node)
+            running.wait_for_nodes(timeout=300)
             yield running
         finally:
             running.shutdown()
