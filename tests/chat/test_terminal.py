@@ -81,6 +81,7 @@ def test_nothing_is_kept_if_that_is_not_wanted(cache):
 def test_a_question_can_have_several_lines(cache, tmp_path, keys):
     with Terminal("chat") as terminal:
         terminal.ask(*keys)
+        terminal.expect("masks left")  # before which the editor may draw its prompt again
         terminal.ask(f"/save {tmp_path}/a.json", ENTER)
         terminal.expect("(written: ")
     assert json.loads((tmp_path / "a.json").read_text("utf-8"))[0]["content"] == "bir\niki"
