@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from diffutron_ort.bundle.manifest import Bundle
+from diffutron_ort.choosing.question import NO, YES
 from diffutron_ort.completing import check_best_of, completed, tallied
 from diffutron_ort.completion import Completion, Tally
 from diffutron_ort.config import GenerationConfig, preset_options
@@ -32,8 +33,7 @@ from diffutron_ort.types import Ids, Progress
 
 if TYPE_CHECKING:
     from diffutron_ort.choosing.choice import Choice
-    from diffutron_ort.choosing.chooser import Asking
-    from diffutron_ort.choosing.question import Options
+    from diffutron_ort.choosing.question import Options, Question
     from diffutron_ort.choosing.scale import Scale
     from diffutron_ort.passages import Passages
     from diffutron_ort.scoring.score import Score
@@ -540,58 +540,52 @@ class Diffutron:
                 `{options}` in the question.
             DiffutronError: As for `generate`, while the model runs.
         """
-        from diffutron_ort.choosing.chooser import check_normalise, chosen  # a start does not need them
+        from diffutron_ort.choosing.chooser import Asking, chosen  # a start does not need them
+        from diffutron_ort.choosing.question import Question
 
-        check_normalise(normalise)
-        asked = self._scoring_options(preset, unpenalised(method) | more, method=method, samples=samples)
-        seed = asked.config.seed
-        asking = self.asking(question, options, debias=debias, separator=separator, template=template, seed=seed)
+        asked = self._choosing_options(preset, more, method=method, normalise=normalise, samples=samples)
+        put = Question(question, options, debias=debias, separator=separator)
+        asking = Asking(put, self._passages.of_options(put, template, asked.config.seed))
         return only(chosen(self.forward, self.bundle.special, [asking], asked, normalise=normalise, level=template))
 
     def choosing_each(
-        self, askings: "abc.Sequence[Asking]", *, normalise: str = "none", preset: str | None = None, **more: Any
-    ) -> "Work[list[Choice]]":
-        """Return the work that answers several questions, whose options share passes; its result is a list of choices.
-
-        Args:
-            askings: What `asking` makes of the questions, in the chat template.
-            normalise: As for `choosing`, by the method `policy`; so are the others, and the errors.
-            preset: See there.
-            **more: See there.
-        """
-        from diffutron_ort.choosing.chooser import check_normalise, chosen  # a start does not need them
-
-        check_normalise(normalise)
-        asked = self._scoring_options(preset, unpenalised("policy") | more, method="policy", samples=SAMPLES)
-        return chosen(self.forward, self.bundle.special, askings, asked, normalise=normalise, level=True)
-
-    def asking(
         self,
-        question: Prompt,
-        options: "Options",
+        questions: "Mapping[str, Question]",
         *,
-        debias: bool = False,
-        separator: str = ", ",
+        method: str = "policy",
+        normalise: str = "none",
         template: bool = True,
-        seed: int = 0,
-    ) -> "Asking":
-        """Return a question with its options, ready to be asked beside others.
+        samples: int = SAMPLES,
+        preset: str | None = None,
+        **more: Any,
+    ) -> "Work[dict[str, Choice]]":
+        """Return the work that answers several questions, whose options share passes; its result is a choice for each.
 
         Args:
-            question: As for `choosing`; so are the others, and the errors.
-            options: See there.
-            debias: See there.
-            separator: See there.
-            template: See there.
-            seed: Of what a method draws.
+            questions: By name, each with its options; an error names the question that it is about.
+            method: As for `choosing`.
+            normalise: As for `choosing`.
+            template: As for `choosing`.
+            samples: As for `scoring`.
+            preset: As for `scoring`.
+            **more: As for `choosing`.
+
+        Raises:
+            InputError: As for `choosing`.
+            OptionError: As for `choosing`.
+            DiffutronError: As for `generate`, while the model runs.
         """
-        from diffutron_ort.choosing.chooser import Asking  # a start does not need them
-        from diffutron_ort.choosing.question import Question
+        from diffutron_ort.choosing.chooser import Asking, by_name, chosen  # a start does not need them
+        from diffutron_ort.choosing.question import about
 
-        put = Question(question, options, debias=debias, separator=separator)
-        return Asking(put, self._passages.of_options(put, template, seed))
+        asked, askings = self._choosing_options(preset, more, method=method, normalise=normalise, samples=samples), []
+        for name, put in questions.items():
+            with about(name):
+                askings.append(Asking(put, self._passages.of_options(put, template, asked.config.seed)))
+        work = chosen(self.forward, self.bundle.special, askings, asked, normalise=normalise, level=template)
+        return by_name([*questions], work)
 
-    def yes_no(self, question: Prompt, *, yes: str = "evet", no: str = "hayır", **asked: Any) -> float:
+    def yes_no(self, question: Prompt, *, yes: str = YES, no: str = NO, **asked: Any) -> float:
         """Return the probability of `yes` as the answer to a question, where the answer is `yes` or `no`.
 
         Other arguments and errors are those of `choosing`.
@@ -696,6 +690,15 @@ class Diffutron:
         check_meaning(asked["method"], options if preset is None else {**options, "preset": preset})
         config = self.config(preset, **{"temperature": 0.0, **options})
         return ScoringOptions(config=config, context_length=self.bundle.context_length, **asked)
+
+    def _choosing_options(
+        self, preset: str | None, options: Mapping[str, Any], *, method: str, normalise: str, samples: int
+    ) -> ScoringOptions:
+        """Return how the options of questions are scored; errors are those of `_scoring_options`."""
+        from diffutron_ort.choosing.chooser import check_normalise  # a start does not need it
+
+        check_normalise(normalise)
+        return self._scoring_options(preset, {**unpenalised(method), **options}, method=method, samples=samples)
 
     def _complete(
         self,

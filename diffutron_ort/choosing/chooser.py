@@ -77,6 +77,12 @@ def chosen(
     return [_choice(asking, list(islice(scores, len(asking.passages))), normalise) for asking in askings]
 
 
+def by_name(names: Sequence[str], work: Work[list[Choice]]) -> Work[dict[str, Choice]]:
+    """Return the choices that a work comes to, each by its question's name."""
+    choices = yield from work
+    return dict(zip(names, choices, strict=True))
+
+
 def _canvases(asking: Asking, pad: int, level: bool) -> Iterator[Passage]:
     """Yield what is scored for a question."""
     count = len(asking.question.options)

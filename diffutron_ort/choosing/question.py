@@ -1,6 +1,7 @@
 """A question with a fixed set of answers: how it is put to the model, and what the model says to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import permutations
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ Order: TypeAlias = tuple[int, ...]
 LISTED = "{options}"
 """Stands in a question where the options are to be listed."""
 
+YES, NO = "evet", "hayır"
 MOST_OPTIONS = 255
 FEW = 3  # options of which all orders are asked for
 
@@ -55,6 +57,15 @@ class Question:
         self.orders = orders(len(self.options)) if debias else [tuple(range(len(self.options)))]
         listed = _lines(self.options, options)
         self.prompts = [_listed(question, separator.join(listed[i] for i in order)) for order in self.orders]
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Say in an InputError which of several questions it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"question {brief(name)}: {error}") from error
 
 
 def checked_options(options: Options, name: str = "options") -> tuple[str, ...]:

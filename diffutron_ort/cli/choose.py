@@ -7,6 +7,7 @@ from typing import Any
 
 from diffutron_ort.choosing.choice import Choice
 from diffutron_ort.choosing.chooser import NORMALISATIONS
+from diffutron_ort.choosing.question import NO, YES
 from diffutron_ort.choosing.scale import Scale
 from diffutron_ort.cli.figures import finite
 from diffutron_ort.cli.flags import add_model, add_options, given_options
@@ -22,7 +23,6 @@ from diffutron_ort.model import Diffutron
 from diffutron_ort.scoring.options import NO_PENALTY, SAMPLES
 from diffutron_ort.scoring.work import Work
 
-YES_NO = ("evet", "hayır")
 DEFAULTS = {name: str(value) for name, value in NO_PENALTY.items()}
 """The defaults of `Diffutron.choosing`, in words."""
 
@@ -35,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
     more = "another answer, such as one that begins with a dash (may be given several times)"
     parser.add_argument("--option", action="append", default=[], metavar="ANSWER", dest="more", help=more)
     kind = parser.add_mutually_exclusive_group()
-    yes_no = f"print the probability of yes alone; the answers are these two (default: {' and '.join(YES_NO)})"
+    yes_no = f"print the probability of yes alone; the answers are these two (default: {YES} and {NO})"
     kind.add_argument("--yes-no", nargs="*", metavar=("YES", "NO"), help=yes_no)
     kind.add_argument("--scale", nargs="+", metavar="LEVEL", help="the answers, in order; print their mean as well")
     values = "with --scale: the number of each level (default: 0, 1, …)"
@@ -92,7 +92,7 @@ def _answers(arguments: argparse.Namespace) -> Sequence[str]:
         raise OptionError(f"--yes-no takes two answers, the one for yes first, or none: there are {len(yes_no)}")
     if not given and levels is yes_no is None:
         raise OptionError("there is nothing to choose from: give the answers after the question, or --yes-no")
-    return given or levels or yes_no or YES_NO
+    return given or levels or yes_no or (YES, NO)
 
 
 def _work(

@@ -3,13 +3,10 @@
 Requests and answers have the form of TypeSafe's System One API, which other servers have taken over.
 """
 
-from collections.abc import Sequence
-
 from diffutron_ort.brief import brief
 from diffutron_ort.choosing.choice import Choice
-from diffutron_ort.choosing.chooser import Asking
+from diffutron_ort.choosing.question import Question, about
 from diffutron_ort.choosing.scale import Scale, level_values
-from diffutron_ort.errors import InputError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.scoring.work import Work
 from diffutron_ort.serve.api.judging import Told, check_passes
@@ -46,9 +43,8 @@ class SystemOne:
                 {f"question {brief(name)}": one.texts for name, one in all_put.items()}, model.bundle.chat_template
             )
         check_passes(sum(one.most_passes(model) for one in all_put.values()), settings, self.param)
-        askings = [_asking(model, name, one) for name, one in all_put.items()]
-        work = model.choosing_each(askings, normalise=request.normalise, preset=request.preset)
-        return _named([*all_put], work)
+        questions = {name: _question(name, one) for name, one in all_put.items()}
+        return model.choosing_each(questions, normalise=request.normalise, preset=request.preset)
 
     def told(self, model: Diffutron, asked: Asked[DecisionRequest], result: dict[str, Choice], head: Head) -> Told:  # noqa: ARG002
         """Return the answers."""
@@ -58,18 +54,10 @@ class SystemOne:
         return Told(Decisions(head.model, answers, Tokens(tokens)), tokens)
 
 
-def _asking(model: Diffutron, name: str, asked: Put) -> Asking:
-    """Return a question that is ready to be asked; an error says which it is."""
-    try:
-        return model.asking(asked.prompt, asked.options, debias=asked.debias, separator=SEPARATOR)
-    except InputError as error:
-        raise type(error)(f"question {brief(name)}: {error}") from error
-
-
-def _named(names: Sequence[str], work: Work[list[Choice]]) -> Work[dict[str, Choice]]:
-    """Return what a work comes to, by name."""
-    choices = yield from work
-    return dict(zip(names, choices, strict=True))
+def _question(name: str, asked: Put) -> Question:
+    """Return a question for the model; an error names it."""
+    with about(name):
+        return Question(asked.prompt, asked.options, debias=asked.debias, separator=SEPARATOR)
 
 
 def _answer(question: TypedQuestion, choice: Choice) -> YesNoAnswer | ChoiceAnswer | ScaleAnswer:

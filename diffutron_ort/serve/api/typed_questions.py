@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from diffutron_ort.choosing.question import LISTED, orders
+from diffutron_ort.choosing.question import LISTED, NO, YES, orders
 from diffutron_ort.model import Diffutron
 from diffutron_ort.serve.api.judging import end_tokens, token_count
 from diffutron_ort.serve.api.requests import (
@@ -16,8 +16,6 @@ from diffutron_ort.serve.api.requests import (
     YesNoQuestion,
 )
 from diffutron_ort.serve.errors import ApiError
-
-YES, NO = "evet", "hayır"
 
 
 class Put(NamedTuple):
