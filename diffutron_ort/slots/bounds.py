@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -82,11 +83,15 @@ class Bounds:
     @property
     def expression(self) -> str:
         """The regular expression of the pattern, and of the range of its numbers."""
-        if ends := [end for end in (self.minimum, self.maximum) if end is not None]:
-            places = ranges.decimals(ends, 0 if self.pattern == "integer" else ranges.DECIMALS)
-            return ranges.expression(self.minimum, self.maximum, places)
+        if self.has_range:
+            return _of_range(self.pattern, self.minimum, self.maximum)
         named = PATTERNS.get(self.pattern)
         return named[0] if named else self.pattern
+
+    @property
+    def has_range(self) -> bool:
+        """Whether it has an end of a range of numbers."""
+        return (self.minimum, self.maximum) != (None, None)
 
     @property
     def is_bare(self) -> bool:
@@ -212,17 +217,25 @@ def _check_numbers(bounds: Bounds) -> None:
         if not is_number or (bounds.pattern == "integer" and not isinstance(end, int)):
             raise OptionError(f"{name}={brief(end)}: must be a number, and of the pattern integer a whole one")
     if given:
-        _check_range_of_numbers(bounds)
+        _of_range(bounds.pattern, bounds.minimum, bounds.maximum)
 
 
-def _check_range_of_numbers(bounds: Bounds) -> None:
-    """Check that an automaton of the usual size can tell the numbers of a range."""
-    expression = bounds.expression
+@lru_cache
+def _of_range(pattern: str, low: Number | None, high: Number | None) -> str:
+    """Return the expression of the numbers of a range.
+
+    Raises:
+        OptionError: There is none, or an automaton of the usual size cannot tell them.
+    """
+    ends = [end for end in (low, high) if end is not None]
+    places = ranges.decimals(ends, 0 if pattern == "integer" else ranges.DECIMALS)
+    expression = ranges.expression(low, high, places)
     try:
         automaton(parsed(expression), "0123456789.-")
     except OptionError as error:
-        ends = f"minimum={brief(bounds.minimum)} and maximum={brief(bounds.maximum)}"
-        raise OptionError(f"{ends}: too many digits for one range; give rounder numbers") from error
+        given = f"minimum={brief(low)} and maximum={brief(high)}"
+        raise OptionError(f"{given}: too many digits for one range; give rounder numbers") from error
+    return expression
 
 
 def _options(given: object) -> tuple[Value, ...]:

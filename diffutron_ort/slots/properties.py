@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 
 from diffutron_ort.brief import brief
 from diffutron_ort.errors import OptionError
-from diffutron_ort.slots.bounds import DATE, MOST_LETTERS, MOST_OPTIONS, MOST_TOKENS, MOST_WAYS, Bounds, Value, checked
+from diffutron_ort.slots.bounds import (
+    DATE,
+    MOST_LETTERS,
+    MOST_OPTION,
+    MOST_OPTIONS,
+    MOST_TOKENS,
+    MOST_WAYS,
+    Bounds,
+    Value,
+    checked,
+)
 from diffutron_ort.slots.ranges import MOST_DIGITS, Number, decimals, exact
 
 Schema = Mapping[str, Any]
@@ -37,6 +47,7 @@ FORMATS: Mapping[str, str] = MappingProxyType({"date": "date", "time": CLOCK, "d
 TOKENS = 16  # the most of a string, unless it must have more characters
 MOST_LENGTH = 2**31
 MOST_DEPTH = 8  # of `$ref` and `anyOf` within each other
+MOST_TYPES = 7  # as many as there are in JSON Schema
 
 
 class Allowed(NamedTuple):
@@ -129,12 +140,18 @@ def _definition(where: str, reference: object, definitions: Schema) -> object:
 
 def _by_type(where: str, schema: Schema) -> Iterator[Schema]:
     """Yield a schema for each of several types, with the keywords that concern it."""
-    kinds = [kind for kind in schema["type"] if _is_kind(where, kind)]
-    if not kinds:
-        raise OptionError(f"{where}: type=[]: must be a type, or a list of at least one")
+    kinds = [kind for kind in _types(where, schema) if _is_kind(where, kind)]
     check_keywords(schema, frozenset({"type"}).union(*(KEYWORDS[kind] for kind in kinds)), where)
     for kind in kinds:
         yield {"type": kind, **{keyword: schema[keyword] for keyword in KEYWORDS[kind] & schema.keys()}}
+
+
+def _types(where: str, schema: Schema) -> list[Any]:
+    """Return the types of a schema."""
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if not 1 <= len(kinds) <= MOST_TYPES:
+        raise OptionError(f"{where}: type={brief(kinds)}: must be a type, or a list of 1 to {MOST_TYPES} types")
+    return kinds
 
 
 def _is_kind(where: str, kind: object) -> bool:
@@ -173,20 +190,30 @@ def _of_one_kind(where: str, schema: Schema) -> Sequence[Value] | Bounds:
 def _listed(where: str, schema: Schema) -> list[Value]:
     """Return the values of `const`, or those of `enum`, that are of the type."""
     values = schema.get("enum", [schema.get("const")])
-    if not isinstance(values, list) or not values:
-        raise OptionError(f"{where}: enum={brief(values)}: must be a list of at least one value")
-    if len(set(map(json.dumps, values))) < len(values):
+    if not isinstance(values, list) or not 1 <= len(values) <= MOST_OPTIONS:
+        raise OptionError(f"{where}: enum={brief(values)}: must be a list of 1 to {MOST_OPTIONS} values")
+    if "type" in schema:
+        kinds = _types(where, schema)
+        values = [value for value in values if any(_is_of(value, kind) for kind in kinds)]
+    for value in [*values, schema.get("const")]:
+        _check_value(where, value)
+    written = {json.dumps(value): value for value in values}
+    if len(written) < len(values):
         raise OptionError(f"{where}: enum={brief(values)}: one value stands there twice")
     if "const" in schema:
-        values = [value for value in values if json.dumps(value) == json.dumps(schema["const"])]
-    if "type" in schema:
-        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        values = [value for value in values if any(_is_of(value, kind) for kind in kinds)]
+        const = json.dumps(schema["const"])
+        values = [written[const]] if const in written else []
     if not values:
         raise OptionError(f"{where}: its enum, const and type leave no value")
-    if not all(value is None or isinstance(value, str | int | float) for value in values):
-        raise OptionError(f"{where}: its enum or const holds an object or a list; only flat objects are supported here")
     return values
+
+
+def _check_value(where: str, value: object) -> None:
+    """Refuse a value that is not flat, or is too long."""
+    if not (value is None or isinstance(value, str | int | float)):
+        raise OptionError(f"{where}: its enum or const holds an object or a list; only flat objects are supported here")
+    if isinstance(value, str) and len(value) > MOST_OPTION:
+        raise OptionError(f"{where}: its enum or const holds {brief(value)}: at most {MOST_OPTION} characters")
 
 
 def _is_of(value: object, kind: object) -> bool:

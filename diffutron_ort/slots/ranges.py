@@ -30,7 +30,7 @@ def decimals(ends: Sequence[Number], least: int = DECIMALS) -> int:
     places = max(least, *map(_places, ends))
     for end in ends:
         if abs(exact(end)) * 10**places >= 10**MOST_DIGITS:
-            raise OptionError(f"{brief(end)} has too many digits: at most {MOST_DIGITS}, {places} of them decimals")
+            raise OptionError(f"{brief(end)} has too many digits, more than {MOST_DIGITS} with {places} decimals")
     return places
 
 
@@ -43,7 +43,7 @@ def _places(end: Number) -> int:
     for places in range(MOST_DIGITS + 1):
         if abs(end) < 10**MOST_DIGITS and (exact(end) * 10**places).denominator == 1:
             return places
-    raise OptionError(f"{brief(end)} has too many digits: at most {MOST_DIGITS}")
+    raise OptionError(f"{brief(end)} has too many digits, more than {MOST_DIGITS}")
 
 
 def expression(low: Number | None, high: Number | None, places: int) -> str:

@@ -1,7 +1,7 @@
 """A flat object of JSON Schema as a template: its properties in order, each with what may stand there."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from diffutron_ort.brief import brief
@@ -13,6 +13,7 @@ from diffutron_ort.slots.template import MOST_PLACES, Place, Template
 OF_AN_OBJECT = frozenset(
     {"type", "properties", "required", "additionalProperties", "$defs", "definitions", "$schema", "$id"}
 )
+MOST_PROPERTIES = 256
 MOST_PATTERNS = 8
 MOST_RANGES = 16  # that are not short enough to be listed
 
@@ -47,10 +48,10 @@ def from_schema(schema: Mapping[str, Any]) -> tuple[Template, dict[str, Bounds]]
     properties = schema.get("properties", {})
     if not isinstance(properties, Mapping):
         raise OptionError(f"properties={brief(properties)}: must be an object")
+    if len(properties) > MOST_PROPERTIES:
+        raise OptionError(f"{len(properties)} properties: at most {MOST_PROPERTIES}")
     _check_required(schema.get("required", []), properties)
-    found = {name: allowed(_where(name), inner, schema) for name, inner in properties.items()}
-    _check_patterns(found)
-    members = {name: _member(_where(name), one) for name, one in found.items()}
+    members = {name: _member(_where(name), one) for name, one in _described(properties, schema)}
     return _template(members), {name: one.bounds for name, one in members.items() if one.bounds is not None}
 
 
@@ -90,11 +91,15 @@ def _check_required(required: object, properties: Mapping[str, Any]) -> None:
         raise OptionError(f"required: {brief(unknown[0])} is not among the properties")
 
 
-def _check_patterns(properties: Mapping[str, Allowed]) -> None:
-    """Refuse more expressions than are worth the time that their automata take."""
-    bounds = [each for one in properties.values() for each in one.bounds]
-    named = {*PATTERNS, *FORMATS.values()}
-    if sum(each.pattern not in named for each in bounds) > MOST_PATTERNS:
-        raise OptionError(f"properties: more than {MOST_PATTERNS} have a pattern; leave some out")
-    if len({each.expression for each in bounds if (each.minimum, each.maximum) != (None, None)}) > MOST_RANGES:
-        raise OptionError(f"properties: more than {MOST_RANGES} different ranges of numbers; leave some out")
+def _described(properties: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[tuple[str, Allowed]]:
+    """Yield what each property may be; refuse more expressions than are worth the time that their automata take."""
+    patterns, ranges, named = 0, set(), {*PATTERNS, *FORMATS.values()}
+    for name, inner in properties.items():
+        found = allowed(_where(name), inner, schema)
+        patterns += sum(each.pattern not in named for each in found.bounds)
+        ranges |= {(each.pattern, each.minimum, each.maximum) for each in found.bounds if each.has_range}
+        if patterns > MOST_PATTERNS:
+            raise OptionError(f"properties: more than {MOST_PATTERNS} have a pattern; leave some out")
+        if len(ranges) > MOST_RANGES:
+            raise OptionError(f"properties: more than {MOST_RANGES} different ranges of numbers; leave some out")
+        yield name, found

@@ -5,6 +5,7 @@ import json
 import jsonschema
 import pytest
 
+from diffutron_ort.templates import Templates
 from tests.serve.serving import CHAT, events, post
 
 # As pydantic describes a class with these fields, and OpenAI's client makes it strict.
@@ -156,3 +157,12 @@ def test_an_object_that_does_not_fit_is_refused(model):
     assert passes.json()["error"]["code"] == "too_many_passes"
     tags = asked(only({"type": "boolean"}), messages=[{"role": "user", "content": "[/Question]"}])
     assert post(model, "/v1/chat/completions", tags).json()["error"]["code"] == "template_tags"
+
+
+def test_answers_that_take_too_many_passes_are_refused_before_all_are_made(model, monkeypatch):
+    made, filling = [], Templates.filling
+    monkeypatch.setattr(Templates, "filling", lambda *given: made.append(given) or filling(*given))
+    schema = only({"type": "integer", "minimum": 1, "maximum": 200})
+    answer = post(model, "/v1/chat/completions", asked(schema, n=64), max_passes=1000)
+    assert answer.json()["error"]["code"] == "too_many_passes"
+    assert len(made) == 1

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from fractions import Fraction
 from random import Random
 
@@ -11,6 +12,7 @@ import pytest
 from diffutron_ort import Diffutron
 from diffutron_ort.errors import OptionError
 from diffutron_ort.scoring.work import finished
+from diffutron_ort.slots import ranges
 from diffutron_ort.slots.bounds import Bounds, checked
 from diffutron_ort.slots.schema import from_schema
 from tests.slots.schemas import answer_many
@@ -217,3 +219,41 @@ def test_a_valid_answer_can_be_read_by_pydantic(model):
     filled = finished(filling.work(model.forward))
     jsonschema.validate(filled.data, schema)
     assert Kişi.model_validate_json(filled.text).tür == "kişi"
+
+
+@pytest.mark.parametrize(
+    ("properties", "definition", "words"),
+    [
+        (5000, {"enum": list(range(50_000))}, "5000 properties: at most 256"),
+        (1, {"enum": list(range(50_000)), "const": "x" * 400_000}, "must be a list of 1 to 256 values"),
+        (256, {"const": "x" * 400_000}, "at most 1000 characters"),
+        (256, {"enum": [1], "type": ["integer"] * 100_000}, "a list of 1 to 7 types"),
+    ],
+)
+def test_schemas_that_would_take_long_are_refused_at_once(properties, definition, words):
+    schema = {"properties": {f"p{i}": {"$ref": "#/$defs/d"} for i in range(properties)}, "$defs": {"d": definition}}
+    begun = time.process_time()
+    with pytest.raises(OptionError, match=words):
+        from_schema({"type": "object"} | schema)
+    assert time.process_time() - begun < 5, "it took minutes"
+
+
+def test_the_expression_of_a_range_is_made_once_and_no_more_of_them_than_are_allowed(monkeypatch):
+    made = []
+    monkeypatch.setattr(ranges, "expression", lambda *given: made.append(given) or r"\d")
+
+    def properties(different):
+        each = [{"type": "number", "minimum": -1000.25, "maximum": 777.5 + i % different} for i in range(64)]
+        return {"type": "object", "properties": {f"p{i}": one for i, one in enumerate(each)}}
+
+    from_schema(properties(1))
+    assert len(made) <= 1
+    made.clear()
+    with pytest.raises(OptionError, match="more than 16 different ranges"):
+        from_schema(properties(64))
+    assert len(made) <= 17
+
+
+def test_the_end_of_a_range_with_too_many_digits_is_refused_with_a_reason():
+    with pytest.raises(OptionError, match="minimum=1e-300: 1e-300 has too many digits, more than 15"):
+        from_schema({"type": "object", "properties": {"p": {"type": "number", "minimum": 1e-300}}})

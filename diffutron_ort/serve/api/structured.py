@@ -81,16 +81,19 @@ class Chats(Generating[ChatRequest]):
         messages = chat_messages(request, model, self._settings.allow_tags)
         options = {name: value for name, value in asked.options.items() if name in MEANINGFUL}
         config = model.config(request.preset, **options)
+
+        def made(index: int) -> Filling:
+            seeded = config.replace(seed=(config.seed + index) % 2**64)
+            return model.templates.filling(template, bounds, messages, seeded)
+
         try:
             template, bounds = from_schema(wanted.json_schema.schema)
-            fillings = [
-                model.templates.filling(template, bounds, messages, config.replace(seed=(config.seed + index) % 2**64))
-                for index in range(request.n)
-            ]
+            first = made(0)
+            passes = request.n * first.most_passes(model.forward.batch_invariant)
+            check_passes(passes, self._settings, PLACE)  # before the others are made
+            fillings = [first, *map(made, range(1, request.n))]
         except OptionError as error:
             raise ApiError(400, str(error), code="unsupported_value", param=PLACE) from error
-        passes = sum(filling.most_passes(model.forward.batch_invariant) for filling in fillings)
-        check_passes(passes, self._settings, PLACE)
         return _all(fillings, model)
 
     async def _stream_whole(self, request: ChatRequest, head: Head, found: Sequence[Filled], reply: Reply) -> None:
