@@ -576,10 +576,10 @@ class Diffutron:
             DiffutronError: As for `generate`, while the model runs.
         """
         from diffutron_ort.choosing.chooser import Asking, by_name, chosen  # a start does not need them
-        from diffutron_ort.choosing.question import about
+        from diffutron_ort.choosing.question import about, checked_questions
 
         asked, askings = self._choosing_options(preset, more, method=method, normalise=normalise, samples=samples), []
-        for name, put in questions.items():
+        for name, put in checked_questions(questions).items():
             with about(name):
                 askings.append(Asking(put, self._passages.of_options(put, template, asked.config.seed)))
         work = chosen(self.forward, self.bundle.special, askings, asked, normalise=normalise, level=template)

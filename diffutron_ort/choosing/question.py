@@ -59,6 +59,17 @@ class Question:
         self.prompts = [_listed(question, separator.join(listed[i] for i in order)) for order in self.orders]
 
 
+def checked_questions(given: object) -> Mapping[str, Question]:
+    """Return several questions by name.
+
+    Raises:
+        InputError: They are something else.
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(one, Question) for one in given.values()):
+        raise InputError(f"questions={brief(given)}: must be a dict with a Question for each name")
+    return given
+
+
 @contextmanager
 def about(name: str) -> Iterator[None]:
     """Say in an InputError which of several questions it is about."""

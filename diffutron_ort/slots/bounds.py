@@ -144,14 +144,20 @@ def _fields(given: Given | Bounds) -> Mapping[str, Any]:
 
 
 def _checked(given: Mapping[str, Any]) -> Bounds:
-    return _plain(given) if given.get("any_of", ()) == () else _either(given)
+    return _either(given) if _is_given(given, "any_of") else _plain(given)
+
+
+def _is_given(given: Mapping[str, Any], field: str) -> bool:
+    """Return whether a list is among bounds; `Bounds` has an empty tuple for none."""
+    value = given.get(field, ())
+    return not isinstance(value, tuple) or bool(value)
 
 
 def _plain(given: Mapping[str, Any]) -> Bounds:
     """Return bounds of one kind of value."""
-    if given.get("any_of", ()) != ():
+    if _is_given(given, "any_of"):
         raise OptionError("any_of: there is none within another; put all bounds into one list")
-    options = _options(given["options"]) if given.get("options", ()) != () else ()
+    options = _options(given["options"]) if _is_given(given, "options") else ()
     bounds = Bounds(**{**given, "options": options, "any_of": ()})
     _check_range(bounds, "", 1, MOST_TOKENS)
     _check_range(bounds, "_characters", 0, MOST_LETTERS)

@@ -7,9 +7,10 @@ import pytest
 
 from diffutron_ort import Diffutron
 from diffutron_ort.choosing.chooser import levelled
-from diffutron_ort.choosing.question import orders
+from diffutron_ort.choosing.question import Question, orders
 from diffutron_ort.errors import ContextError, InputError, OptionError
 from diffutron_ort.scoring.passage import Passage
+from diffutron_ort.scoring.work import finished
 from tests.passes import predicted
 
 LIKES = {"var": 3.0, "yok": 2.0, "sağ": 1.0, "sol": 0.0}  # words of one token
@@ -206,3 +207,17 @@ def test_an_option_that_cannot_be_written_has_probability_zero(model):
     banned = model.tokenizer.encode("elli")
     found = model.choose("On iki artı beş kaç eder?", ["on yedi", "elli"], suppress_tokens=banned)
     assert found.probabilities.tolist() == [1.0, 0.0]
+
+
+def test_several_questions_are_answered_as_each_is_alone(model):
+    asked = {"renk": ("Kar beyaz mıdır?", ["evet", "hayır"]), "yer": ("Başkent?", ["Ankara", "Van", "İzmir"])}
+    found = finished(model.choosing_each({name: Question(*each) for name, each in asked.items()}))
+    assert list(found) == ["renk", "yer"]
+    for name, each in asked.items():
+        np.testing.assert_array_equal(found[name].probabilities, model.choose(*each).probabilities)
+
+
+@pytest.mark.parametrize("questions", [[], "x", {"x": "Kar beyaz mıdır?"}, {"x": None}])
+def test_what_is_no_question_is_refused(model, questions):
+    with pytest.raises(InputError, match="must be a dict with a Question for each name"):
+        model.choosing_each(questions)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from random import Random
 
 import jsonschema
+import numpy as np
 import pytest
 
 from diffutron_ort import Diffutron
@@ -171,6 +172,8 @@ def test_a_range_without_an_end_has_as_many_digits_as_the_other_and_one_more():
         ({"pattern": "text", "minimum": 1}, "of no meaning"),
         ({"any_of": []}, "1 to 8 bounds"),
         ({"any_of": ["text"] * 9}, "1 to 8 bounds"),
+        ({"any_of": np.array(["text"])}, "1 to 8 bounds"),
+        ({"options": np.array(["a", "b"])}, "must be a list"),
         ({"any_of": ["text"], "most": 3}, "beside it"),
         ({"any_of": [{"any_of": ["text"]}]}, "within another"),
         ({"any_of": ["digit"]}, "any_of[0]: pattern='digit': did you mean 'digits'"),
