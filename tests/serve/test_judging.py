@@ -179,6 +179,15 @@ def test_what_a_decision_refuses(model, questions, code):
     assert decide(model, 400, questions=questions)["error"]["code"] == code
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"type": "score", "criteria": ["a", "a"]}, {"type": "noul", "instructions": "{options}"}]
+)
+def test_an_error_names_its_question(model, wrong):
+    error = decide(model, 400, questions={"iyi": {"type": "noul"}, "kötü": wrong})["error"]
+    assert error["message"].startswith("question 'kötü': ")
+    assert error["param"] == "questions"
+
+
 def test_as_many_answers_as_a_question_may_have_are_not_too_many(model):
     question = ChoiceQuestion(criteria={f"seçenek {n}": None for n in range(MOST_OPTIONS)})
     assert put("x", question, debias=False).most_passes(model) <= Settings().max_passes

@@ -37,7 +37,7 @@ class SystemOne:
     def work(self, model: Diffutron, asked: Asked[DecisionRequest], settings: Settings) -> Work[dict[str, Choice]]:
         """Return the work that answers the questions, which share passes."""
         request = asked.request
-        all_put = {name: put(request.state, one, request.debias) for name, one in request.questions.items()}
+        all_put = {name: _put(name, one, request) for name, one in request.questions.items()}
         if not settings.allow_tags:
             refuse_tags(
                 {f"question {brief(name)}": one.texts for name, one in all_put.items()}, model.bundle.chat_template
@@ -52,6 +52,12 @@ class SystemOne:
         answers = {name: _answer(questions[name], choice) for name, choice in result.items()}
         tokens = sum(choice.scores[0].context_tokens for choice in result.values())
         return Told(Decisions(head.model, answers, Tokens(tokens)), tokens)
+
+
+def _put(name: str, question: TypedQuestion, request: DecisionRequest) -> Put:
+    """Return a question as it is put; an error names it."""
+    with about(name):
+        return put(request.state, question, request.debias)
 
 
 def _question(name: str, asked: Put) -> Question:

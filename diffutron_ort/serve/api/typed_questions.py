@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from diffutron_ort.choosing.question import LISTED, NO, YES, orders
+from diffutron_ort.errors import InputError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.serve.api.judging import end_tokens, token_count
 from diffutron_ort.serve.api.requests import (
@@ -15,7 +16,6 @@ from diffutron_ort.serve.api.requests import (
     YesNoCriteria,
     YesNoQuestion,
 )
-from diffutron_ort.serve.errors import ApiError
 
 
 class Put(NamedTuple):
@@ -47,7 +47,7 @@ def put(state: Content, question: TypedQuestion, debias: bool) -> Put:
     """Return how a question about a state is put: the state, what is asked, and the answers, each on its line.
 
     Raises:
-        ApiError: A level of a scale is there twice, or a text holds what stands for the list of the answers.
+        InputError: A level of a scale is there twice, or a text holds what stands for the list of the answers.
     """
     asked = "" if question.instructions is None else f"{_shown(question.instructions)}\n"
     prompt = f"{_shown(state)}\n\n{asked}- {LISTED}"
@@ -70,12 +70,11 @@ def _levels(question: ScaleQuestion) -> list[str]:
     """Return the levels of a scale as texts.
 
     Raises:
-        ApiError: Two are the same.
+        InputError: Two are the same.
     """
     levels = [_shown(level) for level in question.criteria]
     if len(set(levels)) < len(levels):
-        message = "criteria of a score has a level twice: each must be another text"
-        raise ApiError(400, message, code="invalid_value", param="questions")
+        raise InputError("criteria of a score has a level twice: each must be another text")
     return levels
 
 
@@ -87,10 +86,9 @@ def _shown(content: Content) -> str:
     """Return content as text: a text as it is, anything else as JSON.
 
     Raises:
-        ApiError: It holds what stands for the list of the answers.
+        InputError: It holds what stands for the list of the answers.
     """
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     if LISTED in text:
-        message = f"{LISTED} stands for the list of the answers: take it out of state and questions"
-        raise ApiError(400, message, code="invalid_value", param="questions")
+        raise InputError(f"{LISTED} stands for the list of the answers: take it out of state and questions")
     return text
