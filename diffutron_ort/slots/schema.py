@@ -16,6 +16,7 @@ OF_AN_OBJECT = frozenset(
 MOST_PROPERTIES = 256
 MOST_PATTERNS = 8
 MOST_RANGES = 16  # that are not short enough to be listed
+MOST_BOUNDS = MOST_PLACES  # different ones: each takes time to be made ready
 
 
 class Member(NamedTuple):
@@ -93,13 +94,17 @@ def _check_required(required: object, properties: Mapping[str, Any]) -> None:
 
 def _described(properties: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[tuple[str, Allowed]]:
     """Yield what each property may be; refuse more expressions than are worth the time that their automata take."""
-    patterns, ranges, named = 0, set(), {*PATTERNS, *FORMATS.values()}
+    different: set[Bounds] = set()
+    patterns, named = 0, {*PATTERNS, *FORMATS.values()}
     for name, inner in properties.items():
         found = allowed(_where(name), inner, schema)
         patterns += sum(each.pattern not in named for each in found.bounds)
-        ranges |= {(each.pattern, each.minimum, each.maximum) for each in found.bounds if each.has_range}
+        different.update(found.bounds)
+        ranges = {(each.pattern, each.minimum, each.maximum) for each in different if each.has_range}
         if patterns > MOST_PATTERNS:
             raise OptionError(f"properties: more than {MOST_PATTERNS} have a pattern; leave some out")
         if len(ranges) > MOST_RANGES:
             raise OptionError(f"properties: more than {MOST_RANGES} different ranges of numbers; leave some out")
+        if len(different) > MOST_BOUNDS:
+            raise OptionError(f"properties: more than {MOST_BOUNDS} different kinds of values; leave some out")
         yield name, found

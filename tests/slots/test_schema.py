@@ -241,6 +241,15 @@ def test_schemas_that_would_take_long_are_refused_at_once(properties, definition
     assert time.process_time() - begun < 5, "it took minutes"
 
 
+def test_several_kinds_of_values_in_each_property_are_no_way_around_the_number_of_slots():
+    def text(number):
+        return {"anyOf": [{"type": "string", "minLength": number * 8 + way + 1} for way in range(8)]}
+
+    with pytest.raises(OptionError, match="more than 64 different kinds of values"):
+        from_schema({"type": "object", "properties": {f"p{i}": text(i) for i in range(9)}})
+    from_schema({"type": "object", "properties": {f"p{i}": text(i % 8) for i in range(64)}})
+
+
 def test_the_expression_of_a_range_is_made_once_and_no_more_of_them_than_are_allowed(monkeypatch):
     made = []
     monkeypatch.setattr(ranges, "expression", lambda *given: made.append(given) or r"\d")
