@@ -1,9 +1,9 @@
-"""Ending by a signal: a process that is asked to end cleans up what it was writing, as it does at Ctrl-C."""
+"""Signals: a process that is asked to end cleans up as it does at Ctrl-C, and spawns others that do not hear of it."""
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -28,6 +28,22 @@ def told_to_end() -> Iterator[None]:
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def held_back(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Hold signals back, from this process for now, and from those that it spawns until they accept them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # else the first process that is spawned starts it, which unblocks SIGINT again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

@@ -11,7 +11,7 @@ import signal
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -25,6 +25,7 @@ from diffutron_ort.bulk.records import failed
 from diffutron_ort.errors import DiffutronError, DiffutronWarning, InputError
 from diffutron_ort.model import Diffutron
 from diffutron_ort.sampler.engine import batch_size
+from diffutron_ort.signals import held_back
 
 PORTION = 2  # batches dealt at a time
 AHEAD = 8  # portions for each process that may be unfinished at a time: what is held while one line takes long
@@ -192,23 +193,10 @@ def _start(work: Work) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=answer_lines, args=(theirs, work), daemon=True)
-    with _without_interrupts():
+    with held_back({signal.SIGINT}):
         process.start()
     theirs.close()
     return _Worker(process, ours)
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Block SIGINT, which stays blocked in a process that is started now."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def answer_lines(connection: Connection, work: Work) -> None:

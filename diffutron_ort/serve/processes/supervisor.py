@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import connection, get_context
@@ -22,6 +22,7 @@ from diffutron_ort.runtime.cpu import usable_threads
 from diffutron_ort.serve.processes import worker
 from diffutron_ort.serve.processes.worker import Work
 from diffutron_ort.serve.settings import Settings
+from diffutron_ort.signals import held_back
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 LAST = 15.0  # seconds to end, beyond the grace
@@ -44,7 +45,7 @@ class Process:
         self.pipe, theirs = context.Pipe(duplex=False)
         given = (work, listener, settings, theirs, loads_first)
         self._process = context.Process(target=worker.start, args=given, daemon=True)
-        with _holding_back(worker.IGNORED):
+        with held_back(worker.IGNORED):
             self._process.start()
         theirs.close()
         self._silent_until = time.monotonic() + START
@@ -200,16 +201,6 @@ class Supervisor:
         finally:
             for number in mine:
                 signal.signal(number, usual[number])
-
-
-@contextmanager
-def _holding_back(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Hold signals back, from this process for now, and from those that it starts until they accept them."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 @contextmanager
